@@ -1,0 +1,9 @@
+//! The actors: thin hands of the model. An actor file never imports another; they meet in [`protocol`].
+
+pub mod appender;
+pub mod checkpointer;
+pub mod local;
+pub mod protocol;
+pub mod registry;
+pub mod session;
+pub mod shard;

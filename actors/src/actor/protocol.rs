@@ -1,0 +1,101 @@
+//! Every message between actors. Read this first.
+//!
+//! Rules: messages are batches, one per read, wake or target shard; wakes may be lost or merged without harm; whatever
+//! comes from a connection carries its fence. Payloads travel as `Arc<Message>`, never copied.
+
+use std::sync::Arc;
+
+use actix::{Message as ActixMessage, Recipient};
+
+use crate::journal::Record;
+use crate::model::entry::Entry;
+use crate::model::ids::{Fence, Offset, ShardId};
+use crate::model::message::Message;
+use crate::model::packet::{Connect, Inbound, Outbound};
+
+/// Connection -> home shard: an authenticated CONNECT. The answer is [`ToConnection`]: either `Attached` and then a
+/// CONNACK among the packets, or `Packets([Close(refusal)])`.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct ConnectRequest {
+    /// The CONNECT.
+    pub connect: Connect,
+    /// Where answers go.
+    pub connection: Recipient<ToConnection>,
+}
+
+/// Shard or session -> connection.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub enum ToConnection {
+    /// The session took the connection: from now on packets go to `session` under `fence`. Sent once, first.
+    Attached {
+        /// The fence of this attach.
+        fence: Fence,
+        /// The session.
+        session: Recipient<FromConnection>,
+    },
+    /// Packets to write, in order, and credit given back.
+    Packets {
+        /// In order; behind a [`Outbound::Close`] the connection closes.
+        packets: Vec<Outbound>,
+        /// So many inbound packets were dealt with entirely: the connection stops reading while
+        /// [`INBOUND_PACKETS_MAX`] of its packets are not, so that neither mailbox nor journal queue can grow.
+        processed: u32,
+    },
+}
+
+/// The inbound packets of one connection that may be under way to its session and in it; above, it stops reading.
+pub const INBOUND_PACKETS_MAX: u32 = 1024;
+
+/// Connection -> session.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub enum FromConnection {
+    /// What one read brought, in order.
+    Packets {
+        /// The fence under which the connection attached.
+        fence: Fence,
+        /// The packets.
+        packets: Vec<Inbound>,
+    },
+    /// The network connection is gone, however it ended. Sent exactly once by every attached connection; after an
+    /// [`Inbound::Disconnect`] it is the mere confirmation. The will is published unless a DISCONNECT dropped it.
+    Closed {
+        /// The fence under which the connection attached.
+        fence: Fence,
+    },
+}
+
+/// Session -> appender: entries to append in order.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The shard that submits.
+    pub shard: ShardId,
+    /// Its running number of the submission; answered in order by [`Committed`].
+    pub ticket: u64,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// Appender -> shard: what became of its submissions, and the durable messages that its attached sessions may want.
+#[derive(Clone, Debug, Default, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Committed {
+    /// Every submission of this shard up to and including this ticket is answered.
+    pub ticket: u64,
+    /// Tickets among them whose entries are *not* in the journal, ascending.
+    pub failed: Vec<u64>,
+    /// Committed messages that this shard has durable online readers for, in offset order.
+    pub records: Arc<[Record]>,
+    /// The journal's committed end; every record below it that concerns this shard came in this message or before.
+    pub end: Offset,
+}
+
+/// Shard -> shard: publications for the transient readers and QoS 0 readers of that shard.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct RouteBatch {
+    /// In the order in which their sessions published them.
+    pub messages: Vec<Arc<Message>>,
+}

@@ -1,0 +1,182 @@
+//! The journal: an append-only log of publications and state changes, and its readers.
+//!
+//! Owns: the order of all durable facts, offsets, segments, the topic index. Does not know: sessions' meaning, actors,
+//! snapshots.
+//!
+//! Invariants:
+//! - offsets only grow; recovery goes on in a fresh epoch, so no offset is ever used twice;
+//! - what `sync` confirmed survives a power cut, what it did not confirm is never half there;
+//! - a reader sees a record only once it is committed (as durable as `log.durability` says).
+
+pub mod codec;
+pub mod index;
+pub mod memory;
+pub mod segment;
+pub mod segments;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::model::entry::Entry;
+use crate::model::ids::Offset;
+use crate::model::message::Message;
+use crate::model::topic::Filter;
+
+/// The writing side; one owner, the appender.
+pub trait JournalWriter: Send {
+    /// Writes `entries` behind the last record, in order, and gives the first one's offset; the others follow without
+    /// gap. Nothing of the batch is visible to readers or durable yet.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing of the batch will ever be read, and the next call may succeed.
+    fn append(&mut self, entries: &[Entry]) -> Result<Offset, AppendError>;
+
+    /// Makes all that was appended durable and visible to readers.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing appended since the last successful commit will ever be read, not even after a
+    /// restart: the segment is abandoned at its last committed byte and never synced again.
+    fn sync(&mut self) -> Result<(), AppendError>;
+
+    /// Makes all that was appended visible to readers without making it durable (`log.durability` `interval` and
+    /// `never`).
+    fn publish(&mut self);
+
+    /// Drops sealed segments that lie wholly below `floor`; gives the bytes freed.
+    ///
+    /// # Errors
+    /// [`AppendError`] if a file cannot be removed.
+    fn trim(&mut self, floor: Offset) -> Result<u64, AppendError>;
+}
+
+/// The reading side; shared by all threads that catch up.
+pub trait JournalReader: Send + Sync {
+    /// Messages (QoS 1 and 2) at or after `request.from` whose topic matches one of the filters, in offset order.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails or a record is damaged.
+    fn read(&self, request: &ReadRequest<'_>) -> Result<Page, ReadError>;
+
+    /// The messages at exactly these offsets; `None` where there is none (trimmed).
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails or a record is damaged.
+    fn read_at(&self, offsets: &[Offset]) -> Result<Vec<Option<Record>>, ReadError>;
+
+    /// Every committed entry from `from` on, in order, for recovery and the checkpointer; stops at the first error of
+    /// `each`.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk fails or a record is damaged.
+    fn replay(&self, from: Offset, each: &mut dyn FnMut(Offset, Entry)) -> Result<(), ReadError>;
+
+    /// The authoritative end: every committed record lies below it, every later one at or above it.
+    fn end(&self) -> Offset;
+
+    /// The first offset that is still there.
+    fn start(&self) -> Offset;
+
+    /// What the journal holds and what its readers did.
+    fn observe(&self) -> JournalObservation;
+}
+
+/// What a catching-up reader asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadRequest<'a> {
+    /// Filters with the offset from which each counts.
+    pub filters: &'a [(Filter, Offset)],
+    /// The next offset to read.
+    pub from: Offset,
+    /// At most so many records.
+    pub records_max: usize,
+    /// Stop after so many payload bytes (at least one record is given).
+    pub bytes_max: usize,
+}
+
+/// One message of the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Its place.
+    pub offset: Offset,
+    /// The publication.
+    pub message: Arc<Message>,
+}
+
+/// An answer to a [`ReadRequest`].
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Matching records in offset order.
+    pub records: Vec<Record>,
+    /// Where to read on: no matching record lies between `from` and `next` but those in `records`.
+    pub next: Offset,
+    /// The authoritative end when the page was read; `next == end` says: caught up.
+    pub end: Offset,
+}
+
+/// Counters and gauges of the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalObservation {
+    /// First offset still there.
+    pub start: Offset,
+    /// The committed end.
+    pub end: Offset,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes of all segment files, records only.
+    pub bytes: u64,
+    /// Records that catch-up reads decoded, wanted or not.
+    pub records_read: u64,
+    /// Records that catch-up reads handed out.
+    pub records_matched: u64,
+    /// Successful syncs.
+    pub syncs: u64,
+    /// Failed writes and syncs.
+    pub failures: u64,
+}
+
+/// Why a batch was not appended.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    /// No space is left, or the file system refuses for another lasting reason; heals when space returns.
+    #[error("journal segment {path} cannot be written: {source}")]
+    Write {
+        /// The segment file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A sync failed; the segment is abandoned.
+    #[error("journal segment {path} cannot be synced and is abandoned: {source}")]
+    Sync {
+        /// The segment file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Why the journal cannot be opened or read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The system refused.
+    #[error("journal file {path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A record in the middle of the journal does not match its checksum, or a file is none of ours.
+    #[error(
+        "journal file {path} is damaged at byte {at}: {what}; nothing was changed, restore it from a backup or move it away"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Where.
+        at: u64,
+        /// What was found.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,158 @@
+//! What the journal records: publications and every state change that must not be lost.
+//!
+//! The one commit point of the broker: a session's durable state is the fold of its changes
+//! ([`super::snapshot::SessionSnapshot::apply`]), and nothing else is ever written about it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ClientId, Fence, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use super::message::{Message, QoS, Will};
+use super::packet::{ProtocolVersion, SubscriptionOptions};
+use super::topic::Filter;
+
+/// One record of the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A publication that a durable reader or the retained table needs. A retained message with an empty payload
+    /// clears its topic.
+    Message {
+        /// The publication.
+        message: Arc<Message>,
+        /// Its packet identifier, if it is QoS 2 from a kept session (`message.publisher`): the message and the
+        /// identifier that keeps it from being published twice are one record.
+        received: Option<PacketId>,
+    },
+    /// A change of one kept session.
+    Session {
+        /// The session.
+        session: SessionNumber,
+        /// What changed.
+        change: Box<Change>,
+    },
+    /// The broker was alive: what was attached counts as detached here if no later stamp follows (at most 60 s old).
+    Liveness {
+        /// The moment of the stamp.
+        at: Timestamp,
+    },
+}
+
+/// A change of one kept session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// The session began, attached.
+    Created {
+        /// The client id.
+        client_id: ClientId,
+        /// Who owns it.
+        owner: Principal,
+        /// The first attach.
+        attach: Attach,
+        /// Where its cursor starts.
+        next: Offset,
+    },
+    /// A connection attached to the existing session.
+    Attached(Attach),
+    /// The connection ended.
+    Detached {
+        /// When.
+        at: Timestamp,
+        /// The expiry from now on in seconds (5.0 DISCONNECT may change it).
+        expiry_seconds: u32,
+        /// Whether the will stays due (after its delay); dropped otherwise.
+        will_due: bool,
+    },
+    /// A subscription was made or replaced.
+    Subscribed {
+        /// The filter.
+        filter: Filter,
+        /// The options granted.
+        options: SubscriptionOptions,
+        /// The position from which it counts.
+        from: Offset,
+    },
+    /// A subscription was dropped.
+    Unsubscribed {
+        /// The filter.
+        filter: Filter,
+    },
+    /// An inbound QoS 2 publication that nobody durable reads was received: only its identifier is kept.
+    Received {
+        /// The packet identifier.
+        packet_id: PacketId,
+    },
+    /// PUBREL came for an inbound QoS 2 publication.
+    Released {
+        /// The packet identifier.
+        packet_id: PacketId,
+    },
+    /// A QoS 2 record is about to be sent.
+    Sent(Unsettled),
+    /// PUBREC came for an outbound QoS 2 record: from now on only PUBREL is sent for it.
+    PubRec {
+        /// The packet identifier.
+        packet_id: PacketId,
+    },
+    /// No work remains for an outbound QoS 2 record.
+    Settled {
+        /// The packet identifier.
+        packet_id: PacketId,
+    },
+    /// Lazy progress: the cursor and the unsettled QoS 1 records below it.
+    Progress {
+        /// The next offset to read.
+        next: Offset,
+        /// The packet identifier that the next record gets.
+        next_packet_id: PacketId,
+        /// The unsettled QoS 1 records below `next`.
+        unsettled: Vec<Unsettled>,
+    },
+    /// The will was published or dropped while no connection was attached.
+    WillSettled,
+    /// The session is over: expired, discarded or replaced by a clean start.
+    Ended,
+}
+
+/// An attach, as far as it must survive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attach {
+    /// The fence that this attach raised.
+    pub fence: Fence,
+    /// The protocol version of the connection.
+    pub version: ProtocolVersion,
+    /// The session expiry in force in seconds, capped.
+    pub expiry_seconds: u32,
+    /// The will of this connection.
+    pub will: Option<Box<Will>>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A record sent to the client and not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// The packet identifier under which it was sent.
+    pub packet_id: PacketId,
+    /// The record.
+    pub offset: Offset,
+    /// The QoS with which it was sent, 1 or 2.
+    pub qos: QoS,
+    /// The RETAIN flag with which it was sent.
+    pub retain: bool,
+    /// It was sent as a retained message at subscribe, not in the order of the log.
+    pub replay: bool,
+    /// How far its handshake came.
+    pub step: Step,
+}
+
+/// How far the handshake of an outbound record came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// PUBLISH was (or is about to be) sent.
+    Published,
+    /// QoS 2: PUBREC came, PUBREL is due.
+    Released,
+    /// QoS 2: settled, but the durable cursor has not passed it; remembered so that a re-read skips it.
+    Done,
+}

@@ -1,0 +1,178 @@
+//! The names and numbers by which everything else refers to sessions, records and moments.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The client identifier of an MQTT session, 1 to 65,535 bytes of UTF-8 ([MQTT-3.1.3-5]).
+///
+/// Cheap to clone. Untrusted text: never a metric label, never a file name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClientId(Arc<str>);
+
+impl ClientId {
+    /// The text as the client sent it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ClientId {
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The authenticated identity that owns a session; the empty name is the anonymous principal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// The principal of a client that gave no credentials.
+    pub fn anonymous() -> Self {
+        Self(Arc::from(""))
+    }
+
+    /// The name that the authenticator vouched for.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Principal {
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+/// A session's number: unique for ever in one data directory, never reused after a discard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionNumber(pub u64);
+
+/// Grows on every attach of a session; what carries an old fence is ignored and counted.
+///
+/// The boot epoch is the upper half, so that a resume need not wait for a disk: after a restart every new fence
+/// is larger than any that was handed out before.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Fence(pub u64);
+
+impl Fence {
+    /// The fence of the next attach in boot epoch `epoch`.
+    pub fn next(self, epoch: u32) -> Self {
+        let floor = u64::from(epoch) << 32;
+        Self(self.0.max(floor) + 1)
+    }
+}
+
+/// A record's place in the journal, fixed for ever. Offsets grow, with gaps.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The smallest offset above this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// An MQTT packet identifier, 1 to 65,535 ([MQTT-2.2.1-3]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PacketId(pub NonZeroU16);
+
+impl PacketId {
+    /// `None` for zero, which is no packet identifier.
+    pub fn new(number: u16) -> Option<Self> {
+        NonZeroU16::new(number).map(Self)
+    }
+
+    /// The number on the wire.
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+/// Wall-clock time in milliseconds since the Unix epoch; must mean the same after a restart.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This moment plus `seconds`, saturating.
+    pub fn plus_seconds(self, seconds: u32) -> Self {
+        Self(self.0.saturating_add(u64::from(seconds) * 1000))
+    }
+
+    /// Milliseconds from `earlier` to this moment; 0 if `earlier` is later.
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The moment at which a decision is taken: what the clock and the journal say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock.
+    pub time: Timestamp,
+    /// The offset that the next record appended to the journal cannot fall below: a reader that starts here
+    /// sees only what is published from now on.
+    pub log_end: Offset,
+}
+
+/// A shard's index, 0 to 63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u8);
+
+/// The most shards that one broker runs; a [`ShardSet`] is one machine word.
+pub const SHARDS_MAX: u8 = 64;
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet(u64);
+
+impl ShardSet {
+    /// Adds `shard`.
+    pub fn insert(&mut self, shard: ShardId) {
+        self.0 |= 1 << shard.0;
+    }
+
+    /// Removes `shard`.
+    pub fn remove(&mut self, shard: ShardId) {
+        self.0 &= !(1 << shard.0);
+    }
+
+    /// Whether `shard` is in the set.
+    pub fn contains(self, shard: ShardId) -> bool {
+        self.0 & (1 << shard.0) != 0
+    }
+
+    /// Whether no shard is in the set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The shards in the set, ascending.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
+        (0..SHARDS_MAX)
+            .map(ShardId)
+            .filter(move |shard| self.contains(*shard))
+    }
+}

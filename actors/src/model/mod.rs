@@ -1,0 +1,22 @@
+//! The pure model: every decision of the broker, synchronous and told the time.
+//!
+//! Architecture invariant: nothing in here is async, reads a clock, draws a random number, does I/O or iterates in hash
+//! order. The model decides, the actors perform.
+
+pub mod counter;
+pub mod cursor;
+pub mod effect;
+pub mod entry;
+pub mod filter_map;
+pub mod ids;
+pub mod inflight;
+pub mod invariants;
+pub mod message;
+pub mod packet;
+pub mod quota;
+pub mod refusal;
+pub mod retained;
+pub mod routes;
+pub mod session;
+pub mod snapshot;
+pub mod topic;

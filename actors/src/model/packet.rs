@@ -1,0 +1,232 @@
+//! What a connection tells its session and what a session tells its connection, free of protocol versions.
+//!
+//! Owns: the vocabulary between wire and model. Does not know: bytes, protocol versions, topic aliases (they end in the
+//! connection), keep-alive (the connection's own).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::ids::{ClientId, PacketId, Principal};
+use super::message::{Message, QoS, Will};
+use super::refusal::Refusal;
+use super::topic::Filter;
+
+/// The protocol version of a connection. Ordered by age.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum ProtocolVersion {
+    /// MQTT 3.1, protocol level 3.
+    V31,
+    /// MQTT 3.1.1, protocol level 4.
+    V311,
+    /// MQTT 5.0, protocol level 5.
+    V5,
+}
+
+/// An authenticated CONNECT, as far as the session is concerned.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// The client id, assigned by the broker if the client sent none.
+    pub client_id: ClientId,
+    /// Whom the authenticator vouched for.
+    pub principal: Principal,
+    /// The protocol version.
+    pub version: ProtocolVersion,
+    /// Clean start (3.x: clean session).
+    pub clean_start: bool,
+    /// Session expiry interval in seconds as asked for: 5.0 as sent (absent = 0); 3.x clean session = 0, else
+    /// `u32::MAX`. The session caps it.
+    pub expiry_seconds: u32,
+    /// The client's receive maximum, 1 to 65,535 (3.x: 65,535). The session caps it by `session.inflight_max`.
+    pub receive_max: u16,
+    /// The will.
+    pub will: Option<Box<Will>>,
+}
+
+/// A packet from the client that concerns the session. CONNECT, PINGREQ and AUTH end in the connection.
+#[derive(Clone, Debug)]
+pub enum Inbound {
+    /// PUBLISH; `packet_id` is there exactly for QoS 1 and 2.
+    Publish {
+        /// The message, its topic resolved from an alias if need be.
+        message: Arc<Message>,
+        /// The packet identifier.
+        packet_id: Option<PacketId>,
+        /// The DUP flag.
+        dup: bool,
+    },
+    /// PUBACK; `failed` if the reason code is 0x80 or above.
+    PubAck {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// The client refused the message.
+        failed: bool,
+    },
+    /// PUBREC; `failed` if the reason code is 0x80 or above.
+    PubRec {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// The client refused the message.
+        failed: bool,
+    },
+    /// PUBREL.
+    PubRel {
+        /// The packet identifier.
+        packet_id: PacketId,
+    },
+    /// PUBCOMP.
+    PubComp {
+        /// The packet identifier.
+        packet_id: PacketId,
+    },
+    /// SUBSCRIBE with at least one filter.
+    Subscribe {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// Filters and their options in order; a filter that the door refused carries the refusal.
+        filters: Vec<(Filter, SubscriptionOptions, Option<Refusal>)>,
+    },
+    /// UNSUBSCRIBE with at least one filter.
+    Unsubscribe {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// The filters in order.
+        filters: Vec<Filter>,
+    },
+    /// DISCONNECT: the will is dropped unless `with_will`; the connection closes behind it.
+    Disconnect {
+        /// Reason code 0x04: publish the will all the same.
+        with_will: bool,
+        /// 5.0: a new session expiry interval in seconds.
+        expiry_seconds: Option<u32>,
+    },
+}
+
+/// Subscription options (MQTT 5.0 section 3.8.3.1); 3.x clients send the QoS alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SubscriptionOptions {
+    /// The maximum QoS asked for, and granted.
+    pub qos: QoS,
+    /// Do not send back what this client published.
+    pub no_local: bool,
+    /// Keep the RETAIN flag as published.
+    pub retain_as_published: bool,
+    /// When retained messages are sent at subscribe.
+    pub retain_handling: RetainHandling,
+    /// Subscription identifier, 1 to 268,435,455.
+    pub id: Option<u32>,
+}
+
+impl SubscriptionOptions {
+    /// What a 3.x client means by a QoS.
+    pub fn of_qos(qos: QoS) -> Self {
+        Self {
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::AtSubscribe,
+            id: None,
+        }
+    }
+}
+
+/// Retain handling (MQTT 5.0 section 3.8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum RetainHandling {
+    /// 0: send retained messages at every subscribe.
+    AtSubscribe,
+    /// 1: only if the subscription did not exist.
+    IfNew,
+    /// 2: never.
+    Never,
+}
+
+/// The subscription identifiers of one delivery; almost always none or one.
+pub type SubscriptionIds = SmallVec<[u32; 1]>;
+
+/// One PUBLISH towards a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Its packet identifier, exactly for QoS 1 and 2.
+    pub packet_id: Option<PacketId>,
+    /// The QoS of this delivery.
+    pub qos: QoS,
+    /// The DUP flag.
+    pub dup: bool,
+    /// The RETAIN flag of this delivery.
+    pub retain: bool,
+    /// Identifiers of all matching subscriptions.
+    pub subscription_ids: SubscriptionIds,
+}
+
+/// A packet from the session to its connection, in the order in which it must reach the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// CONNACK with success.
+    ConnAck {
+        /// State was resumed.
+        session_present: bool,
+        /// The expiry in force in seconds, to echo where it differs from what was asked.
+        expiry_seconds: u32,
+    },
+    /// PUBLISH.
+    Publish(Delivery),
+    /// PUBACK: success, no matching subscribers (0x10), or a refusal.
+    PubAck {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// What became of the publication.
+        result: Result<Routed, Refusal>,
+    },
+    /// PUBREC.
+    PubRec {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// What became of the publication.
+        result: Result<Routed, Refusal>,
+    },
+    /// PUBREL; `known` is false for a packet identifier that is not in use (5.0: 0x92).
+    PubRel {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// The packet identifier is in use.
+        known: bool,
+    },
+    /// PUBCOMP; `known` as in PUBREL.
+    PubComp {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// The packet identifier is in use.
+        known: bool,
+    },
+    /// SUBACK, one result per filter in order.
+    SubAck {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// The granted QoS or why not.
+        results: Vec<Result<QoS, Refusal>>,
+    },
+    /// UNSUBACK; per filter whether it existed (5.0: 0x00 or 0x11).
+    UnsubAck {
+        /// The packet identifier.
+        packet_id: PacketId,
+        /// Whether the subscription existed.
+        existed: Vec<bool>,
+    },
+    /// The session ends this connection: 5.0 clients get DISCONNECT (before CONNACK: a CONNACK with the code), then
+    /// the connection closes.
+    Close(Refusal),
+}
+
+/// Whether a publication found a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// At least one subscription matched.
+    Matched,
+    /// None did (5.0: reason code 0x10).
+    NoSubscribers,
+}

@@ -1,0 +1,77 @@
+//! Every answer "no" that a peer can get. `src/mqtt/reason.rs` alone turns one into a reason code.
+
+use thiserror::Error;
+
+/// Why a connection, a subscription or a publication is refused, or a connection ended by the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Error)]
+pub enum Refusal {
+    /// Bytes that are no MQTT packet.
+    #[error("malformed packet")]
+    Malformed,
+    /// A packet that the protocol does not allow here.
+    #[error("protocol error")]
+    Protocol,
+    /// A protocol name or level that is not 3.1, 3.1.1 or 5.0.
+    #[error("unsupported protocol version")]
+    Version,
+    /// A client id that is empty where it may not be, too long or not allowed.
+    #[error("client identifier not valid")]
+    ClientId,
+    /// User name or password is wrong.
+    #[error("bad user name or password")]
+    Credentials,
+    /// The principal may not do this, or the session belongs to another principal.
+    #[error("not authorized")]
+    NotAuthorized,
+    /// An authentication method that the broker does not offer.
+    #[error("bad authentication method")]
+    AuthMethod,
+    /// `quota.sessions_max` is reached.
+    #[error("session quota reached")]
+    SessionQuota,
+    /// `session.subscriptions_max` is reached.
+    #[error("subscriptions of the session reached their limit")]
+    SubscriptionQuota,
+    /// The journal cannot take the message: disk full or failing.
+    #[error("the journal cannot take the message")]
+    JournalUnavailable,
+    /// More unacknowledged QoS 1 and 2 publications than the receive maximum allows.
+    #[error("receive maximum exceeded")]
+    ReceiveMax,
+    /// A packet above `mqtt.packet_bytes_max`.
+    #[error("packet too large")]
+    PacketTooLarge,
+    /// A topic alias of 0 or above the maximum.
+    #[error("topic alias not valid")]
+    TopicAlias,
+    /// A topic name that is not valid or beyond `mqtt.topic_levels_max`.
+    #[error("topic name not valid")]
+    TopicName,
+    /// A topic filter that is not valid or beyond `mqtt.topic_levels_max`.
+    #[error("topic filter not valid")]
+    TopicFilter,
+    /// Shared subscriptions are not offered.
+    #[error("shared subscriptions not supported")]
+    SharedSubscriptions,
+    /// Another connection took the session over.
+    #[error("session taken over")]
+    TakenOver,
+    /// Nothing arrived for 1.5 times the keep-alive.
+    #[error("keep-alive timeout")]
+    KeepAlive,
+    /// The client does not read: its write buffer passed `mqtt.write_buffer_bytes_max`.
+    #[error("client does not read")]
+    NotReading,
+    /// The broker shuts down.
+    #[error("server shutting down")]
+    ShuttingDown,
+    /// Too many connections, or a limit on unauthenticated ones.
+    #[error("server busy")]
+    Busy,
+    /// An operator ended the connection.
+    #[error("administrative action")]
+    Administrative,
+    /// A fault of the broker's own.
+    #[error("internal error")]
+    Internal,
+}

@@ -1,0 +1,213 @@
+//! A kept session's durable state as a plain value: what a checkpoint stores and an actor is rebuilt from.
+//!
+//! Invariant: a snapshot is the fold of the session's journal records up to the offset it covers. The checkpointer,
+//! recovery, passivation and the supervisor all use [`SessionSnapshot::apply`]; there is no second way to get one.
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Attach, Change, Step, Unsettled};
+use super::ids::{ClientId, Fence, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use super::message::{QoS, Will};
+use super::packet::{ProtocolVersion, SubscriptionOptions};
+use super::topic::Filter;
+
+/// One subscription of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubscriptionSnapshot {
+    /// The filter.
+    pub filter: Filter,
+    /// Its options as granted.
+    pub options: SubscriptionOptions,
+    /// The position from which it counts.
+    pub from: Offset,
+}
+
+/// A kept session's durable state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionSnapshot {
+    /// The session's number.
+    pub number: SessionNumber,
+    /// The client id.
+    pub client_id: ClientId,
+    /// Who owns it.
+    pub owner: Principal,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// The protocol version it was last used with.
+    pub version: ProtocolVersion,
+    /// Expiry in seconds after the connection ends; above 0, or the session would not be kept.
+    pub expiry_seconds: u32,
+    /// The last fence handed out.
+    pub fence: Fence,
+    /// When a connection last attached.
+    pub attached_at: Timestamp,
+    /// When the connection ended; `None` while attached.
+    pub detached_at: Option<Timestamp>,
+    /// The will, while it may still be published.
+    pub will: Option<Box<Will>>,
+    /// Subscriptions in the order in which they were made.
+    pub subscriptions: Vec<SubscriptionSnapshot>,
+    /// The next offset to read, as last recorded.
+    pub next: Offset,
+    /// The packet identifier that the record at `next` or after it gets.
+    pub next_packet_id: PacketId,
+    /// Records sent and not settled, in the order in which they were sent.
+    pub unsettled: Vec<Unsettled>,
+    /// Inbound QoS 2 packet identifiers not yet released.
+    pub received: Vec<PacketId>,
+    /// The journal offset up to which changes are applied (exclusive).
+    pub covers: Offset,
+}
+
+impl SessionSnapshot {
+    /// The state after a session's first record.
+    pub fn created(
+        number: SessionNumber,
+        client_id: ClientId,
+        owner: Principal,
+        attach: Attach,
+        next: Offset,
+        at: Offset,
+    ) -> Self {
+        Self {
+            number,
+            client_id,
+            owner,
+            created_at: attach.at,
+            version: attach.version,
+            expiry_seconds: attach.expiry_seconds,
+            fence: attach.fence,
+            attached_at: attach.at,
+            detached_at: None,
+            will: attach.will,
+            subscriptions: Vec::new(),
+            next,
+            next_packet_id: PacketId(std::num::NonZeroU16::MIN),
+            unsettled: Vec::new(),
+            received: Vec::new(),
+            covers: at.next(),
+        }
+    }
+
+    /// Applies the change recorded at `at`. A record below `covers` is already in and changes nothing, so a replay may
+    /// start too early. `Created` and `Ended` are the caller's: they make and remove snapshots.
+    pub fn apply(&mut self, at: Offset, change: &Change) {
+        if at < self.covers {
+            return;
+        }
+        self.covers = at.next();
+        match change {
+            Change::Created { .. } | Change::Ended => {}
+            Change::Attached(attach) => {
+                self.version = attach.version;
+                self.expiry_seconds = attach.expiry_seconds;
+                self.fence = attach.fence;
+                self.attached_at = attach.at;
+                self.detached_at = None;
+                self.will.clone_from(&attach.will);
+            }
+            Change::Detached {
+                at,
+                expiry_seconds,
+                will_due,
+            } => {
+                self.detached_at = Some(*at);
+                self.expiry_seconds = *expiry_seconds;
+                if !will_due {
+                    self.will = None;
+                }
+            }
+            Change::Subscribed {
+                filter,
+                options,
+                from,
+            } => {
+                let subscription = SubscriptionSnapshot {
+                    filter: filter.clone(),
+                    options: *options,
+                    from: *from,
+                };
+                match self
+                    .subscriptions
+                    .iter_mut()
+                    .find(|known| known.filter == *filter)
+                {
+                    Some(known) => *known = subscription,
+                    None => self.subscriptions.push(subscription),
+                }
+            }
+            Change::Unsubscribed { filter } => {
+                self.subscriptions.retain(|known| known.filter != *filter)
+            }
+            Change::Received { packet_id } => self.receive(*packet_id),
+            Change::Released { packet_id } => self.received.retain(|known| known != packet_id),
+            Change::Sent(sent) => self.unsettled.push(*sent),
+            Change::PubRec { packet_id } => self.step(*packet_id, Step::Released),
+            Change::Settled { packet_id } => self.settle(*packet_id),
+            Change::Progress {
+                next,
+                next_packet_id,
+                unsettled,
+            } => self.progress(*next, *next_packet_id, unsettled),
+            Change::WillSettled => self.will = None,
+        }
+    }
+
+    /// Applies the QoS 2 identifier that a message record of this session carries.
+    pub fn apply_received(&mut self, at: Offset, packet_id: PacketId) {
+        if at >= self.covers {
+            self.covers = at.next();
+            self.receive(packet_id);
+        }
+    }
+
+    /// When the session expires: `None` while attached.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.detached_at
+            .map(|at| at.plus_seconds(self.expiry_seconds))
+    }
+
+    /// The smallest offset that this session may still read: what lies below it is settled.
+    pub fn floor(&self) -> Offset {
+        self.unsettled
+            .iter()
+            .filter(|sent| sent.step == Step::Published)
+            .map(|sent| sent.offset)
+            .fold(self.next, Ord::min)
+    }
+
+    fn receive(&mut self, packet_id: PacketId) {
+        if !self.received.contains(&packet_id) {
+            self.received.push(packet_id);
+        }
+    }
+
+    /// The newest entry of an identifier is the live one; older ones with the same identifier are done.
+    fn step(&mut self, packet_id: PacketId, step: Step) {
+        let live = self
+            .unsettled
+            .iter_mut()
+            .rev()
+            .find(|sent| sent.packet_id == packet_id && sent.step != Step::Done);
+        if let Some(sent) = live {
+            sent.step = step;
+        }
+    }
+
+    fn settle(&mut self, packet_id: PacketId) {
+        self.step(packet_id, Step::Done);
+        let next = self.next;
+        self.unsettled
+            .retain(|sent| sent.step != Step::Done || (sent.offset >= next && !sent.replay));
+    }
+
+    fn progress(&mut self, next: Offset, next_packet_id: PacketId, unsettled: &[Unsettled]) {
+        self.next = next;
+        self.next_packet_id = next_packet_id;
+        self.unsettled.retain(|sent| {
+            sent.qos == QoS::ExactlyOnce && (sent.step != Step::Done || sent.offset >= next)
+        });
+        self.unsettled.extend_from_slice(unsettled);
+        self.unsettled.sort_by_key(|sent| sent.offset);
+    }
+}

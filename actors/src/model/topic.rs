@@ -1,0 +1,156 @@
+//! Topic names and topic filters (MQTT 5.0 section 4.7): what is valid, and what matches.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A valid topic filter; may hold wildcards, may be shared (`$share/{group}/{filter}`). Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Filter(Arc<str>);
+
+impl Filter {
+    /// `None` if `text` is no valid filter: empty, above 65,535 bytes, with U+0000, `#` not last or not alone in its
+    /// level, `+` not alone in its level ([MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1..3]), or shared without a
+    /// group or filter ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
+    pub fn new(text: &str) -> Option<Self> {
+        let plain = match text.strip_prefix("$share/") {
+            Some(shared) => {
+                let (group, filter) = shared.split_once('/')?;
+                if group.is_empty() || group.contains(['+', '#']) {
+                    return None;
+                }
+                filter
+            }
+            None => text,
+        };
+        (is_valid(text) && wildcards_are_valid(plain)).then(|| Self(Arc::from(text)))
+    }
+
+    /// The text as the client sent it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is a shared subscription.
+    pub fn is_shared(&self) -> bool {
+        self.0.starts_with("$share/")
+    }
+
+    /// Whether the filter holds a wildcard; one without matches exactly the topic of the same name.
+    pub fn has_wildcard(&self) -> bool {
+        self.0.contains(['+', '#'])
+    }
+
+    /// Whether `topic` matches. Level by level, byte by byte; a leading wildcard does not match a topic that begins
+    /// with `$` ([MQTT-4.7.2-1]).
+    pub fn matches(&self, topic: &str) -> bool {
+        if topic.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut topic = topic.split('/');
+        let mut levels = self.0.split('/');
+        loop {
+            match (levels.next(), topic.next()) {
+                (Some("#"), _) | (None, None) => return true,
+                (Some("+"), Some(_)) => {}
+                (Some(level), Some(name)) if level == name => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `text` is a valid topic name: not empty, at most 65,535 bytes, no U+0000, no wildcards ([MQTT-3.3.2-2]).
+pub fn is_topic_name(text: &str) -> bool {
+    is_valid(text) && !text.contains(['+', '#'])
+}
+
+fn is_valid(text: &str) -> bool {
+    !text.is_empty() && text.len() <= usize::from(u16::MAX) && !text.contains('\0')
+}
+
+fn wildcards_are_valid(filter: &str) -> bool {
+    if filter.is_empty() {
+        return false;
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let last = levels.peek().is_none();
+        let valid = match level {
+            "#" => last,
+            "+" => true,
+            _ => !level.contains(['+', '#']),
+        };
+        if !valid {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(filter: &str, topic: &str, expected: bool) {
+        assert_eq!(
+            Filter::new(filter).unwrap().matches(topic),
+            expected,
+            "{filter} {topic}"
+        );
+    }
+
+    #[test]
+    fn wildcards_match_as_the_specification_says() {
+        // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.2-1]
+        for (filter, topic, expected) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+                true,
+            ),
+            ("sport/#", "sport", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("a/b", "a/B", false),
+        ] {
+            check(filter, topic, expected);
+        }
+    }
+
+    #[test]
+    fn invalid_filters_are_refused() {
+        for text in [
+            "",
+            "a#",
+            "a/#/b",
+            "a+",
+            "a/b+/c",
+            "a\0",
+            "$share/g",
+            "$share//a",
+            "$share/g/",
+            "$share/+/a",
+        ] {
+            assert!(Filter::new(text).is_none(), "{text:?}");
+        }
+        assert!(Filter::new("$share/g/a/+/#").is_some_and(|filter| filter.is_shared()));
+    }
+}

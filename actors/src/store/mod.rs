@@ -1,0 +1,90 @@
+//! The snapshot store: checkpoints of what the journal says, so that a restart need not replay it all.
+//!
+//! Owns: snapshots of kept sessions, the retained table, marks. Does not know: actors, how a snapshot is made.
+
+pub mod codec;
+pub mod memory;
+pub mod redb;
+
+use thiserror::Error;
+
+use crate::model::ids::{Offset, SessionNumber, Timestamp};
+use crate::model::snapshot::SessionSnapshot;
+
+/// Where checkpoints live: redb on disk, or memory.
+pub trait SnapshotStore: Send + Sync {
+    /// The marks of the last checkpoint; defaults for a new store.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn marks(&self) -> Result<Marks, StoreError>;
+
+    /// One session's snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn session(&self, number: SessionNumber) -> Result<Option<SessionSnapshot>, StoreError>;
+
+    /// Every session's snapshot, by number.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn sessions(&self, each: &mut dyn FnMut(SessionSnapshot)) -> Result<(), StoreError>;
+
+    /// Every retained topic and its record's offset.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError>;
+
+    /// Writes a checkpoint, all or nothing, durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails; then the last checkpoint stands.
+    fn commit(&self, checkpoint: &Checkpoint) -> Result<(), StoreError>;
+}
+
+/// What a checkpoint changes.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    /// Sessions to write, or to remove.
+    pub sessions: Vec<(SessionNumber, Option<SessionSnapshot>)>,
+    /// Retained topics to write, or to remove.
+    pub retained: Vec<(String, Option<Offset>)>,
+    /// The new marks.
+    pub marks: Marks,
+}
+
+/// Marks that every checkpoint carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Marks {
+    /// Every journal record below this offset is in the checkpoint; replay starts here.
+    pub covers: Offset,
+    /// The boot epoch of the last start; every start raises it and commits it before anything else.
+    pub epoch: u32,
+    /// The last liveness stamp below `covers`.
+    pub alive_at: Timestamp,
+}
+
+/// Why the store failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// redb or the system refused.
+    #[error("snapshot store {path}: {source}")]
+    Backend {
+        /// The file.
+        path: String,
+        /// What redb said.
+        source: Box<::redb::Error>,
+    },
+    /// A value that this version cannot read.
+    #[error(
+        "snapshot store {path}: {what}; nothing was changed, restore it from a backup or move it away"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What was found.
+        what: String,
+    },
+}
