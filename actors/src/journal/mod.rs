@@ -94,8 +94,6 @@ pub struct ReadRequest<'a> {
     pub bytes_max: usize,
 }
 
-
-
 /// Counters and gauges of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalObservation {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::counter::Counter;
+use super::cursor::ReadId;
 use super::entry::Change;
 use super::ids::{Fence, Offset, PacketId, SessionNumber};
 use super::message::{Message, QoS};
@@ -43,18 +44,37 @@ pub enum Input {
     /// A committed record that one of the session's durable subscriptions matches.
     Logged(Record),
     /// The answer to [`Effect::Read`].
-    Page(Page),
+    Page {
+        /// The fence under which it was asked for.
+        fence: Fence,
+        /// Which read.
+        read: ReadId,
+        /// What it found.
+        page: Page,
+    },
     /// The answer to [`Effect::Reread`]: the unsettled records in the order asked for.
-    Reread(Vec<Option<Record>>),
+    Reread {
+        /// The fence under which it was asked for.
+        fence: Fence,
+        /// The records.
+        records: Vec<Option<Record>>,
+    },
     /// The answer to [`Effect::Replay`]: where the retained messages are.
     RetainedFound {
+        /// The fence under which it was asked for.
+        fence: Fence,
         /// The subscription's options.
         options: SubscriptionOptions,
         /// Their records, in topic order.
         offsets: Vec<Offset>,
     },
     /// The answer to [`Effect::ReadRetained`].
-    Retained(Vec<Option<Record>>),
+    Retained {
+        /// The fence under which it was asked for.
+        fence: Fence,
+        /// The records.
+        records: Vec<Option<Record>>,
+    },
     /// A publication of this session could not be recorded; its answer says so.
     PublishFailed {
         /// The inbound QoS 2 identifier that was recorded with it.
@@ -90,9 +110,9 @@ pub enum Effect {
     /// Send to the attached connection. Waits.
     Send(Outbound),
     /// Append; what follows and waits, waits for it.
-    Persist(Change),
+    Persist(SessionNumber, Change),
     /// Append; nothing waits for it.
-    Record(Change),
+    Record(SessionNumber, Change),
     /// Route a publication, and append it if a durable reader matches, it is retained or it carries `received`.
     Publish {
         /// The publication.
@@ -118,21 +138,23 @@ pub enum Effect {
     RefuseConnection(Refusal),
     /// The connection is gone or told to go: nothing more is sent to it.
     DropConnection,
-    /// The subscription is in force: route to it while attached, and count it as durable for good.
+    /// The subscription is in force: route to it while attached, and count it if it reads the journal.
     Subscribe {
         /// The filter.
         filter: Filter,
         /// The options granted.
         options: SubscriptionOptions,
-        /// The options before, if it is replaced.
-        replaces: Option<SubscriptionOptions>,
+        /// It reads the journal: kept session, QoS 1 or 2.
+        durable: bool,
+        /// It replaces one; whether that one read the journal.
+        replaces: Option<bool>,
     },
     /// The subscription is gone.
     Unsubscribe {
         /// The filter.
         filter: Filter,
-        /// Its options.
-        options: SubscriptionOptions,
+        /// It read the journal.
+        durable: bool,
     },
     /// A connection attached: route to all subscriptions; or it is gone: route to none.
     Listen(bool),
@@ -145,6 +167,8 @@ pub enum Effect {
     },
     /// Read records from the journal for the durable subscriptions.
     Read {
+        /// Which read.
+        read: ReadId,
         /// Where to start.
         from: Offset,
         /// How many records at most.
@@ -163,6 +187,9 @@ pub enum Effect {
 impl Effect {
     /// Whether the effect waits for the durability of what was appended before it.
     pub fn waits(&self) -> bool {
-        matches!(self, Self::Send(_) | Self::AckPublish { .. } | Self::Replay { .. })
+        matches!(
+            self,
+            Self::Send(_) | Self::AckPublish { .. } | Self::Replay { .. }
+        )
     }
 }

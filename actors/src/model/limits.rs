@@ -34,6 +34,8 @@ pub struct SessionLimits {
     pub progress_acks_max: u32,
     /// The longest time in milliseconds that settled records stay unrecorded.
     pub progress_millis: u64,
+    /// How often in milliseconds an attached session without acknowledgements records how far the journal went past it.
+    pub progress_idle_millis: u64,
 }
 
 impl Default for SessionLimits {
@@ -49,6 +51,7 @@ impl Default for SessionLimits {
             inbox_records_max: 1024,
             progress_acks_max: 1000,
             progress_millis: 1000,
+            progress_idle_millis: 600_000,
         }
     }
 }

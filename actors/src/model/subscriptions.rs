@@ -5,7 +5,7 @@
 
 use super::ids::{Offset, SessionNumber};
 use super::message::{Message, QoS};
-use super::packet::{SubscriptionIds, SubscriptionOptions};
+use super::packet::SubscriptionIds;
 use super::snapshot::SubscriptionSnapshot;
 use super::topic::Filter;
 
@@ -52,7 +52,11 @@ impl Subscriptions {
 
     /// Adds one or replaces the one with the same filter.
     pub fn put(&mut self, subscription: SubscriptionSnapshot) {
-        match self.0.iter_mut().find(|known| known.filter == subscription.filter) {
+        match self
+            .0
+            .iter_mut()
+            .find(|known| known.filter == subscription.filter)
+        {
             Some(known) => *known = subscription,
             None => self.0.push(subscription),
         }
@@ -71,11 +75,18 @@ impl Subscriptions {
 
     /// Filters that read from the journal, with the offset from which each counts.
     pub fn durable(&self) -> impl Iterator<Item = &SubscriptionSnapshot> {
-        self.0.iter().filter(|known| known.options.qos > QoS::AtMostOnce)
+        self.0
+            .iter()
+            .filter(|known| known.options.qos > QoS::AtMostOnce)
     }
 
     /// What the record at `offset` means to the session `reader`: `None` if no durable subscription counts it.
-    pub fn matching(&self, message: &Message, offset: Offset, reader: SessionNumber) -> Option<Matched> {
+    pub fn matching(
+        &self,
+        message: &Message,
+        offset: Offset,
+        reader: SessionNumber,
+    ) -> Option<Matched> {
         let topic = message.topic();
         let mut matched: Option<Matched> = None;
         for known in &self.0 {
@@ -86,7 +97,13 @@ impl Subscriptions {
             let qos = message.qos.min(known.options.qos);
             let retain = message.retain && known.options.retain_as_published;
             match &mut matched {
-                None => matched = Some(Matched { qos, retain, ids: known.options.id.into_iter().collect() }),
+                None => {
+                    matched = Some(Matched {
+                        qos,
+                        retain,
+                        ids: known.options.id.into_iter().collect(),
+                    })
+                }
                 Some(matched) => {
                     matched.qos = matched.qos.max(qos);
                     matched.retain |= retain;
