@@ -7,3 +7,4 @@ pub mod protocol;
 pub mod registry;
 pub mod session;
 pub mod shard;
+pub mod shared;

@@ -156,3 +156,18 @@ pub enum Step {
     /// QoS 2: settled, but the durable cursor has not passed it; remembered so that a re-read skips it.
     Done,
 }
+
+impl Entry {
+    /// A change of one session.
+    pub fn change(session: SessionNumber, change: Change) -> Self {
+        Self::Session {
+            session,
+            change: Box::new(change),
+        }
+    }
+
+    /// An inbound QoS 2 identifier without its message.
+    pub fn received(session: SessionNumber, packet_id: PacketId) -> Self {
+        Self::change(session, Change::Received { packet_id })
+    }
+}
