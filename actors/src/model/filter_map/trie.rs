@@ -273,9 +273,8 @@ impl<T> Trie<T> {
                 edge.remove();
             }
             if is_sparse(self.edges.len(), self.edges.capacity()) {
-                self.edges.shrink_to(self.edges.len() * 2, |child| {
-                    hash_of(hasher, nodes, *child)
-                });
+                self.edges
+                    .shrink_to(self.edges.len() * 2, |child| hash_of(hasher, nodes, *child));
             }
         }
         *self.node_mut(at) = Node::new(FREE, Box::default());
