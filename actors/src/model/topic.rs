@@ -1,5 +1,6 @@
 //! Topic names and topic filters (MQTT 5.0 section 4.7): what is valid, and what matches.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ impl Filter {
                 _ => return false,
             }
         }
+    }
+}
+
+/// Maps keyed by filter are asked by text; `Hash`, `Eq` and `Ord` of a filter are those of its text.
+impl Borrow<str> for Filter {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
