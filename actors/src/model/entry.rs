@@ -112,6 +112,15 @@ pub enum Change {
     WillSettled,
     /// The session is over: expired, discarded or replaced by a clean start.
     Ended,
+    /// The broker was started again after it died while a connection was attached. Appended once per such session,
+    /// before anything else is done with it, so that a second crash derives nothing anew.
+    Recovered {
+        /// When the connection counts as ended; the expiry and the delay of the will run from here.
+        at: Timestamp,
+        /// The end of the journal at that start: QoS 1 records from the cursor up to here may have been sent, so they
+        /// are sent with DUP = 1.
+        maybe_sent_below: Offset,
+    },
 }
 
 /// An attach, as far as it must survive.
