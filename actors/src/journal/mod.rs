@@ -47,11 +47,11 @@ pub trait JournalWriter: Send {
     ///
     /// # Errors
     /// [`AppendError`] if a file cannot be removed.
-    fn trim(&mut self, floor: Offset) -> Result<u64, AppendError>;
+    fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError>;
 }
 
 /// The reading side; shared by all threads that catch up.
-pub trait JournalReader: Send + Sync {
+pub trait JournalReader: Send + Sync + std::fmt::Debug {
     /// Messages (QoS 1 and 2) at or after `request.from` whose topic matches one of the filters, in offset order.
     ///
     /// # Errors

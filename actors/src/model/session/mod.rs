@@ -151,6 +151,7 @@ impl Session {
             recorded_next: next,
             received: snapshot.received.into_iter().collect(),
             already_sent,
+            maybe_sent_below: snapshot.maybe_sent_below,
             ..Self::vacant(snapshot.client_id, limits)
         }
     }
