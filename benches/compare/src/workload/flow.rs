@@ -213,16 +213,23 @@ impl Flow {
         broker: &Broker<'_>,
         window_nanos: u64,
     ) -> Result<Outcome> {
-        let (delivered, cpu, from) = (self.books.delivered, broker.cpu_seconds()?, clock::nanos());
+        let own = || process::cpu_seconds(std::process::id());
+        let (delivered, own_cpu) = (self.books.delivered, own()?);
+        let (cpu, from) = (broker.cpu_seconds()?, clock::nanos());
         self.drive(net, window_nanos)?;
+        let (cpu_seconds, to) = (broker.cpu_seconds()? - cpu, clock::nanos());
+        let count = self.books.delivered - delivered;
         Ok(Outcome {
             unit: "deliveries",
-            count: self.books.delivered - delivered,
-            seconds: clock::seconds(clock::nanos() - from),
-            cpu_seconds: broker.cpu_seconds()? - cpu,
+            count,
+            seconds: clock::seconds(to - from),
+            cpu_seconds,
             latency: None,
             rss_bytes: broker.rss_bytes()?,
-            extras: Vec::new(),
+            extras: vec![Extra {
+                name: "load_cpu_s_per_million",
+                value: (own()? - own_cpu) * 1e6 / (count.max(1) as f64),
+            }],
             faults: self.books.faults,
         })
     }

@@ -133,9 +133,10 @@ const ALL: &[Workload] = &[
     },
     Workload {
         name: "filters-exact",
-        about: "100,000 filters over 100 connections, exact, QoS 0",
+        about: "100,000 filters over 100 connections, exact, QoS 1",
         kind: Kind::Flow(flow::Plan {
             shape: flow::Shape::Filters(flow::Wildcard::None),
+            qos: 1,
             ..PAIRS
         }),
     },
@@ -144,6 +145,7 @@ const ALL: &[Workload] = &[
         about: "the same with `+`",
         kind: Kind::Flow(flow::Plan {
             shape: flow::Shape::Filters(flow::Wildcard::Plus),
+            qos: 1,
             ..PAIRS
         }),
     },
@@ -152,6 +154,7 @@ const ALL: &[Workload] = &[
         about: "the same with `#`",
         kind: Kind::Flow(flow::Plan {
             shape: flow::Shape::Filters(flow::Wildcard::Hash),
+            qos: 1,
             ..PAIRS
         }),
     },
