@@ -1,6 +1,8 @@
 //! The configuration from outside: its layers, its messages, and that `config/outlive.toml` and `docs/config.md` say
 //! what the code does. `UPDATE_DOCS=1 cargo test --test config` writes `docs/config.md` anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ fn shown() -> Vec<Shown> {
     let mut comment = String::new();
     for line in FILE.lines() {
         if let Some(text) = line.strip_prefix('#') {
-            let _ = writeln!(comment, "{}", text.trim_start());
+            writeln!(comment, "{}", text.trim_start()).unwrap();
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
@@ -125,15 +127,16 @@ fn the_page_of_keys_is_made_from_the_shown_file() {
         .map(|line| line.trim_start_matches('#').trim_start())
         .filter(|line| !line.starts_with("docs/config.md"))
         .collect();
-    let _ = writeln!(page, "{}", head.join("\n").trim_end());
+    writeln!(page, "{}", head.join("\n").trim_end()).unwrap();
     for shown in shown() {
         if shown.key.is_empty() {
-            let _ = writeln!(
+            writeln!(
                 page,
                 "\n## `[{}]`\n\n{}",
                 shown.section,
                 shown.comment.trim_end()
-            );
+            )
+            .unwrap();
             continue;
         }
         let (path, env) = (
@@ -145,11 +148,12 @@ fn the_page_of_keys_is_made_from_the_shown_file() {
         let text = text.replace("\nUnit:", "\n\nUnit:");
         let text = text.replace("\nAt the limit:", "\n\nAt the limit:");
         let text = text.replace("\nOne of:", "\n\nOne of:");
-        let _ = writeln!(
+        writeln!(
             page,
             "\n### `{path}`\n\nDefault: `{}`. Environment: `{env}`.\n\n{text}",
             shown.default
-        );
+        )
+        .unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {

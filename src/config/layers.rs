@@ -271,16 +271,15 @@ fn parse_like(default: &Value, text: &str) -> Value {
             .trim()
             .parse()
             .map_or_else(|_| string(), Value::Boolean),
-        Value::Array(_) if text.trim_start().starts_with('[') => format!("value = {text}")
-            .parse::<Table>()
-            .ok()
-            .and_then(|mut table| table.remove("value"))
-            .unwrap_or_else(string),
-        Value::Array(_) => Value::Array(
-            text.split(',')
-                .map(|item| Value::String(item.trim().to_owned()))
-                .collect(),
-        ),
+        // `[::1]:1883` begins like a TOML list and is none.
+        Value::Array(_) => match format!("value = {text}").parse::<Table>() {
+            Ok(mut table) => table.remove("value").unwrap_or_else(string),
+            Err(_) => Value::Array(
+                text.split(',')
+                    .map(|item| Value::String(item.trim().to_owned()))
+                    .collect(),
+            ),
+        },
         Value::String(_) | Value::Float(_) | Value::Datetime(_) | Value::Table(_) => string(),
     }
 }
