@@ -9,10 +9,14 @@ mod space;
 use std::sync::Arc;
 
 use super::memory::MemoryFiles;
+use super::reader::SegmentReader;
+use super::recovery::open;
+use super::segments::JournalOptions;
+use super::writer::SegmentWriter;
 use super::*;
 use crate::model::entry::Change;
 use crate::model::ids::{PacketId, SessionNumber, Timestamp};
-use crate::model::message::{MessageParts, QoS};
+use crate::model::message::{Message, MessageParts, QoS};
 
 /// Small segments, no reserve, a fixed salt.
 pub(super) const OPTIONS: JournalOptions = JournalOptions {
