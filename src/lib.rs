@@ -1,1 +1,6 @@
-//! stub
+//! The MQTT broker outlive: configuration, wire and administration around the actor system of `outlive-actors`.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod telemetry;

@@ -1,1 +1,125 @@
-//! stub
+//! What the actors show of themselves: copyable values, read by metrics, tests and embedders alike.
+//!
+//! Every shard counts in its own cells, one writer each, so that counting costs no lock and observing costs the shards
+//! nothing.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::model::counter::Counter;
+
+/// One counted gauge of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Gauge {
+    /// Sessions with a connection.
+    SessionsOnline,
+    /// Kept sessions without one.
+    SessionsOffline,
+    /// Session actors.
+    SessionActors,
+    /// Subscriptions of sessions that have an actor.
+    Subscriptions,
+    /// Sessions that are not rebuilt any more because they kept panicking.
+    Quarantined,
+}
+
+impl Gauge {
+    /// How many gauges there are.
+    pub const COUNT: usize = Self::Quarantined as usize + 1;
+}
+
+/// The cells of one shard.
+#[derive(Debug)]
+pub struct ShardCells {
+    counters: [AtomicU64; Counter::COUNT],
+    gauges: [AtomicI64; Gauge::COUNT],
+    restarts: AtomicU64,
+}
+
+impl Default for ShardCells {
+    fn default() -> Self {
+        Self {
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            gauges: std::array::from_fn(|_| AtomicI64::new(0)),
+            restarts: AtomicU64::new(0),
+        }
+    }
+}
+
+impl ShardCells {
+    /// Counts one event. Only the shard's own thread writes.
+    pub fn count(&self, counter: Counter) {
+        bump(&self.counters[counter as usize]);
+    }
+
+    /// Moves a gauge. Only the shard's own thread writes.
+    pub fn shift(&self, gauge: Gauge, by: i64) {
+        let cell = &self.gauges[gauge as usize];
+        cell.store(cell.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+    }
+
+    /// Counts a session actor that was rebuilt after a panic.
+    pub fn restarted(&self) {
+        bump(&self.restarts);
+    }
+
+    /// A copy of the cells.
+    pub fn observe(&self) -> ShardObservation {
+        ShardObservation {
+            counters: std::array::from_fn(|at| self.counters[at].load(Ordering::Relaxed)),
+            gauges: std::array::from_fn(|at| self.gauges[at].load(Ordering::Relaxed)),
+            restarts: self.restarts.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One writer: a plain load and store cost less than an atomic addition.
+fn bump(cell: &AtomicU64) {
+    cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// What one shard, or all of them together, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardObservation {
+    counters: [u64; Counter::COUNT],
+    gauges: [i64; Gauge::COUNT],
+    /// Session actors rebuilt after a panic.
+    pub restarts: u64,
+}
+
+impl Default for ShardObservation {
+    fn default() -> Self {
+        Self {
+            counters: [0; Counter::COUNT],
+            gauges: [0; Gauge::COUNT],
+            restarts: 0,
+        }
+    }
+}
+
+impl ShardObservation {
+    /// How often `counter` was counted.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
+
+    /// Where `gauge` stands.
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges[gauge as usize]
+    }
+
+    /// Adds another shard's.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.counters
+            .iter_mut()
+            .zip(other.counters)
+            .for_each(|(sum, add)| *sum += add);
+        self.gauges
+            .iter_mut()
+            .zip(other.gauges)
+            .for_each(|(sum, add)| *sum += add);
+        self.restarts += other.restarts;
+        self
+    }
+}

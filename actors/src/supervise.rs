@@ -1,1 +1,55 @@
-//! stub
+//! Noticing that a session actor is gone though its session is not over.
+//!
+//! actix does not catch panics: tokio does, the actor's task ends, its address goes dead and nobody is told. So every
+//! session actor carries a [`Sentinel`]; when the actor is dropped without having dismissed it, the shard hears of it,
+//! closes the connection, rebuilds the session from snapshot and journal, counts, and quarantines a session that keeps
+//! panicking.
+
+use actix::Recipient;
+
+use crate::actor::protocol::SessionDied;
+use crate::model::ids::{ClientId, Timestamp};
+use crate::model::routes::Slot;
+
+/// Panics of one session within [`PANIC_WINDOW_MILLIS`] after which it is not rebuilt any more.
+pub const PANICS_MAX: u32 = 5;
+
+/// The time in milliseconds within which panics of one session are counted together.
+pub const PANIC_WINDOW_MILLIS: u64 = 60_000;
+
+/// Tells the shard if its actor dies.
+#[derive(Debug)]
+pub struct Sentinel {
+    alarm: Option<(Recipient<SessionDied>, SessionDied)>,
+}
+
+impl Sentinel {
+    /// Watches over the actor in `slot`.
+    pub fn new(shard: Recipient<SessionDied>, slot: Slot, client_id: ClientId) -> Self {
+        Self {
+            alarm: Some((shard, SessionDied { slot, client_id })),
+        }
+    }
+
+    /// The actor stops in good order.
+    pub fn dismiss(mut self) {
+        self.alarm = None;
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        if let Some((shard, died)) = self.alarm.take() {
+            shard.do_send(died);
+        }
+    }
+}
+
+/// Counts a panic; says whether the session may be rebuilt once more.
+pub fn may_rebuild(panics: &mut (u32, Timestamp), now: Timestamp) -> bool {
+    if now.millis_since(panics.1) > PANIC_WINDOW_MILLIS {
+        *panics = (0, now);
+    }
+    panics.0 += 1;
+    panics.0 <= PANICS_MAX
+}

@@ -4,6 +4,8 @@ pub mod appender;
 pub mod checkpointer;
 pub mod local;
 pub mod protocol;
+pub mod recovery;
 pub mod registry;
 pub mod session;
 pub mod shard;
+pub mod shared;

@@ -9,9 +9,13 @@ use actix::{Message as ActixMessage, Recipient};
 
 use crate::journal::Record;
 use crate::model::entry::Entry;
-use crate::model::ids::{Fence, Offset, ShardId};
+use crate::model::ids::{ClientId, Fence, Offset, ShardId};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
+use crate::model::refusal::Refusal;
+use crate::model::routes::Slot;
+use crate::model::snapshot::SessionSnapshot;
+use crate::store::StoreError;
 
 /// Connection -> home shard: an authenticated CONNECT. The answer is [`ToConnection`]: either `Attached` and then a
 /// CONNACK among the packets, or `Packets([Close(refusal)])`.
@@ -84,7 +88,8 @@ pub struct Submission {
 pub struct Committed {
     /// Every submission of this shard up to and including this ticket is answered.
     pub ticket: u64,
-    /// Tickets among them whose entries are *not* in the journal, ascending.
+    /// Tickets whose publications the journal refused: they are not in it and will not be. May lie above `ticket`:
+    /// what cannot be refused, a session's state, waits for the disk to come back, in front of them.
     pub failed: Vec<u64>,
     /// Committed messages that this shard has durable online readers for, in offset order.
     pub records: Arc<[Record]>,
@@ -98,4 +103,69 @@ pub struct Committed {
 pub struct RouteBatch {
     /// In the order in which their sessions published them.
     pub messages: Vec<Arc<Message>>,
+}
+
+/// Shard -> session.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub enum ToSession {
+    /// Something waits in the session's slot: messages, records, answered tickets. May be lost or merged.
+    Wake,
+    /// A connection asks for the session.
+    Attach(Box<ConnectRequest>),
+    /// The session's deadline passed.
+    Tick,
+    /// An operator, or the drain, ends the connection; with `discard` the session too.
+    End {
+        /// What the connection is told.
+        refusal: Refusal,
+        /// The session's state goes too.
+        discard: bool,
+    },
+}
+
+/// Session's sentinel -> shard: the actor is gone though its session is not over.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct SessionDied {
+    /// Its slot.
+    pub slot: Slot,
+    /// Whose it was.
+    pub client_id: ClientId,
+}
+
+/// Checkpointer -> shard: the snapshot that a passive session is rebuilt from.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Rehydrate {
+    /// Whose it is.
+    pub client_id: ClientId,
+    /// The snapshot, or why there is none.
+    pub image: Result<Option<SessionSnapshot>, StoreError>,
+}
+
+/// System -> shard: end the sessions of one client id, as an operator would.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "bool")]
+pub struct EndSession {
+    /// Whose.
+    pub client_id: ClientId,
+    /// What the connection is told.
+    pub refusal: Refusal,
+    /// The session's state goes too.
+    pub discard: bool,
+}
+
+/// System -> shard: tell every connection that the broker shuts down, let the sessions record where they are. Answered
+/// when every session of the shard is detached and everything it recorded is answered.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// System -> registry: change `quota.sessions_max`; 0 = none. Nobody who is in is thrown out.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct SetQuota {
+    /// The new limit in sessions.
+    pub limit: u64,
 }

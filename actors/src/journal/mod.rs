@@ -14,13 +14,13 @@ pub mod memory;
 pub mod segment;
 pub mod segments;
 
-use std::sync::Arc;
+pub use crate::model::record::{Page, Record};
 
 use thiserror::Error;
 
 use crate::model::entry::Entry;
 use crate::model::ids::Offset;
-use crate::model::message::Message;
+
 use crate::model::topic::Filter;
 
 /// The writing side; one owner, the appender.
@@ -47,11 +47,11 @@ pub trait JournalWriter: Send {
     ///
     /// # Errors
     /// [`AppendError`] if a file cannot be removed.
-    fn trim(&mut self, floor: Offset) -> Result<u64, AppendError>;
+    fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError>;
 }
 
 /// The reading side; shared by all threads that catch up.
-pub trait JournalReader: Send + Sync {
+pub trait JournalReader: Send + Sync + std::fmt::Debug {
     /// Messages (QoS 1 and 2) at or after `request.from` whose topic matches one of the filters, in offset order.
     ///
     /// # Errors
@@ -92,26 +92,6 @@ pub struct ReadRequest<'a> {
     pub records_max: usize,
     /// Stop after so many payload bytes (at least one record is given).
     pub bytes_max: usize,
-}
-
-/// One message of the journal.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Its place.
-    pub offset: Offset,
-    /// The publication.
-    pub message: Arc<Message>,
-}
-
-/// An answer to a [`ReadRequest`].
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// Matching records in offset order.
-    pub records: Vec<Record>,
-    /// Where to read on: no matching record lies between `from` and `next` but those in `records`.
-    pub next: Offset,
-    /// The authoritative end when the page was read; `next == end` says: caught up.
-    pub end: Offset,
 }
 
 /// Counters and gauges of the journal.

@@ -1,1 +1,74 @@
-//! stub
+//! What the model counts: a closed list, so that every drop and refusal has a number an operator sees.
+
+/// One counted event. The index into [`Counts`] is its position here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Counter {
+    /// A session began.
+    SessionCreated,
+    /// A connection attached to existing state.
+    SessionResumed,
+    /// An attach displaced a live connection.
+    SessionTakenOver,
+    /// A session ended because its deadline passed.
+    SessionExpired,
+    /// A session ended otherwise: clean start, expiry 0 at disconnect, operator.
+    SessionDiscarded,
+    /// A session actor was built from its snapshot.
+    SessionRehydrated,
+    /// A session actor was stopped while its session lives on.
+    SessionPassivated,
+    /// A session's expiry was cut to `session.expiry_seconds_max`.
+    ExpiryClamped,
+    /// A CONNECT was refused because the session belongs to another principal.
+    OwnerRefused,
+    /// Something came from a connection that no longer holds the fence.
+    StaleFence,
+    /// PUBLISH with QoS 0 received.
+    ReceivedQos0,
+    /// PUBLISH with QoS 1 received.
+    ReceivedQos1,
+    /// PUBLISH with QoS 2 received, duplicates not counted.
+    ReceivedQos2,
+    /// PUBLISH with QoS 2 received again before its PUBREL.
+    ReceivedDuplicate,
+    /// PUBLISH with QoS 0 handed to a connection.
+    DeliveredQos0,
+    /// PUBLISH with QoS 1 handed to a connection, redeliveries included.
+    DeliveredQos1,
+    /// PUBLISH with QoS 2 handed to a connection, redeliveries included.
+    DeliveredQos2,
+    /// A PUBLISH was sent again with DUP.
+    Redelivered,
+    /// A QoS 1 or 2 delivery was settled by the client.
+    Acked,
+    /// A client refused a delivery with a reason code of 0x80 or above.
+    AckFailed,
+    /// A message's expiry interval passed while it waited.
+    DroppedExpired,
+    /// A transient session's queue was full.
+    DroppedQueueFull,
+    /// A QoS 0 message for a session without connection.
+    DroppedOffline,
+    /// A record that a session had not consumed is no longer in the journal.
+    DroppedRetention,
+    /// A delivery begun was abandoned because its session ended.
+    DroppedSessionEnded,
+    /// A subscription was refused because of `session.subscriptions_max`.
+    SubscriptionRefused,
+    /// A client sent more QoS 1 and 2 publications than the receive maximum allows.
+    ReceiveMaxExceeded,
+    /// A will was published.
+    WillPublished,
+    /// A publication was refused because the journal could not take it.
+    JournalRefused,
+    /// A session's connection was closed because its state change could not be recorded.
+    JournalReset,
+    /// A session fell out of the live end of the journal and went back to catch-up.
+    InboxOverflowed,
+}
+
+impl Counter {
+    /// How many counters there are.
+    pub const COUNT: usize = Self::InboxOverflowed as usize + 1;
+}

@@ -112,6 +112,15 @@ pub enum Change {
     WillSettled,
     /// The session is over: expired, discarded or replaced by a clean start.
     Ended,
+    /// The broker was started again after it died while a connection was attached. Appended once per such session,
+    /// before anything else is done with it, so that a second crash derives nothing anew.
+    Recovered {
+        /// When the connection counts as ended; the expiry and the delay of the will run from here.
+        at: Timestamp,
+        /// The end of the journal at that start: QoS 1 records from the cursor up to here may have been sent, so they
+        /// are sent with DUP = 1.
+        maybe_sent_below: Offset,
+    },
 }
 
 /// An attach, as far as it must survive.
@@ -155,4 +164,19 @@ pub enum Step {
     Released,
     /// QoS 2: settled, but the durable cursor has not passed it; remembered so that a re-read skips it.
     Done,
+}
+
+impl Entry {
+    /// A change of one session.
+    pub fn change(session: SessionNumber, change: Change) -> Self {
+        Self::Session {
+            session,
+            change: Box::new(change),
+        }
+    }
+
+    /// An inbound QoS 2 identifier without its message.
+    pub fn received(session: SessionNumber, packet_id: PacketId) -> Self {
+        Self::change(session, Change::Received { packet_id })
+    }
 }

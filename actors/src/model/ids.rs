@@ -92,6 +92,23 @@ impl Offset {
 pub struct PacketId(pub NonZeroU16);
 
 impl PacketId {
+    /// The smallest identifier.
+    pub const FIRST: Self = Self(NonZeroU16::MIN);
+    /// The largest identifier.
+    pub const LAST: Self = Self(NonZeroU16::MAX);
+
+    /// The identifier after this one; 1 follows 65,535.
+    #[must_use]
+    pub fn following(self) -> Self {
+        self.0.checked_add(1).map_or(Self::FIRST, Self)
+    }
+
+    /// The identifier before this one; 65,535 precedes 1.
+    #[must_use]
+    pub fn preceding(self) -> Self {
+        Self::new(self.get() - 1).unwrap_or(Self::LAST)
+    }
+
     /// `None` for zero, which is no packet identifier.
     pub fn new(number: u16) -> Option<Self> {
         NonZeroU16::new(number).map(Self)
@@ -115,6 +132,11 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::from(seconds) * 1000))
     }
 
+    /// This moment plus `millis`, saturating.
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
     /// Milliseconds from `earlier` to this moment; 0 if `earlier` is later.
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -129,6 +151,8 @@ pub struct Now {
     /// The offset that the next record appended to the journal cannot fall below: a reader that starts here
     /// sees only what is published from now on.
     pub log_end: Offset,
+    /// The shard's live end: every committed record below it that concerns the shard was handed to its sessions.
+    pub live_end: Offset,
 }
 
 /// A shard's index, 0 to 63.

@@ -1,1 +1,227 @@
-//! stub
+//! The outbound window: records sent and not settled, and the packet identifiers they hold.
+//!
+//! Invariants:
+//! - an identifier is held by at most one unsettled record;
+//! - identifiers of records sent in the order of the log count up by one, so that after a crash the same records get
+//!   the same identifiers again; retained replays take theirs from the top down.
+
+use std::collections::VecDeque;
+
+use super::entry::{Step, Unsettled};
+use super::ids::{Offset, PacketId};
+use super::message::QoS;
+
+/// The window of one session. Lives on across connections.
+#[derive(Clone, Debug)]
+pub struct Inflight {
+    sent: VecDeque<Unsettled>,
+    next_packet_id: PacketId,
+    next_replay_id: PacketId,
+    /// The most unsettled records towards the attached client.
+    max: u16,
+}
+
+impl Inflight {
+    /// An empty window.
+    pub fn new(max: u16) -> Self {
+        Self::restore(max, PacketId::FIRST, VecDeque::new())
+    }
+
+    /// A window as a snapshot holds it.
+    pub fn restore(max: u16, next_packet_id: PacketId, sent: VecDeque<Unsettled>) -> Self {
+        Self {
+            sent,
+            next_packet_id,
+            next_replay_id: PacketId::LAST,
+            max,
+        }
+    }
+
+    /// Sets the most unsettled records, from the client's receive maximum.
+    pub fn set_max(&mut self, max: u16) {
+        self.max = max;
+    }
+
+    /// How many more records may be sent.
+    pub fn credit(&self) -> usize {
+        usize::from(self.max).saturating_sub(self.sent.len())
+    }
+
+    /// Unsettled records in the order in which they were sent.
+    pub fn iter(&self) -> impl Iterator<Item = &Unsettled> {
+        self.sent.iter()
+    }
+
+    /// How many records are unsettled.
+    pub fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Whether nothing is unsettled.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// The identifier that the next record in the order of the log gets.
+    pub fn next_packet_id(&self) -> PacketId {
+        self.next_packet_id
+    }
+
+    /// Goes on counting behind `packet_id`: a re-read passed a record that had been sent with it.
+    pub fn count_past(&mut self, packet_id: PacketId) {
+        self.next_packet_id = packet_id.following();
+    }
+
+    /// Takes a place in the window. The caller has checked [`Self::credit`].
+    ///
+    /// # Panics
+    /// If the window is full: then all 65,535 identifiers might be held.
+    pub fn send(&mut self, offset: Offset, qos: QoS, retain: bool, replay: bool) -> Unsettled {
+        assert!(self.credit() > 0, "no credit left");
+        let packet_id = if replay {
+            self.allocate_replay()
+        } else {
+            self.allocate()
+        };
+        let sent = Unsettled {
+            packet_id,
+            offset,
+            qos,
+            retain,
+            replay,
+            step: Step::Published,
+        };
+        self.sent.push_back(sent);
+        sent
+    }
+
+    /// PUBREC: from now on only PUBREL is sent. `None` if the identifier holds no QoS 2 record.
+    pub fn release(&mut self, packet_id: PacketId) -> Option<Step> {
+        let sent = self
+            .sent
+            .iter_mut()
+            .find(|sent| sent.packet_id == packet_id)?;
+        (sent.qos == QoS::ExactlyOnce).then(|| std::mem::replace(&mut sent.step, Step::Released))
+    }
+
+    /// Frees the identifier if its record is of this QoS and at this step.
+    pub fn settle(
+        &mut self,
+        packet_id: PacketId,
+        qos: QoS,
+        step: Option<Step>,
+    ) -> Option<Unsettled> {
+        let at = self
+            .sent
+            .iter()
+            .position(|sent| sent.packet_id == packet_id)?;
+        let sent = self.sent[at];
+        if sent.qos != qos || step.is_some_and(|step| step != sent.step) {
+            return None;
+        }
+        self.sent.remove(at)
+    }
+
+    /// The unsettled QoS 1 records, for a progress record.
+    pub fn at_least_once(&self) -> Vec<Unsettled> {
+        self.sent
+            .iter()
+            .filter(|sent| sent.qos == QoS::AtLeastOnce)
+            .copied()
+            .collect()
+    }
+
+    /// Empties the window; gives how many deliveries were abandoned.
+    pub fn clear(&mut self) -> usize {
+        self.next_packet_id = PacketId::FIRST;
+        self.next_replay_id = PacketId::LAST;
+        std::mem::take(&mut self.sent).len()
+    }
+
+    fn holds(&self, packet_id: PacketId) -> bool {
+        self.sent.iter().any(|sent| sent.packet_id == packet_id)
+    }
+
+    fn allocate(&mut self) -> PacketId {
+        loop {
+            let packet_id = self.next_packet_id;
+            self.next_packet_id = packet_id.following();
+            if !self.holds(packet_id) {
+                return packet_id;
+            }
+        }
+    }
+
+    fn allocate_replay(&mut self) -> PacketId {
+        loop {
+            let packet_id = self.next_replay_id;
+            self.next_replay_id = packet_id.preceding();
+            if !self.holds(packet_id) {
+                return packet_id;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_count_up_and_wrap_past_those_in_use() {
+        let mut window = Inflight::new(3);
+        let held = window
+            .send(Offset(1), QoS::AtLeastOnce, false, false)
+            .packet_id;
+        assert_eq!(held, PacketId::FIRST);
+        window.count_past(PacketId::LAST.preceding());
+        assert_eq!(
+            window
+                .send(Offset(2), QoS::AtLeastOnce, false, false)
+                .packet_id,
+            PacketId::LAST
+        );
+        // 1 is still held, so the next one is 2.
+        assert_eq!(
+            window
+                .send(Offset(3), QoS::AtLeastOnce, false, false)
+                .packet_id
+                .get(),
+            2
+        );
+        assert_eq!(window.credit(), 0);
+    }
+
+    #[test]
+    fn a_replay_does_not_disturb_the_identifiers_of_the_log() {
+        let mut window = Inflight::new(10);
+        window.send(Offset(9), QoS::AtLeastOnce, true, true);
+        assert_eq!(
+            window
+                .send(Offset(1), QoS::AtLeastOnce, false, false)
+                .packet_id
+                .get(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_acknowledgement_of_the_wrong_kind_settles_nothing() {
+        let mut window = Inflight::new(10);
+        let id = window
+            .send(Offset(1), QoS::ExactlyOnce, false, false)
+            .packet_id;
+        assert_eq!(window.settle(id, QoS::AtLeastOnce, None), None);
+        assert_eq!(
+            window.settle(id, QoS::ExactlyOnce, Some(Step::Released)),
+            None
+        );
+        assert_eq!(window.release(id), Some(Step::Published));
+        assert!(
+            window
+                .settle(id, QoS::ExactlyOnce, Some(Step::Released))
+                .is_some()
+        );
+        assert!(window.is_empty());
+    }
+}

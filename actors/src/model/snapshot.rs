@@ -55,6 +55,9 @@ pub struct SessionSnapshot {
     pub unsettled: Vec<Unsettled>,
     /// Inbound QoS 2 packet identifiers not yet released.
     pub received: Vec<PacketId>,
+    /// Records at or after `next` and below this offset may have been sent before a crash of the broker: QoS 1 goes out
+    /// with DUP = 1. At or below `next` it says nothing.
+    pub maybe_sent_below: Offset,
     /// The journal offset up to which changes are applied (exclusive).
     pub covers: Offset,
 }
@@ -85,6 +88,7 @@ impl SessionSnapshot {
             next_packet_id: PacketId(std::num::NonZeroU16::MIN),
             unsettled: Vec::new(),
             received: Vec::new(),
+            maybe_sent_below: Offset::default(),
             covers: at.next(),
         }
     }
@@ -141,7 +145,7 @@ impl SessionSnapshot {
             }
             Change::Received { packet_id } => self.receive(*packet_id),
             Change::Released { packet_id } => self.received.retain(|known| known != packet_id),
-            Change::Sent(sent) => self.unsettled.push(*sent),
+            Change::Sent(sent) => self.send(*sent),
             Change::PubRec { packet_id } => self.step(*packet_id, Step::Released),
             Change::Settled { packet_id } => self.settle(*packet_id),
             Change::Progress {
@@ -150,6 +154,13 @@ impl SessionSnapshot {
                 unsettled,
             } => self.progress(*next, *next_packet_id, unsettled),
             Change::WillSettled => self.will = None,
+            Change::Recovered {
+                at,
+                maybe_sent_below,
+            } => {
+                self.detached_at = self.detached_at.or(Some(*at));
+                self.maybe_sent_below = self.maybe_sent_below.max(*maybe_sent_below);
+            }
         }
     }
 
@@ -176,19 +187,49 @@ impl SessionSnapshot {
             .fold(self.next, Ord::min)
     }
 
+    /// The smallest offset whose record this session may still need, `None` if it needs none: unlike
+    /// [`Self::floor`] it does not count a cursor that no durable subscription reads with, or one session without
+    /// subscriptions would keep the whole journal.
+    pub fn needed_from(&self) -> Option<Offset> {
+        let reads_from = self
+            .durable_subscriptions()
+            .map(|subscription| subscription.from)
+            .min()
+            .map(|from| from.max(self.next));
+        self.unsettled
+            .iter()
+            .filter(|sent| sent.step == Step::Published)
+            .map(|sent| sent.offset)
+            .chain(reads_from)
+            .min()
+    }
+
+    /// The subscriptions with a granted QoS of 1 or 2: what the journal is read for.
+    pub fn durable_subscriptions(&self) -> impl Iterator<Item = &SubscriptionSnapshot> {
+        self.subscriptions
+            .iter()
+            .filter(|subscription| subscription.options.qos > QoS::AtMostOnce)
+    }
+
+    /// A QoS 1 record that still holds the identifier was settled, or the identifier would not be free: its settling
+    /// is recorded lazily. QoS 2 records that are done stay, so that a re-read skips them.
+    fn send(&mut self, sent: Unsettled) {
+        self.unsettled
+            .retain(|known| known.packet_id != sent.packet_id || known.qos == QoS::ExactlyOnce);
+        self.unsettled.push(sent);
+    }
+
     fn receive(&mut self, packet_id: PacketId) {
         if !self.received.contains(&packet_id) {
             self.received.push(packet_id);
         }
     }
 
-    /// The newest entry of an identifier is the live one; older ones with the same identifier are done.
+    /// The handshake is QoS 2's alone; the newest entry of an identifier is the live one, older ones are done.
     fn step(&mut self, packet_id: PacketId, step: Step) {
-        let live = self
-            .unsettled
-            .iter_mut()
-            .rev()
-            .find(|sent| sent.packet_id == packet_id && sent.step != Step::Done);
+        let live = self.unsettled.iter_mut().rev().find(|sent| {
+            sent.packet_id == packet_id && sent.qos == QoS::ExactlyOnce && sent.step != Step::Done
+        });
         if let Some(sent) = live {
             sent.step = step;
         }
@@ -209,5 +250,8 @@ impl SessionSnapshot {
         });
         self.unsettled.extend_from_slice(unsettled);
         self.unsettled.sort_by_key(|sent| sent.offset);
+        if next >= self.maybe_sent_below {
+            self.maybe_sent_below = Offset::default();
+        }
     }
 }

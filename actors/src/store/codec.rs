@@ -1,1 +1,112 @@
-//! stub
+//! How values lie in the store: one version byte, a CRC-32C, then the value in postcard.
+//!
+//! Owns: the value format. Does not know: files, tables.
+//!
+//! Invariants:
+//! - the checksum covers the key, the version and the body: a value under another key is as damaged as a flipped bit;
+//! - a change of the shape of [`SessionSnapshot`] or of what it holds is a new [`VERSION`]; every version ever written
+//!   has a golden test.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::Marks;
+use crate::model::ids::SessionNumber;
+use crate::model::snapshot::SessionSnapshot;
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+const HEADER_BYTES: usize = 5;
+
+/// Why a value cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CodecError {
+    /// Shorter than any value.
+    #[error("it is cut off at {bytes} bytes")]
+    Short {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Written by a newer outlive, or no version at all.
+    #[error("it has version {found}, this outlive reads version {VERSION}")]
+    Version {
+        /// The version byte.
+        found: u8,
+    },
+    /// The checksum does not match.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// The checksum matches, but the body is no such value.
+    #[error("its body is no valid value")]
+    Body,
+}
+
+/// Appends a session's value to `out`.
+///
+/// # Errors
+/// [`CodecError::Body`] if the snapshot cannot be expressed, which no snapshot is known to cause.
+pub fn encode_session(snapshot: &SessionSnapshot, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    encode(&snapshot.number.0.to_le_bytes(), snapshot, out)
+}
+
+/// Reads a session's value.
+///
+/// # Errors
+/// [`CodecError`]; a snapshot of another session under this number is a checksum or body error.
+pub fn decode_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnapshot, CodecError> {
+    let snapshot: SessionSnapshot = decode(&number.0.to_le_bytes(), bytes)?;
+    if snapshot.number == number {
+        Ok(snapshot)
+    } else {
+        Err(CodecError::Body)
+    }
+}
+
+/// Appends the marks' value to `out`.
+///
+/// # Errors
+/// [`CodecError::Body`], which no marks are known to cause.
+pub fn encode_marks(marks: &Marks, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    encode(b"marks", marks, out)
+}
+
+/// Reads the marks' value.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode_marks(bytes: &[u8]) -> Result<Marks, CodecError> {
+    decode(b"marks", bytes)
+}
+
+fn encode<T: Serialize>(key: &[u8], value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = out.len();
+    out.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
+    // postcard writes by value into the vector and gives it back.
+    *out = postcard::to_extend(value, std::mem::take(out)).map_err(|_| CodecError::Body)?;
+    let crc = checksum(key, VERSION, &out[start + HEADER_BYTES..]);
+    out[start + 1..start + HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+    Ok(())
+}
+
+fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, CodecError> {
+    let Some((&[version, a, b, c, d], body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(CodecError::Short { bytes: bytes.len() });
+    };
+    if version != VERSION {
+        return Err(CodecError::Version { found: version });
+    }
+    if checksum(key, version, body) != u32::from_le_bytes([a, b, c, d]) {
+        return Err(CodecError::Checksum);
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(CodecError::Body),
+    }
+}
+
+fn checksum(key: &[u8], version: u8, body: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &[version]);
+    crc32c::crc32c_append(crc, body)
+}

@@ -3,8 +3,13 @@
 //! Owns: snapshots of kept sessions, the retained table, marks. Does not know: actors, how a snapshot is made.
 
 pub mod codec;
+pub mod data_dir;
+pub mod floors;
 pub mod memory;
 pub mod redb;
+pub mod replica;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 
@@ -37,7 +42,13 @@ pub trait SnapshotStore: Send + Sync {
     /// [`StoreError`] if the store fails or is damaged.
     fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError>;
 
-    /// Writes a checkpoint, all or nothing, durable on return.
+    /// The offset of one retained topic's record.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn retained_at(&self, topic: &str) -> Result<Option<Offset>, StoreError>;
+
+    /// Writes a checkpoint, all or nothing, durable on return. An epoch below the stored one does not lower it.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails; then the last checkpoint stands.
@@ -87,4 +98,13 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// Another process, or another broker in this one, has the file open.
+    #[error("snapshot store {path} is in use by another process")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// The checkpointer that was asked has stopped.
+    #[error("the checkpointer has stopped")]
+    Stopped,
 }

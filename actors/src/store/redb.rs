@@ -1,1 +1,309 @@
-//! stub
+//! The snapshot store on disk: one redb file.
+//!
+//! Owns: the file and its tables. Does not know: how a snapshot is made, who else uses the data directory.
+//!
+//! Invariants:
+//! - a checkpoint is one redb transaction, durable when [`RedbStore::commit`] returns;
+//! - a file that is not ours or does not match its checksums is refused when it is opened, and left as it is;
+//! - after an I/O error redb refuses all further work on that handle: it is dropped and the file opened again at the
+//!   next call, so that a full disk heals without a restart.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use parking_lot::RwLock;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::codec::{self, CodecError};
+use super::{Checkpoint, Marks, SnapshotStore, StoreError};
+use crate::model::ids::{Offset, SessionNumber};
+use crate::model::snapshot::SessionSnapshot;
+
+/// The page cache unless told otherwise; redb's own default is 1 GiB.
+pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+
+const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
+const RETAINED: TableDefinition<'_, &str, u64> = TableDefinition::new("retained");
+const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
+const MARKS_KEY: &str = "marks";
+
+type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
+/// A redb file with its tables.
+pub struct RedbStore {
+    path: String,
+    /// `None` after an I/O error, until the next call opens it again.
+    database: RwLock<Option<Database>>,
+    reopen: Opener,
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedbStore {
+    /// Makes a new, empty store at `path` and closes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the system refuses, or if `path` is a file that is no redb database.
+    pub fn create(path: &Path) -> Result<(), StoreError> {
+        let name = path.display().to_string();
+        let create = || -> Result<(), Fault> {
+            let database = Builder::new()
+                .set_cache_size(CACHE_BYTES_DEFAULT)
+                .create(path)?;
+            let write = database.begin_write()?;
+            write.open_table(SESSIONS)?;
+            write.open_table(RETAINED)?;
+            put_marks(&mut write.open_table(MARKS)?, &Marks::default())?;
+            write.commit()?;
+            Ok(())
+        };
+        create().map_err(|fault| fault.into_error(&name))
+    }
+
+    /// Opens the store at `path` and verifies the checksums of the whole file, so that damage is found here and not in
+    /// the middle of the night. `cache_bytes` bounds redb's page cache.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a file that is missing, foreign or damaged, [`StoreError::InUse`] if it is open
+    /// elsewhere; the file is left as it is.
+    pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+        let file = path.to_owned();
+        let database = Builder::new()
+            .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(true)
+            .open(path);
+        Self::with_database(
+            path,
+            database,
+            Box::new(move || Builder::new().set_cache_size(cache_bytes).open(&file)),
+        )
+    }
+
+    fn with_database(
+        path: &Path,
+        database: Result<Database, DatabaseError>,
+        reopen: Opener,
+    ) -> Result<Self, StoreError> {
+        let path = path.display().to_string();
+        let database = database.map_err(|error| Fault::from(error).into_error(&path))?;
+        let store = Self {
+            path,
+            database: RwLock::new(Some(database)),
+            reopen,
+        };
+        store.marks()?; // A redb file without our tables is none of ours.
+        Ok(store)
+    }
+
+    /// Runs `work` on the open database; closes it if `work` ends in an error that redb does not recover from.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let result = {
+            let mut database = self.database.read();
+            if database.is_none() {
+                drop(database);
+                self.ensure_open()?;
+                database = self.database.read();
+            }
+            match database.as_ref() {
+                Some(database) => work(database),
+                None => Err(Fault::Redb(Box::new(redb::Error::DatabaseClosed))),
+            }
+        };
+        result.map_err(|fault| {
+            if fault.needs_reopen() {
+                *self.database.write() = None;
+            }
+            fault.into_error(&self.path)
+        })
+    }
+
+    fn ensure_open(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write();
+        if database.is_none() {
+            let opened = (self.reopen)();
+            *database = Some(opened.map_err(|error| Fault::from(error).into_error(&self.path))?);
+        }
+        Ok(())
+    }
+}
+
+impl SnapshotStore for RedbStore {
+    fn marks(&self) -> Result<Marks, StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(MARKS)?;
+            read_marks(&table)
+        })
+    }
+
+    fn session(&self, number: SessionNumber) -> Result<Option<SessionSnapshot>, StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(SESSIONS)?;
+            let value = table.get(number.0)?;
+            value
+                .map(|bytes| read_session(number, bytes.value()))
+                .transpose()
+        })
+    }
+
+    fn sessions(&self, each: &mut dyn FnMut(SessionSnapshot)) -> Result<(), StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(SESSIONS)?;
+            for row in table.iter()? {
+                let (number, bytes) = row?;
+                each(read_session(SessionNumber(number.value()), bytes.value())?);
+            }
+            Ok(())
+        })
+    }
+
+    fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(RETAINED)?;
+            for row in table.iter()? {
+                let (topic, offset) = row?;
+                each(topic.value(), Offset(offset.value()));
+            }
+            Ok(())
+        })
+    }
+
+    fn retained_at(&self, topic: &str) -> Result<Option<Offset>, StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(RETAINED)?;
+            Ok(table.get(topic)?.map(|offset| Offset(offset.value())))
+        })
+    }
+
+    fn commit(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            {
+                let mut sessions = write.open_table(SESSIONS)?;
+                let mut bytes = Vec::new();
+                for (number, snapshot) in &checkpoint.sessions {
+                    match snapshot {
+                        Some(snapshot) => {
+                            bytes.clear();
+                            codec::encode_session(snapshot, &mut bytes)
+                                .map_err(|error| damaged_session(*number, error))?;
+                            sessions.insert(number.0, bytes.as_slice())?;
+                        }
+                        None => {
+                            sessions.remove(number.0)?;
+                        }
+                    }
+                }
+                let mut retained = write.open_table(RETAINED)?;
+                for (topic, offset) in &checkpoint.retained {
+                    match offset {
+                        Some(offset) => retained.insert(topic.as_str(), offset.0)?,
+                        None => retained.remove(topic.as_str())?,
+                    };
+                }
+                let mut table = write.open_table(MARKS)?;
+                let epoch = read_marks(&table)?.epoch.max(checkpoint.marks.epoch);
+                let marks = Marks {
+                    epoch,
+                    ..checkpoint.marks
+                };
+                put_marks(&mut table, &marks)?;
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+}
+
+fn read_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnapshot, Fault> {
+    codec::decode_session(number, bytes).map_err(|error| damaged_session(number, error))
+}
+
+fn read_marks(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Marks, Fault> {
+    let Some(bytes) = table.get(MARKS_KEY)? else {
+        return Err(Fault::Damaged("the marks are missing".to_owned()));
+    };
+    codec::decode_marks(bytes.value())
+        .map_err(|error| Fault::Damaged(format!("the marks: {error}")))
+}
+
+fn put_marks(
+    table: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    marks: &Marks,
+) -> Result<(), Fault> {
+    let mut bytes = Vec::new();
+    codec::encode_marks(marks, &mut bytes)
+        .map_err(|error| Fault::Damaged(format!("the marks: {error}")))?;
+    table.insert(MARKS_KEY, bytes.as_slice())?;
+    Ok(())
+}
+
+fn damaged_session(number: SessionNumber, error: CodecError) -> Fault {
+    Fault::Damaged(format!("session {}: {error}", number.0))
+}
+
+/// What went wrong inside the file, before its name is put to it.
+enum Fault {
+    Redb(Box<redb::Error>),
+    Damaged(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
+
+impl Fault {
+    fn needs_reopen(&self) -> bool {
+        match self {
+            Self::Redb(error) => matches!(
+                **error,
+                redb::Error::Io(_)
+                    | redb::Error::Backend(_)
+                    | redb::Error::PreviousIo
+                    | redb::Error::DatabaseClosed
+            ),
+            Self::Damaged(_) => false,
+        }
+    }
+
+    fn into_error(self, path: &str) -> StoreError {
+        let path = path.to_owned();
+        let source = match self {
+            Self::Damaged(what) => return StoreError::Damaged { path, what },
+            Self::Redb(source) => source,
+        };
+        if matches!(*source, redb::Error::DatabaseAlreadyOpen) {
+            StoreError::InUse { path }
+        } else if is_damage(&source) {
+            let what = source.to_string();
+            StoreError::Damaged { path, what }
+        } else {
+            StoreError::Backend { path, source }
+        }
+    }
+}
+
+/// A file that is missing, no database of ours, or not as redb wrote it; as opposed to a system that refuses.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
+        ),
+        error => matches!(
+            error,
+            redb::Error::Corrupted(_)
+                | redb::Error::UpgradeRequired(_)
+                | redb::Error::TableDoesNotExist(_)
+                | redb::Error::TableTypeMismatch { .. }
+        ),
+    }
+}

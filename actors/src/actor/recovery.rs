@@ -1,0 +1,233 @@
+//! The start after a stop or a crash: what survived, and what must be recorded about it first.
+//!
+//! Owns: the decision which sessions survive a start. Does not know: routes, quota, actors; the caller builds them
+//! from what it is given.
+//!
+//! Invariants:
+//! - recovery reads; it writes neither store nor journal. What it decides becomes a fact when the caller appends the
+//!   entries that it is given, and is decided alike by the next start if the process dies before;
+//! - sessions are given one at a time: memory is needed for those that the tail of the journal touches.
+//!
+//! The order of a start: [`recover`] (a damaged store is refused before anything is written), [`begin_epoch`], append
+//! the entries of all [`Survivor`]s, only then liveness stamps, actors and listeners.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::journal::{JournalReader, ReadError};
+use crate::model::entry::{Change, Entry};
+use crate::model::ids::{ClientId, Offset, SessionNumber, Timestamp};
+use crate::model::message::Will;
+use crate::model::snapshot::SessionSnapshot;
+use crate::model::topic::Filter;
+use crate::store::replica::Replica;
+use crate::store::{Checkpoint, SnapshotStore, StoreError};
+
+/// The broker appends a liveness stamp at least this often. A session that was attached at a crash counts as detached
+/// one interval after the last stamp: the crash came no later than that, and no session expires early.
+pub const LIVENESS_INTERVAL_MILLIS: u64 = 60_000;
+
+/// What recovery found, one at a time.
+#[derive(Debug)]
+pub enum Survivor<'a> {
+    /// A session that lives on.
+    Session(SessionSummary),
+    /// A session whose deadline passed while the broker was down.
+    Expired(ExpiredSession),
+    /// A retained topic.
+    Retained {
+        /// The topic name.
+        topic: &'a str,
+        /// Its record.
+        offset: Offset,
+    },
+}
+
+/// What must be known of a sleeping session: the rest stays in the store.
+#[derive(Clone, Debug)]
+pub struct SessionSummary {
+    /// The session.
+    pub number: SessionNumber,
+    /// The client id.
+    pub client_id: ClientId,
+    /// The expiry in seconds after the connection ended.
+    pub expiry_seconds: u32,
+    /// When the session expires.
+    pub deadline: Timestamp,
+    /// When its will is due, if it has one.
+    pub will_due_at: Option<Timestamp>,
+    /// Filters with a granted QoS of 1 or 2: durable routes.
+    pub filters: Vec<Filter>,
+    /// A connection was attached when the broker died.
+    pub was_attached: bool,
+    /// What must be appended before anything else is done with the session: [`Change::Recovered`] if it was attached.
+    pub record: Option<Entry>,
+}
+
+/// A session that did not outlive the time the broker was down.
+#[derive(Clone, Debug)]
+pub struct ExpiredSession {
+    /// The session.
+    pub number: SessionNumber,
+    /// The client id.
+    pub client_id: ClientId,
+    /// When it expired.
+    pub expired_at: Timestamp,
+    /// The will to publish, before [`ExpiredSession::record`] is appended.
+    pub will: Option<Box<Will>>,
+}
+
+impl ExpiredSession {
+    /// The record that ends the session.
+    pub fn record(&self) -> Entry {
+        session_entry(self.number, Change::Ended)
+    }
+}
+
+/// What the broker goes on with.
+#[derive(Debug)]
+pub struct Recovered {
+    /// For the checkpointer: the store and what the journal says beyond it.
+    pub replica: Replica,
+    /// The journal's end.
+    pub end: Offset,
+    /// The last moment at which the broker is known to have been alive.
+    pub alive_at: Timestamp,
+    /// Journal records replayed.
+    pub replayed: u64,
+    /// Sessions that live on.
+    pub sessions: u64,
+    /// Sessions that expired.
+    pub expired: u64,
+}
+
+/// Why the broker cannot start.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    /// The store failed or is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal failed or is damaged.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+}
+
+/// Raises the boot epoch and commits it; must be done before a fence of this start is handed out. No later checkpoint
+/// lowers it.
+///
+/// # Errors
+/// [`StoreError`] if the store fails; then the old epoch stands and the broker must not start.
+pub fn begin_epoch(store: &dyn SnapshotStore) -> Result<u32, StoreError> {
+    let mut marks = store.marks()?;
+    marks.epoch = marks.epoch.saturating_add(1);
+    store.commit(&Checkpoint {
+        marks,
+        ..Checkpoint::default()
+    })?;
+    Ok(marks.epoch)
+}
+
+/// Replays the journal onto the store's checkpoint and gives what survived to `each`.
+///
+/// # Errors
+/// [`RecoverError`]; nothing was written.
+pub fn recover(
+    store: Arc<dyn SnapshotStore>,
+    journal: &dyn JournalReader,
+    now: Timestamp,
+    each: &mut dyn FnMut(Survivor<'_>),
+) -> Result<Recovered, RecoverError> {
+    let mut replica = Replica::open(store)?;
+    let mut replayed = 0;
+    let mut failed = None;
+    journal.replay(replica.marks().covers, &mut |at, entry| {
+        if failed.is_none() {
+            replayed += 1;
+            failed = replica.apply(at, &entry).err();
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let end = journal.end();
+    replica.advance(end);
+
+    let alive_at = replica.alive_at();
+    let (mut sessions, mut expired) = (0, 0);
+    replica.scan(&mut |snapshot| {
+        let survivor = judge(snapshot, alive_at, end, now);
+        match &survivor {
+            Survivor::Session(_) => sessions += 1,
+            Survivor::Expired(_) => expired += 1,
+            Survivor::Retained { .. } => {}
+        }
+        each(survivor);
+    })?;
+    replica.retained(&mut |topic, offset| each(Survivor::Retained { topic, offset }))?;
+    Ok(Recovered {
+        replica,
+        end,
+        alive_at,
+        replayed,
+        sessions,
+        expired,
+    })
+}
+
+/// Whether a session lives on at `now`.
+fn judge(
+    snapshot: &SessionSnapshot,
+    alive_at: Timestamp,
+    end: Offset,
+    now: Timestamp,
+) -> Survivor<'static> {
+    let number = snapshot.number;
+    let ended_at = detached_at(snapshot, alive_at, now);
+    let deadline = ended_at.plus_seconds(snapshot.expiry_seconds);
+    if deadline <= now {
+        return Survivor::Expired(ExpiredSession {
+            number,
+            client_id: snapshot.client_id.clone(),
+            expired_at: deadline,
+            will: snapshot.will.clone(),
+        });
+    }
+    let was_attached = snapshot.detached_at.is_none();
+    let recovered = Change::Recovered {
+        at: ended_at,
+        maybe_sent_below: end,
+    };
+    Survivor::Session(SessionSummary {
+        number,
+        client_id: snapshot.client_id.clone(),
+        expiry_seconds: snapshot.expiry_seconds,
+        deadline,
+        will_due_at: snapshot
+            .will
+            .as_ref()
+            .map(|will| ended_at.plus_seconds(will.delay_seconds).min(deadline)),
+        filters: snapshot
+            .durable_subscriptions()
+            .map(|subscription| subscription.filter.clone())
+            .collect(),
+        was_attached,
+        record: was_attached.then(|| session_entry(number, recovered)),
+    })
+}
+
+/// When the session's connection counts as ended: as recorded, or for one that was attached at the crash the latest
+/// moment at which that can have been, which is in the session's favour.
+fn detached_at(snapshot: &SessionSnapshot, alive_at: Timestamp, now: Timestamp) -> Timestamp {
+    snapshot.detached_at.unwrap_or_else(|| {
+        let last_seen = alive_at.max(snapshot.attached_at);
+        Timestamp(last_seen.0.saturating_add(LIVENESS_INTERVAL_MILLIS)).min(now)
+    })
+}
+
+fn session_entry(session: SessionNumber, change: Change) -> Entry {
+    Entry::Session {
+        session,
+        change: Box::new(change),
+    }
+}

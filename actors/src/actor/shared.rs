@@ -1,0 +1,89 @@
+//! What all shards share: routes, retained table, quota, and the handles to appender, journal and checkpointer.
+//!
+//! Invariant: a lock in here is held for one look-up or one change, never across a message or a wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::appender::AppenderHandle;
+use super::checkpointer::CheckpointerHandle;
+use crate::clock::Clock;
+use crate::journal::JournalReader;
+use crate::model::ids::{SessionNumber, ShardId, ShardSet};
+use crate::model::limits::SessionLimits;
+use crate::model::message::{Message, QoS};
+use crate::model::quota::Quota;
+use crate::model::retained::Retained;
+use crate::model::routes::{Matched, RouteEdge, Routes};
+use crate::model::topic::Filter;
+
+/// The routes of all shards: filter -> shards with online readers, shards with durable readers.
+#[derive(Debug, Default)]
+pub struct SharedRoutes {
+    routes: RwLock<Routes>,
+    /// Raised by every change, so that a look-up may be remembered.
+    generation: AtomicU64,
+}
+
+impl SharedRoutes {
+    /// Who may want a publication to `topic`.
+    pub fn lookup(&self, topic: &str) -> Matched {
+        self.routes.read().lookup(topic)
+    }
+
+    /// Changes whenever a look-up may answer differently.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// The shards that want a committed record at once: those with durable readers online.
+    pub fn targets(&self, message: &Message) -> ShardSet {
+        if message.qos == QoS::AtMostOnce {
+            return ShardSet::default();
+        }
+        self.lookup(message.topic()).online
+    }
+
+    /// A shard's readers of `filter` appeared or disappeared.
+    pub fn apply(&self, filter: &Filter, shard: ShardId, edge: RouteEdge) {
+        self.routes.write().apply(filter, shard, edge);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What all shards share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Limits per session.
+    pub limits: Arc<SessionLimits>,
+    /// Who wants what.
+    pub routes: Arc<SharedRoutes>,
+    /// Retained messages: topic -> offset.
+    pub retained: Arc<RwLock<Retained>>,
+    /// Permits, one per session.
+    pub quota: Arc<Quota>,
+    /// The way into the journal.
+    pub appender: AppenderHandle,
+    /// The way out of it.
+    pub journal: Arc<dyn JournalReader>,
+    /// Snapshots of passive sessions.
+    pub checkpointer: CheckpointerHandle,
+    /// The boot epoch.
+    pub epoch: u32,
+    /// Counts the sessions of this boot.
+    pub sessions_begun: AtomicU64,
+    /// How long a detached kept session keeps its actor, in milliseconds.
+    pub passivate_after_millis: u64,
+}
+
+impl Shared {
+    /// A number that no session had or will have.
+    pub fn next_session_number(&self) -> SessionNumber {
+        let count = self.sessions_begun.fetch_add(1, Ordering::Relaxed);
+        SessionNumber((u64::from(self.epoch) << 40) + count + 1)
+    }
+}

@@ -1,0 +1,57 @@
+//! The configured limits that a session's decisions depend on.
+
+/// What happens when a transient session's queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest message makes room.
+    DropOldest,
+    /// The new message is dropped.
+    DropNew,
+    /// The session ends.
+    ExpireSession,
+}
+
+/// Limits per session; the configuration's section `session`.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// The longest session expiry in seconds; what asks for more gets this.
+    pub expiry_seconds_max: u32,
+    /// The most unsettled QoS 1 and 2 deliveries towards one client, 1 to 65,535.
+    pub inflight_max: u16,
+    /// The most unacknowledged QoS 1 and 2 publications from one 5.0 client, 1 to 65,535.
+    pub receive_max: u16,
+    /// The most subscriptions; 0 = none.
+    pub subscriptions_max: u32,
+    /// The most messages in a transient session's queue; 0 = none.
+    pub queue_messages_max: u32,
+    /// The most bytes in a transient session's queue; 0 = none.
+    pub queue_bytes_max: u64,
+    /// What happens at either.
+    pub overflow: Overflow,
+    /// The most records that wait in an attached kept session's inbox; above, it goes back to catch-up.
+    pub inbox_records_max: u32,
+    /// Progress is recorded after so many settled records, or [`Self::progress_millis`] after the first.
+    pub progress_acks_max: u32,
+    /// The longest time in milliseconds that settled records stay unrecorded.
+    pub progress_millis: u64,
+    /// How often in milliseconds an attached session without acknowledgements records how far the journal went past it.
+    pub progress_idle_millis: u64,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            expiry_seconds_max: 259_200,
+            inflight_max: 100,
+            receive_max: 1024,
+            subscriptions_max: 0,
+            queue_messages_max: 0,
+            queue_bytes_max: 16 * 1024 * 1024,
+            overflow: Overflow::DropOldest,
+            inbox_records_max: 1024,
+            progress_acks_max: 1000,
+            progress_millis: 1000,
+            progress_idle_millis: 600_000,
+        }
+    }
+}

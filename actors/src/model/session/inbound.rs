@@ -1,0 +1,200 @@
+//! What the client sends: publications, releases, subscriptions.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::model::counter::Counter;
+use crate::model::effect::Effect;
+use crate::model::entry::Change;
+use crate::model::ids::{Now, Offset, PacketId};
+use crate::model::message::{Message, QoS};
+use crate::model::packet::{
+    Outbound, ProtocolVersion, RetainHandling, Routed, SubscriptionOptions,
+};
+use crate::model::refusal::Refusal;
+use crate::model::snapshot::SubscriptionSnapshot;
+use crate::model::topic::Filter;
+
+impl Session {
+    /// PUBLISH. The answer waits for the journal if a durable reader, the retained table or this session's QoS 2
+    /// state needs the record.
+    pub(super) fn publish(
+        &mut self,
+        message: Arc<Message>,
+        packet_id: Option<PacketId>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(packet_id) = packet_id else {
+            effects.push(Effect::Count(Counter::ReceivedQos0));
+            effects.push(Effect::Publish {
+                message,
+                received: None,
+            });
+            return;
+        };
+        let qos = message.qos;
+        if qos == QoS::AtLeastOnce {
+            effects.push(Effect::Count(Counter::ReceivedQos1));
+            effects.push(Effect::Publish {
+                message,
+                received: None,
+            });
+            effects.push(Effect::AckPublish { packet_id, qos });
+            return;
+        }
+        if self.received.contains(&packet_id) {
+            effects.push(Effect::Count(Counter::ReceivedDuplicate));
+            effects.push(Effect::Send(Outbound::PubRec {
+                packet_id,
+                result: Ok(Routed::Matched),
+            }));
+            return;
+        }
+        if self.version == ProtocolVersion::V5
+            && self.received.len() >= usize::from(self.limits.receive_max)
+        {
+            effects.push(Effect::Count(Counter::ReceiveMaxExceeded));
+            effects.push(Effect::Send(Outbound::Close(Refusal::ReceiveMax)));
+            return;
+        }
+        self.received.insert(packet_id);
+        effects.push(Effect::Count(Counter::ReceivedQos2));
+        effects.push(Effect::Publish {
+            message,
+            received: self.kept.then_some(packet_id),
+        });
+        effects.push(Effect::AckPublish { packet_id, qos });
+    }
+
+    /// The journal could not take a publication: its identifier may be used again.
+    pub(super) fn publish_failed(&mut self, received: Option<PacketId>) {
+        if let Some(packet_id) = received {
+            self.received.remove(&packet_id);
+        }
+    }
+
+    /// PUBREL: the identifier is free once that is durable ([MQTT-4.3.3-12]: PUBCOMP in any case).
+    pub(super) fn pubrel(&mut self, packet_id: PacketId, effects: &mut Vec<Effect>) {
+        let known = self.received.remove(&packet_id);
+        if known && self.kept {
+            self.persist(Change::Released { packet_id }, effects);
+        }
+        effects.push(Effect::Send(Outbound::PubComp { packet_id, known }));
+    }
+
+    /// SUBSCRIBE: each filter is answered; retained messages follow the SUBACK.
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        packet_id: PacketId,
+        filters: Vec<(Filter, SubscriptionOptions, Option<Refusal>)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut results = Vec::with_capacity(filters.len());
+        let mut replays = Vec::new();
+        for (filter, options, refusal) in filters {
+            if let Some(refusal) = refusal {
+                results.push(Err(refusal));
+                continue;
+            }
+            let known = self
+                .subscriptions
+                .get(&filter)
+                .map(|known| (known.options, known.from));
+            let max = self.limits.subscriptions_max as usize;
+            if known.is_none() && max > 0 && self.subscriptions.len() >= max {
+                effects.push(Effect::Count(Counter::SubscriptionRefused));
+                results.push(Err(Refusal::SubscriptionQuota));
+                continue;
+            }
+            results.push(Ok(options.qos));
+            let replay = match options.retain_handling {
+                RetainHandling::AtSubscribe => true,
+                RetainHandling::IfNew => known.is_none(),
+                RetainHandling::Never => false,
+            };
+            if replay {
+                replays.push(Effect::Replay {
+                    filter: filter.clone(),
+                    options,
+                });
+            }
+            self.put_subscription(now, filter, options, known, effects);
+        }
+        effects.push(Effect::Send(Outbound::SubAck { packet_id, results }));
+        effects.append(&mut replays);
+        self.pump(now, effects);
+    }
+
+    /// UNSUBSCRIBE: the unsent backlog goes, deliveries begun are finished.
+    pub(super) fn unsubscribe(
+        &mut self,
+        packet_id: PacketId,
+        filters: &[Filter],
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut existed = Vec::with_capacity(filters.len());
+        for filter in filters {
+            let removed = self.subscriptions.remove(filter);
+            existed.push(removed.is_some());
+            if let Some(known) = removed {
+                let durable = self.reads_journal(known.options);
+                effects.push(Effect::Unsubscribe {
+                    filter: known.filter,
+                    durable,
+                });
+                if self.kept {
+                    self.persist(
+                        Change::Unsubscribed {
+                            filter: filter.clone(),
+                        },
+                        effects,
+                    );
+                }
+            }
+        }
+        effects.push(Effect::Send(Outbound::UnsubAck { packet_id, existed }));
+    }
+
+    fn put_subscription(
+        &mut self,
+        now: Now,
+        filter: Filter,
+        options: SubscriptionOptions,
+        known: Option<(SubscriptionOptions, Offset)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let durable = self.reads_journal(options);
+        let was_durable = known.is_some_and(|(options, _)| self.reads_journal(options));
+        // Clients that subscribe on every connect keep their position.
+        let from = match known {
+            Some((_, from)) if was_durable => from,
+            _ => now.log_end,
+        };
+        if durable && !was_durable {
+            self.cursor.abandon_read();
+        }
+        let replaces = known.map(|_| was_durable);
+        effects.push(Effect::Subscribe {
+            filter: filter.clone(),
+            options,
+            durable,
+            replaces,
+        });
+        if self.kept {
+            self.persist(
+                Change::Subscribed {
+                    filter: filter.clone(),
+                    options,
+                    from,
+                },
+                effects,
+            );
+        }
+        self.subscriptions.put(SubscriptionSnapshot {
+            filter,
+            options,
+            from,
+        });
+    }
+}

@@ -1,0 +1,287 @@
+//! Attach, detach, expiry and will: when a session begins, who holds it, when it ends.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::model::counter::Counter;
+use crate::model::cursor::Cursor;
+use crate::model::effect::Effect;
+use crate::model::entry::{Attach, Change, Step};
+use crate::model::ids::{Fence, Now, SessionNumber, Timestamp};
+use crate::model::message::{QoS, Will};
+use crate::model::packet::{Connect, Outbound};
+use crate::model::refusal::Refusal;
+
+impl Session {
+    /// CONNECT: one owner at a time, at once; the newcomer never waits for the old socket to die.
+    pub(super) fn attach(
+        &mut self,
+        now: Now,
+        connect: Connect,
+        number: SessionNumber,
+        epoch: u32,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.begun && self.owner != connect.principal {
+            effects.push(Effect::Count(Counter::OwnerRefused));
+            effects.push(Effect::RefuseConnection(Refusal::NotAuthorized));
+            return;
+        }
+        if self.begun && self.expires_at.is_some_and(|at| at <= now.time) {
+            self.expire(now, effects);
+        }
+        let resume = self.begun && self.kept && !connect.clean_start;
+        self.settle_will_before_attach(now, resume, effects);
+        let taken_over = self.attached;
+        if taken_over {
+            effects.push(Effect::Count(Counter::SessionTakenOver));
+            self.park(effects);
+        }
+        if self.begun && !resume {
+            self.discard(Counter::SessionDiscarded, effects);
+        }
+        let fence = self.fence.next(epoch);
+        effects.push(Effect::SwitchConnection { fence, taken_over });
+        self.hold(connect, fence, effects);
+        if resume {
+            self.resume(now, effects);
+        } else {
+            self.begin(now, number, effects);
+        }
+    }
+
+    /// The connection told us that it leaves.
+    pub(super) fn disconnect(
+        &mut self,
+        now: Now,
+        with_will: bool,
+        expiry_seconds: Option<u32>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(asked) = expiry_seconds {
+            // [MQTT-3.14.2-2]: an expiry of 0 cannot be made longer.
+            if self.expiry_seconds == 0 && asked > 0 {
+                effects.push(Effect::Send(Outbound::Close(Refusal::Protocol)));
+                return self.closed(now, effects);
+            }
+            self.expiry_seconds = self.capped(asked, effects);
+        }
+        if !with_will {
+            self.will = None;
+        }
+        self.closed(now, effects);
+    }
+
+    /// The network connection ended, however it ended; the expiry clock starts.
+    pub(super) fn closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.record_progress(now, effects);
+        self.park(effects);
+        effects.push(Effect::DropConnection);
+        let ends = !self.kept || self.expiry_seconds == 0;
+        if let Some(will) = self.will.take_if(|will| ends || will.delay_seconds == 0) {
+            publish_will(&will, now.time, effects);
+        }
+        if ends {
+            self.discard(Counter::SessionDiscarded, effects);
+            effects.push(Effect::End);
+            return;
+        }
+        self.expires_at = Some(now.time.plus_seconds(self.expiry_seconds));
+        self.will_at = self
+            .will
+            .as_ref()
+            .map(|will| now.time.plus_seconds(will.delay_seconds));
+        self.record(
+            Change::Detached {
+                at: now.time,
+                expiry_seconds: self.expiry_seconds,
+                will_due: self.will.is_some(),
+            },
+            effects,
+        );
+    }
+
+    /// Does what is due. A spurious call changes nothing.
+    pub(super) fn run_deadlines(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.progress_at.is_some_and(|at| at <= now.time) {
+            self.record_progress(now, effects);
+        }
+        if self.expires_at.is_some_and(|at| at <= now.time) {
+            self.expire(now, effects);
+            effects.push(Effect::End);
+        } else if self.will_at.is_some_and(|at| at <= now.time) {
+            self.will_at = None;
+            if let Some(will) = self.will.take() {
+                publish_will(&will, now.time, effects);
+                self.record(Change::WillSettled, effects);
+            }
+        }
+    }
+
+    /// An operator ends the connection, or the whole session.
+    pub(super) fn end_by_operator(
+        &mut self,
+        now: Now,
+        refusal: Refusal,
+        discard: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.attached {
+            effects.push(Effect::Send(Outbound::Close(refusal)));
+            self.closed(now, effects);
+        }
+        if discard && self.begun {
+            if let Some(will) = self.will.take() {
+                publish_will(&will, now.time, effects);
+            }
+            self.discard(Counter::SessionDiscarded, effects);
+            effects.push(Effect::End);
+        }
+    }
+
+    fn expire(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(will) = self.will.take() {
+            publish_will(&will, now.time, effects);
+        }
+        self.discard(Counter::SessionExpired, effects);
+    }
+
+    /// What must happen to the will of the connection before: a resume in time cancels a delayed one; otherwise it is
+    /// published, since that connection, or its session, ends ([MQTT-3.1.2-8], 5.0 section 3.1.3.2.2).
+    fn settle_will_before_attach(&mut self, now: Now, resume: bool, effects: &mut Vec<Effect>) {
+        self.will_at = None;
+        let Some(will) = self.will.take() else { return };
+        if !resume || (self.attached && will.delay_seconds == 0) {
+            publish_will(&will, now.time, effects);
+        }
+    }
+
+    /// Stops serving the connection; what was not handed out stays in the journal.
+    fn park(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.attached) {
+            return;
+        }
+        effects.push(Effect::Listen(false));
+        self.cursor.park();
+        self.progress_at = None;
+        self.replays.clear();
+        self.redelivering = false;
+        self.replaying = false;
+    }
+
+    /// Ends the session: its routes, its window and its records go.
+    fn discard(&mut self, why: Counter, effects: &mut Vec<Effect>) {
+        for known in self.subscriptions.drain() {
+            let durable = self.kept && known.options.qos > QoS::AtMostOnce;
+            effects.push(Effect::Unsubscribe {
+                filter: known.filter,
+                durable,
+            });
+        }
+        for _ in 0..self.inflight.clear() {
+            effects.push(Effect::Count(Counter::DroppedSessionEnded));
+        }
+        if self.kept {
+            self.record(Change::Ended, effects);
+        }
+        effects.push(Effect::Count(why));
+        let vacant = Self::vacant(self.client_id.clone(), Arc::clone(&self.limits));
+        *self = Self {
+            number: self.number,
+            fence: self.fence,
+            ..vacant
+        };
+    }
+
+    /// The connection holds the session from here on.
+    fn hold(&mut self, connect: Connect, fence: Fence, effects: &mut Vec<Effect>) {
+        self.fence = fence;
+        self.attached = true;
+        self.version = connect.version;
+        self.owner = connect.principal;
+        self.expiry_seconds = self.capped(connect.expiry_seconds, effects);
+        self.expires_at = None;
+        self.will = connect.will;
+        self.inflight
+            .set_max(connect.receive_max.min(self.limits.inflight_max));
+    }
+
+    fn begin(&mut self, now: Now, number: SessionNumber, effects: &mut Vec<Effect>) {
+        self.number = number;
+        self.begun = true;
+        self.cursor = Cursor::new(now.log_end);
+        self.recorded_next = now.log_end;
+        self.kept = self.expiry_seconds > 0;
+        effects.push(Effect::Count(Counter::SessionCreated));
+        if self.kept {
+            self.persist(
+                Change::Created {
+                    client_id: self.client_id.clone(),
+                    owner: self.owner.clone(),
+                    attach: self.attach_record(now.time),
+                    next: now.log_end,
+                },
+                effects,
+            );
+        }
+        self.connack(false, effects);
+        effects.push(Effect::Listen(true));
+        self.schedule_progress(now);
+    }
+
+    fn resume(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Count(Counter::SessionResumed));
+        self.record(Change::Attached(self.attach_record(now.time)), effects);
+        self.connack(true, effects);
+        effects.push(Effect::Listen(true));
+        self.schedule_progress(now);
+        let due: Vec<_> = self
+            .inflight
+            .iter()
+            .filter(|sent| sent.step == Step::Published)
+            .map(|sent| sent.offset)
+            .collect();
+        if self.inflight.is_empty() {
+            return self.pump(now, effects);
+        }
+        self.redelivering = true;
+        if due.is_empty() {
+            return self.redeliver(now, &[], effects);
+        }
+        effects.push(Effect::Reread(due));
+    }
+
+    fn connack(&self, session_present: bool, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Send(Outbound::ConnAck {
+            session_present,
+            expiry_seconds: self.expiry_seconds,
+        }));
+    }
+
+    fn attach_record(&self, at: Timestamp) -> Attach {
+        Attach {
+            fence: self.fence,
+            version: self.version,
+            expiry_seconds: self.expiry_seconds,
+            will: self.will.clone(),
+            at,
+        }
+    }
+
+    fn capped(&self, asked: u32, effects: &mut Vec<Effect>) -> u32 {
+        let cap = self.limits.expiry_seconds_max;
+        // "Never" is how 3.x clients and 5.0's 0xFFFFFFFF ask for the cap: nothing is cut against their will.
+        if asked > cap && asked != u32::MAX {
+            effects.push(Effect::Count(Counter::ExpiryClamped));
+        }
+        asked.min(cap)
+    }
+}
+
+fn publish_will(will: &Will, now: Timestamp, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Count(Counter::WillPublished));
+    effects.push(Effect::Publish {
+        message: will.due(now),
+        received: None,
+    });
+}

@@ -1,0 +1,303 @@
+//! The session: what the broker keeps for one client id.
+//!
+//! Owns: subscriptions, cursor, outbound window, inbound QoS 2 identifiers, will, expiry, fence. Does not know: sockets,
+//! protocol versions beyond their name, the journal's files, other sessions, the clock.
+//!
+//! Invariants (checked by [`super::invariants`]):
+//! - only what carries the current fence changes anything;
+//! - a kept session's durable state is the fold of the changes among its effects;
+//! - two paths, fixed when the session is created: a transient one is served by the routing pass, a kept one reads
+//!   QoS 1 and 2 only from the journal.
+
+mod inbound;
+mod lifetime;
+mod outbound;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::counter::Counter;
+use super::cursor::Cursor;
+use super::effect::{Effect, Input, Live};
+use super::entry::{Change, Step};
+use super::ids::{ClientId, Fence, Now, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use super::inflight::Inflight;
+use super::invariants;
+use super::limits::SessionLimits;
+use super::message::{QoS, Will};
+use super::packet::{Inbound, ProtocolVersion, SubscriptionOptions};
+use super::snapshot::SessionSnapshot;
+use super::subscriptions::Subscriptions;
+
+/// One session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(super) limits: Arc<SessionLimits>,
+    pub(super) number: SessionNumber,
+    pub(super) client_id: ClientId,
+    pub(super) owner: Principal,
+    pub(super) version: ProtocolVersion,
+    pub(super) fence: Fence,
+    /// Whether a connection is attached.
+    pub(super) attached: bool,
+    /// Whether the session outlives its connection; fixed when it is created.
+    pub(super) kept: bool,
+    /// Whether there is a session at all; false before the first attach and after the end.
+    pub(super) begun: bool,
+    pub(super) expiry_seconds: u32,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) will: Option<Box<Will>>,
+    pub(super) will_at: Option<Timestamp>,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) cursor: Cursor,
+    pub(super) inflight: Inflight,
+    /// Inbound QoS 2 identifiers not yet released.
+    pub(super) received: BTreeSet<PacketId>,
+    /// A transient session's messages that wait for credit.
+    pub(super) queue: VecDeque<Live>,
+    pub(super) queue_bytes: u64,
+    /// Retained messages still to be replayed.
+    pub(super) replays: VecDeque<Replay>,
+    /// Redelivery must finish before anything new is sent.
+    pub(super) redelivering: bool,
+    /// A read of retained messages is under way for the first replay.
+    pub(super) replaying: bool,
+    /// Records above the durable cursor that were sent before a restart: a re-read skips them.
+    pub(super) already_sent: Vec<(Offset, PacketId)>,
+    /// Deliveries below this offset may have been sent before a crash and carry DUP.
+    pub(super) maybe_sent_below: Offset,
+    /// Records settled since progress was last recorded.
+    pub(super) unrecorded: u32,
+    /// The cursor as last recorded.
+    pub(super) recorded_next: Offset,
+    /// When progress is recorded at the latest.
+    pub(super) progress_at: Option<Timestamp>,
+}
+
+/// Retained messages of one subscription that are still to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Replay {
+    pub(super) options: SubscriptionOptions,
+    pub(super) offsets: VecDeque<Offset>,
+}
+
+impl Session {
+    /// A client id without a session, waiting for its first attach.
+    pub fn vacant(client_id: ClientId, limits: Arc<SessionLimits>) -> Self {
+        Self {
+            inflight: Inflight::new(limits.inflight_max),
+            limits,
+            number: SessionNumber(0),
+            client_id,
+            owner: Principal::anonymous(),
+            version: ProtocolVersion::V311,
+            fence: Fence::default(),
+            attached: false,
+            kept: false,
+            begun: false,
+            expiry_seconds: 0,
+            expires_at: None,
+            will: None,
+            will_at: None,
+            subscriptions: Subscriptions::default(),
+            cursor: Cursor::default(),
+            received: BTreeSet::new(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            replays: VecDeque::new(),
+            redelivering: false,
+            replaying: false,
+            already_sent: Vec::new(),
+            maybe_sent_below: Offset::default(),
+            unrecorded: 0,
+            recorded_next: Offset::default(),
+            progress_at: None,
+        }
+    }
+
+    /// The session that a snapshot describes, detached. One that was attached when its actor died counts as detached
+    /// at `now`.
+    pub fn restore(snapshot: SessionSnapshot, limits: Arc<SessionLimits>, now: Timestamp) -> Self {
+        let detached_at = snapshot.detached_at.unwrap_or(now);
+        let next = snapshot.next;
+        let already_sent = snapshot
+            .unsettled
+            .iter()
+            .filter(|sent| !sent.replay && sent.offset >= next)
+            .map(|sent| (sent.offset, sent.packet_id))
+            .collect();
+        let sent = snapshot
+            .unsettled
+            .into_iter()
+            .filter(|sent| sent.step != Step::Done)
+            .collect();
+        Self {
+            inflight: Inflight::restore(limits.inflight_max, snapshot.next_packet_id, sent),
+            number: snapshot.number,
+            owner: snapshot.owner,
+            version: snapshot.version,
+            fence: snapshot.fence,
+            kept: true,
+            begun: true,
+            expiry_seconds: snapshot.expiry_seconds,
+            expires_at: Some(detached_at.plus_seconds(snapshot.expiry_seconds)),
+            will_at: snapshot
+                .will
+                .as_ref()
+                .map(|will| detached_at.plus_seconds(will.delay_seconds)),
+            will: snapshot.will,
+            subscriptions: Subscriptions::restore(snapshot.subscriptions),
+            cursor: Cursor::new(next),
+            recorded_next: next,
+            received: snapshot.received.into_iter().collect(),
+            already_sent,
+            maybe_sent_below: snapshot.maybe_sent_below,
+            ..Self::vacant(snapshot.client_id, limits)
+        }
+    }
+
+    /// Applies one input; appends what must happen next, in order, to `effects`.
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Attach {
+                connect,
+                number,
+                epoch,
+            } => self.attach(now, *connect, number, epoch, effects),
+            Input::Packet { fence, packet } if fence == self.fence && self.attached => {
+                self.packet(now, packet, effects);
+            }
+            Input::Closed { fence } if fence == self.fence && self.attached => {
+                self.closed(now, effects)
+            }
+            Input::Packet { .. } | Input::Closed { .. } => {
+                effects.push(Effect::Count(Counter::StaleFence))
+            }
+            Input::Live(live) => self.live(now, live, effects),
+            Input::Logged(record) => self.logged(now, record, effects),
+            Input::Page { fence, read, page } if fence == self.fence => {
+                self.cursor.page(read, page);
+                self.pump(now, effects);
+            }
+            Input::Reread { fence, records } if fence == self.fence => {
+                self.redeliver(now, &records, effects)
+            }
+            Input::RetainedFound {
+                fence,
+                options,
+                offsets,
+            } if fence == self.fence => {
+                self.retained_found(now, options, offsets, effects);
+            }
+            Input::Retained { fence, records } if fence == self.fence => {
+                self.replay(now, records, effects)
+            }
+            // Answers to a connection that is gone.
+            Input::Page { .. }
+            | Input::Reread { .. }
+            | Input::RetainedFound { .. }
+            | Input::Retained { .. } => {}
+            Input::PublishFailed { received } => self.publish_failed(received),
+            Input::Tick => self.run_deadlines(now, effects),
+            Input::End { refusal, discard } => self.end_by_operator(now, refusal, discard, effects),
+        }
+        invariants::session(self);
+    }
+
+    /// The next moment at which [`Input::Tick`] would do something; ask again after every `handle`.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        [self.expires_at, self.will_at, self.progress_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The session's number.
+    pub fn number(&self) -> SessionNumber {
+        self.number
+    }
+
+    /// The client id.
+    pub fn client_id(&self) -> &ClientId {
+        &self.client_id
+    }
+
+    /// Whether a connection is attached.
+    pub fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// Whether the session outlives its connection.
+    pub fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// Whether there is a session: false before the first attach and after the end.
+    pub fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The current fence.
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// The subscriptions.
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// The outbound window.
+    pub fn inflight(&self) -> &Inflight {
+        &self.inflight
+    }
+
+    /// The place in the journal.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// When the session expires; `None` while attached.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Whether a subscription with these options reads the journal.
+    fn reads_journal(&self, options: SubscriptionOptions) -> bool {
+        self.kept && options.qos > QoS::AtMostOnce
+    }
+
+    fn persist(&self, change: Change, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Persist(self.number, change));
+    }
+
+    fn record(&self, change: Change, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Record(self.number, change));
+    }
+
+    fn packet(&mut self, now: Now, packet: Inbound, effects: &mut Vec<Effect>) {
+        match packet {
+            Inbound::Publish {
+                message,
+                packet_id,
+                dup: _,
+            } => self.publish(message, packet_id, effects),
+            Inbound::PubRel { packet_id } => self.pubrel(packet_id, effects),
+            Inbound::PubAck { packet_id, failed } => self.puback(now, packet_id, failed, effects),
+            Inbound::PubRec { packet_id, failed } => self.pubrec(now, packet_id, failed, effects),
+            Inbound::PubComp { packet_id } => self.pubcomp(now, packet_id, effects),
+            Inbound::Subscribe { packet_id, filters } => {
+                self.subscribe(now, packet_id, filters, effects)
+            }
+            Inbound::Unsubscribe { packet_id, filters } => {
+                self.unsubscribe(packet_id, &filters, effects)
+            }
+            Inbound::Disconnect {
+                with_will,
+                expiry_seconds,
+            } => {
+                self.disconnect(now, with_will, expiry_seconds, effects);
+            }
+        }
+    }
+}
