@@ -122,6 +122,30 @@ fn a_settled_record_that_the_cursor_has_not_passed_is_remembered_until_it_has() 
 }
 
 #[test]
+fn progress_short_of_a_settled_record_still_remembers_it() {
+    let snapshot = fold([
+        Change::Sent(sent(3, 7, QoS::ExactlyOnce)),
+        Change::Settled {
+            packet_id: packet_id(3),
+        },
+        progress(7, 3, vec![]),
+    ]);
+    assert_eq!(snapshot.unsettled.len(), 1);
+    assert_eq!(snapshot.unsettled[0].step, Step::Done);
+}
+
+#[test]
+fn a_qos_2_handshake_never_settles_a_qos_1_record() {
+    let snapshot = fold([
+        progress(10, 5, vec![sent(3, 9, QoS::AtLeastOnce)]),
+        Change::Settled {
+            packet_id: packet_id(3),
+        },
+    ]);
+    assert_eq!(snapshot.unsettled, [sent(3, 9, QoS::AtLeastOnce)]);
+}
+
+#[test]
 fn a_settled_retained_replay_is_forgotten_at_once() {
     let mut replay = sent(3, 7, QoS::ExactlyOnce);
     replay.replay = true;
