@@ -126,7 +126,7 @@ impl Contender {
                     "--listen".to_owned(),
                     address.to_string(),
                     "--set".to_owned(),
-                    format!("admin.listen=\"{}\"", free_address()?),
+                    format!("admin.listen={}", free_address()?),
                 ];
                 for set in sets {
                     arguments.extend(["--set".to_owned(), set.clone()]);
