@@ -140,15 +140,13 @@ impl Contender {
                 (binary, vec!["-c".to_owned(), path])
             }
         };
-        let mut command = match self.core {
-            Some(core) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &core.to_string()]).arg(binary);
-                command
-            }
-            None => Command::new(binary),
-        };
-        command.args(arguments);
+        // Both tools only exec what follows, so the process id is the broker's; none outlives this program.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(core) = self.core {
+            command.args(["taskset", "-c", &core.to_string()]);
+        }
+        command.arg(binary).args(arguments);
         Ok(Some(command))
     }
 }
