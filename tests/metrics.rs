@@ -3,14 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use outlive::admin::{MetricKind, Readiness, Sample, actor_samples, broker_samples};
+use outlive::admin::{
+    ActorMetrics, MetricKind, MetricsSource, Readiness, Sample, WireMetrics, broker_samples,
+};
+use outlive::mqtt::WireCounters;
 use outlive_actors::system::SystemObservation;
 
 /// What one broker would show.
 fn every_sample() -> Vec<Sample> {
     let mut samples = broker_samples(&Readiness::default());
-    samples.extend(actor_samples(&SystemObservation::default()));
+    samples.extend(ActorMetrics::new(SystemObservation::default).collect());
+    samples.extend(WireMetrics::new(Arc::new(WireCounters::default())).collect());
     samples
 }
 

@@ -7,14 +7,12 @@
 //! - The pages ask for no password; the configuration keeps them on loopback unless told otherwise.
 //! - The server takes no signals: ending the process is the broker's business.
 
-mod actors;
 mod metrics;
 mod readiness;
 mod server;
 mod sources;
 mod status;
 
-pub use actors::actor_samples;
 pub use metrics::{Labels, MetricKind, MetricsSource, Sample, broker_samples, exposition};
 pub use readiness::{Missing, Readiness};
 pub use sources::{ActorMetrics, WireMetrics};
