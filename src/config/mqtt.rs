@@ -12,6 +12,8 @@ pub struct MqttConfig {
     pub listen: Vec<SocketAddr>,
     /// The largest packet a client may send, fixed header not counted.
     pub packet_bytes_max: u32,
+    /// The largest CONNECT, fixed header not counted.
+    pub connect_bytes_max: u32,
     /// From accept to a complete, authenticated CONNECT.
     pub connect_timeout_millis: u32,
     /// The longest keep-alive; 0 = whatever the client asks for, none included.
@@ -26,6 +28,8 @@ pub struct MqttConfig {
     pub write_buffer_high_bytes: u32,
     /// Bytes waiting for a client to read, above which its connection is closed.
     pub write_buffer_max_bytes: u32,
+    /// Without any progress in writing for so long, a client's connection is closed.
+    pub write_timeout_millis: u32,
     /// Connections that have not completed CONNECT yet.
     pub unauthenticated_max: u32,
     /// Connections in all; 0 = none.
@@ -37,6 +41,7 @@ impl Default for MqttConfig {
         Self {
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
             packet_bytes_max: 1_048_576,
+            connect_bytes_max: 262_144,
             connect_timeout_millis: 10_000,
             keep_alive_seconds_max: 0,
             topic_alias_max: 64,
@@ -44,6 +49,7 @@ impl Default for MqttConfig {
             receive_max: 1024,
             write_buffer_high_bytes: 262_144,
             write_buffer_max_bytes: 4_194_304,
+            write_timeout_millis: 30_000,
             unauthenticated_max: 10_000,
             connections_max: 0,
         }
