@@ -12,6 +12,9 @@
 mod inbound;
 mod lifetime;
 mod outbound;
+mod redelivery;
+mod replay;
+mod settle;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
