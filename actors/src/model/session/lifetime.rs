@@ -6,7 +6,7 @@ use super::Session;
 use crate::model::counter::Counter;
 use crate::model::cursor::Cursor;
 use crate::model::effect::Effect;
-use crate::model::entry::{Attach, Change, Step};
+use crate::model::entry::{Attach, Change};
 use crate::model::ids::{Fence, Now, SessionNumber, Timestamp};
 use crate::model::message::{QoS, Will};
 use crate::model::packet::{Connect, Outbound};
@@ -165,7 +165,7 @@ impl Session {
         self.cursor.park();
         self.progress_at = None;
         self.replays.clear();
-        self.redelivering = false;
+        self.rereading.clear();
         self.replaying = false;
     }
 
@@ -235,20 +235,8 @@ impl Session {
         self.connack(true, effects);
         effects.push(Effect::Listen(true));
         self.schedule_progress(now);
-        let due: Vec<_> = self
-            .inflight
-            .iter()
-            .filter(|sent| sent.step == Step::Published)
-            .map(|sent| sent.offset)
-            .collect();
-        if self.inflight.is_empty() {
-            return self.pump(now, effects);
-        }
-        self.redelivering = true;
-        if due.is_empty() {
-            return self.redeliver(now, &[], effects);
-        }
-        effects.push(Effect::Reread(due));
+        self.inflight.resume();
+        self.pump(now, effects);
     }
 
     fn connack(&self, session_present: bool, effects: &mut Vec<Effect>) {

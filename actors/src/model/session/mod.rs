@@ -61,8 +61,8 @@ pub struct Session {
     pub(super) queue_bytes: u64,
     /// Retained messages still to be replayed.
     pub(super) replays: VecDeque<Replay>,
-    /// Redelivery must finish before anything new is sent.
-    pub(super) redelivering: bool,
+    /// The records that the read for redelivery under way asked for; empty if there is none.
+    pub(super) rereading: Vec<Offset>,
     /// A read of retained messages is under way for the first replay.
     pub(super) replaying: bool,
     /// Records above the durable cursor that were sent before a restart: a re-read skips them.
@@ -108,7 +108,7 @@ impl Session {
             queue: VecDeque::new(),
             queue_bytes: 0,
             replays: VecDeque::new(),
-            redelivering: false,
+            rereading: Vec::new(),
             replaying: false,
             already_sent: Vec::new(),
             maybe_sent_below: Offset::default(),
@@ -183,7 +183,7 @@ impl Session {
                 self.pump(now, effects);
             }
             Input::Reread { fence, records } if fence == self.fence => {
-                self.redeliver(now, &records, effects)
+                self.reread(now, records, effects)
             }
             Input::RetainedFound {
                 fence,

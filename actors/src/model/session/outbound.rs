@@ -42,7 +42,7 @@ impl Session {
 
     /// Sends what credit allows, and asks for more.
     pub(super) fn pump(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.attached || self.redelivering {
+        if !self.attached || !self.redeliver(effects) {
             return;
         }
         if self.kept {

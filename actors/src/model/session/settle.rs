@@ -1,12 +1,12 @@
 //! How the client settles what it was sent, and how its progress is recorded.
 
 use super::Session;
+use super::redelivery::send_pubrel;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
 use crate::model::entry::{Change, Step, Unsettled};
 use crate::model::ids::{Now, PacketId};
 use crate::model::message::QoS;
-use crate::model::packet::Outbound;
 
 impl Session {
     /// PUBACK.
@@ -43,10 +43,11 @@ impl Session {
         if before == Some(Step::Published) && self.kept {
             self.persist(Change::PubRec { packet_id }, effects);
         }
-        effects.push(Effect::Send(Outbound::PubRel {
-            packet_id,
-            known: before.is_some(),
-        }));
+        if self.inflight.is_due(packet_id) {
+            // Its PUBREL has its place in the redelivery; sent now, it would be sent twice.
+            return self.pump(now, effects);
+        }
+        send_pubrel(packet_id, before.is_some(), effects);
     }
 
     /// PUBCOMP.
