@@ -111,7 +111,8 @@ impl Session {
         let sent = self
             .inflight
             .send(record.offset, matched.qos, matched.retain, false);
-        let dup = record.offset < self.maybe_sent_below;
+        // A QoS 2 record that was sent is in the window: that is durable before PUBLISH.
+        let dup = matched.qos == QoS::AtLeastOnce && record.offset < self.maybe_sent_below;
         self.begin_delivery(record, sent, dup, matched.ids, effects);
     }
 
@@ -153,14 +154,21 @@ impl Session {
                     effects.push(Effect::Send(Outbound::Close(Refusal::NotReading)));
                     return self.closed(now, effects);
                 }
+                // Larger than the whole queue may be: no other message can make room.
+                Overflow::DropOldest if self.never_fits(bytes) => return,
                 Overflow::DropOldest => match self.queue.pop_front() {
                     Some(oldest) => self.queue_bytes -= oldest.message.size_bytes() as u64,
-                    None => return, // larger than the whole queue may be
+                    None => return,
                 },
             }
         }
         self.queue_bytes += bytes;
         self.queue.push_back(live);
+    }
+
+    fn never_fits(&self, bytes: u64) -> bool {
+        let max = self.limits.queue_bytes_max;
+        max > 0 && bytes > max
     }
 
     fn queue_is_full(&self, bytes: u64) -> bool {

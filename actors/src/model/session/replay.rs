@@ -51,6 +51,9 @@ impl Session {
             let Some(record) = record.filter(|record| !record.message.is_expired(now.time)) else {
                 continue; // replaced, cleared or expired since it was found
             };
+            if options.no_local && record.message.publisher == self.number {
+                continue; // [MQTT-3.8.3-3]
+            }
             let qos = record.message.qos.min(options.qos);
             if qos == QoS::AtMostOnce {
                 let subscription_ids = options.id.into_iter().collect();
