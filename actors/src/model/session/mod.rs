@@ -15,6 +15,8 @@ mod outbound;
 mod redelivery;
 mod replay;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
