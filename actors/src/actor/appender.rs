@@ -121,14 +121,18 @@ pub struct AppenderParts {
 
 impl std::fmt::Debug for AppenderParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AppenderParts").field("durability", &self.durability).finish_non_exhaustive()
+        f.debug_struct("AppenderParts")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
     }
 }
 
 impl AppenderHandle {
     /// Submits entries. Never waits: what is under way is bounded by what connections may have unanswered.
     pub fn submit(&self, submission: Submission) {
-        self.cells.submitted.fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
+        self.cells
+            .submitted
+            .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
         // After the stop nobody waits for an answer any more.
         self.commands.send(Command::Append(submission)).ok();
     }
@@ -166,12 +170,20 @@ impl AppenderHandle {
 
 impl Appender {
     /// An appender that does not run yet, and the way to it.
-    #[expect(clippy::disallowed_methods, reason = "bounded by the credit that connections give their clients")]
     pub fn new() -> (Self, AppenderHandle) {
         let (sender, commands) = unbounded();
-        let handle =
-            AppenderHandle { commands: sender, cells: Arc::default(), thread: Arc::default() };
-        (Self { commands, handle: handle.clone() }, handle)
+        let handle = AppenderHandle {
+            commands: sender,
+            cells: Arc::default(),
+            thread: Arc::default(),
+        };
+        (
+            Self {
+                commands,
+                handle: handle.clone(),
+            },
+            handle,
+        )
     }
 
     /// Starts the thread.
@@ -188,7 +200,9 @@ impl Appender {
             unsynced: false,
             failing: false,
         };
-        let thread = std::thread::Builder::new().name("appender".into()).spawn(move || worker.run())?;
+        let thread = std::thread::Builder::new()
+            .name("appender".into())
+            .spawn(move || worker.run())?;
         *self.handle.thread.lock() = Some(thread);
         Ok(())
     }
@@ -266,7 +280,7 @@ impl Worker {
                 return;
             }
             // Whoever waits was answered: now is the time for what nobody waits for.
-            while self.commands.is_empty() && self.parts.writer.maintain() {}
+            while !self.failing && self.commands.is_empty() && self.parts.writer.maintain() {}
         }
     }
 
@@ -287,7 +301,12 @@ impl Worker {
     }
 
     fn commit(&mut self, mut batch: Vec<Submission>) {
-        let mut entries = Vec::with_capacity(batch.iter().map(|submission| submission.entries.len()).sum());
+        let mut entries = Vec::with_capacity(
+            batch
+                .iter()
+                .map(|submission| submission.entries.len())
+                .sum(),
+        );
         let mut lengths = Vec::with_capacity(batch.len());
         for submission in &mut batch {
             lengths.push(submission.entries.len());
@@ -323,12 +342,14 @@ impl Worker {
     /// for messages. Behind a message that cannot be refused its shard waits, so that the order stays.
     fn commit_state(&mut self) {
         let mut behind = ShardSet::default();
-        let (state, stuck) = std::mem::take(&mut self.stuck).into_iter().partition(|submission| {
-            if submission.entries.iter().any(is_message) {
-                behind.insert(submission.shard);
-            }
-            !behind.contains(submission.shard)
-        });
+        let (state, stuck) = std::mem::take(&mut self.stuck)
+            .into_iter()
+            .partition(|submission| {
+                if submission.entries.iter().any(is_message) {
+                    behind.insert(submission.shard);
+                }
+                !behind.contains(submission.shard)
+            });
         self.stuck = stuck;
         let state: Vec<Submission> = state;
         if !state.is_empty() {
@@ -353,7 +374,8 @@ impl Worker {
     }
 
     fn answer(&mut self, batch: &[Submission], entries: Vec<Entry>, first: Offset) {
-        let mut answers: Vec<Option<(Committed, Vec<Record>)>> = vec![None; self.parts.answers.len()];
+        let mut answers: Vec<Option<(Committed, Vec<Record>)>> =
+            vec![None; self.parts.answers.len()];
         let end = Offset(first.0 + entries.len() as u64);
         for submission in batch {
             if let Some(answer) = answers.get_mut(usize::from(submission.shard.0)) {
@@ -364,18 +386,25 @@ impl Worker {
         let placed: Vec<_> = (first.0..).map(Offset).zip(entries).collect();
         for (offset, entry) in &placed {
             // Whoever takes QoS 0 was served when it was published; it is here for the retained table only.
-            let Entry::Message { message, .. } = entry else { continue };
+            let Entry::Message { message, .. } = entry else {
+                continue;
+            };
             if message.qos == QoS::AtMostOnce {
                 continue;
             }
             for shard in (self.parts.targets)(message).iter() {
                 if let Some(answer) = answers.get_mut(usize::from(shard.0)) {
                     let (_, records) = answer.get_or_insert_default();
-                    records.push(Record { offset: *offset, message: Arc::clone(message) });
+                    records.push(Record {
+                        offset: *offset,
+                        message: Arc::clone(message),
+                    });
                 }
             }
         }
-        self.cells.committed.fetch_add(placed.len() as u64, Ordering::Relaxed);
+        self.cells
+            .committed
+            .fetch_add(placed.len() as u64, Ordering::Relaxed);
         self.cells.batches.fetch_add(1, Ordering::Relaxed);
         (self.parts.sink)(placed);
         for (answer, send) in answers.into_iter().zip(&self.parts.answers) {
@@ -391,9 +420,14 @@ impl Worker {
     fn refuse(&mut self, batch: Vec<Submission>) {
         let mut failed: Vec<Vec<u64>> = vec![Vec::new(); self.parts.answers.len()];
         for submission in batch {
-            let refusable = submission.entries.iter().all(|entry| matches!(entry, Entry::Message { received: None, .. }));
+            let refusable = submission
+                .entries
+                .iter()
+                .all(|entry| matches!(entry, Entry::Message { received: None, .. }));
             if refusable && let Some(failed) = failed.get_mut(usize::from(submission.shard.0)) {
-                self.cells.refused.fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
+                self.cells
+                    .refused
+                    .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
                 failed.push(submission.ticket);
             } else {
                 self.stuck.push(submission);
@@ -401,7 +435,10 @@ impl Worker {
         }
         for (failed, send) in failed.into_iter().zip(&self.parts.answers) {
             if !failed.is_empty() {
-                send(Committed { failed, ..Committed::default() });
+                send(Committed {
+                    failed,
+                    ..Committed::default()
+                });
             }
         }
     }
