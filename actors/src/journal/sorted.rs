@@ -16,7 +16,7 @@ use self::bloom::Bloom;
 pub(super) use self::write::write;
 use super::ReadError;
 use super::files::{File, Files};
-use super::select::{Postings, Selector, TopicSource};
+use super::select::{Postings, Selector};
 use crate::model::ids::Offset;
 
 const MAGIC: [u8; 8] = *b"OUTLIVEX";
@@ -232,12 +232,9 @@ impl SortedIndex {
     }
 }
 
-impl TopicSource for SortedIndex {
-    fn start(&self, from: Offset) -> Result<Option<u32>, ReadError> {
-        self.position(from.max(self.first))
-    }
-
-    fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+impl SortedIndex {
+    /// Hands the topic of exactly this name to `out`, if it is there.
+    pub(super) fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
         if !self.bloom.may_contain(topic) {
             return Ok(());
         }
@@ -249,7 +246,8 @@ impl TopicSource for SortedIndex {
         })
     }
 
-    fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+    /// Hands all topics that begin with `prefix` to `out`, until it has enough.
+    pub(super) fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
         self.walk(prefix, &mut |found, postings| {
             if !found.starts_with(prefix) || out.is_too_broad() {
                 return Ok(false);
