@@ -434,7 +434,7 @@ fn inherit(local: &mut Local, inheritance: Inheritance) {
         let record = expired.record();
         if let Some(will) = expired.will {
             let at = local.now().time;
-            local.publish(&will.due(at), None);
+            local.publish(&will.due(at, expired.number), None);
         }
         local.append(record);
     }

@@ -169,6 +169,8 @@ pub(super) struct Connection {
     stalled_at: Option<Instant>,
     /// When the phase began.
     phase_at: Instant,
+    /// The session expiry in force, from CONNACK.
+    expiry_seconds: u32,
     /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
     /// `ToConnection::Attached` meets somebody who says that the connection is gone.
     answered: bool,
@@ -186,6 +188,7 @@ impl Connection {
             client_id: connect.client_id.clone(),
             stream,
             attachment: None,
+            expiry_seconds: 0,
             decoder: Decoder::new(connect.version, setup.config.topic_alias_max),
             door: Door::new(
                 setup.config.topic_levels_max,
@@ -300,6 +303,7 @@ impl Connection {
 
     /// CONNACK with success.
     fn open(&mut self, session_present: bool, expiry_seconds: u32) -> Result<(), Ending> {
+        self.expiry_seconds = expiry_seconds;
         if self.attachment.is_none() {
             return Err(Refusal::Internal.into());
         }
@@ -471,13 +475,18 @@ impl Handler<ToConnection> for Connection {
         self.answered = true;
         if matches!(self.phase, Phase::Closing { .. } | Phase::Over) {
             // Attached to a connection that has ended meanwhile: its drop tells the session.
-            if let ToConnection::Attached { fence, session } = message {
+            if let ToConnection::Attached { fence, session, .. } = message {
                 drop(Attachment { fence, session });
             }
             return;
         }
         match message {
-            ToConnection::Attached { fence, session } => {
+            ToConnection::Attached {
+                fence,
+                number,
+                session,
+            } => {
+                self.decoder.publish_as(number);
                 self.attachment = Some(Attachment { fence, session });
             }
             ToConnection::Packets { packets, processed } => {

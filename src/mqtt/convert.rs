@@ -41,6 +41,8 @@ pub(super) enum Packet {
 pub(super) struct Decoder {
     version: ProtocolVersion,
     topic_alias_max: u16,
+    /// The session that publishes, once it is known.
+    publisher: SessionNumber,
     /// Topic of alias n at n - 1. Grows as aliases are set.
     aliases: Vec<Option<Arc<str>>>,
 }
@@ -51,8 +53,14 @@ impl Decoder {
         Self {
             version,
             topic_alias_max,
+            publisher: SessionNumber(0),
             aliases: Vec::new(),
         }
+    }
+
+    /// From now on publications are those of session `publisher`.
+    pub(super) fn publish_as(&mut self, publisher: SessionNumber) {
+        self.publisher = publisher;
     }
 
     /// The version.
@@ -125,7 +133,7 @@ impl Decoder {
                         retain: packet.retain,
                         published_at: now,
                         expires_at: None,
-                        publisher: SessionNumber(0),
+                        publisher: self.publisher,
                     })),
                     packet_id: packet.packet_id.map(PacketId),
                     dup: packet.dup,
@@ -154,7 +162,7 @@ impl Decoder {
                         retain: packet.retain,
                         published_at: now,
                         expires_at: expires_at(&packet.properties, &layout, now),
-                        publisher: SessionNumber(0),
+                        publisher: self.publisher,
                     })),
                     packet_id: packet.packet_id.map(PacketId),
                     dup: packet.dup,

@@ -351,6 +351,7 @@ impl SessionActor {
         if let Some(connection) = &self.connection {
             connection.do_send(ToConnection::Attached {
                 fence,
+                number: self.session.number(),
                 session: ctx.address().recipient(),
             });
         }
