@@ -166,10 +166,12 @@ impl Decoder {
     /// The topic that `alias` stands for, after setting it to `topic` unless that is empty.
     fn resolve(&mut self, alias: u16, topic: &str) -> Result<Arc<str>, Refusal> {
         // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-        if alias == 0 || alias > self.topic_alias_max {
+        if alias > self.topic_alias_max {
             return Err(Refusal::TopicAlias);
         }
-        let at = usize::from(alias) - 1;
+        let at = usize::from(alias)
+            .checked_sub(1)
+            .ok_or(Refusal::TopicAlias)?;
         if topic.is_empty() {
             return self
                 .aliases

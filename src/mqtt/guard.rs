@@ -157,6 +157,8 @@ pub(super) fn publish(
                     layout.zero_expiry_at = Some(range.start + property.value_at);
                 }
             }
+            // [MQTT-3.3.2-8]
+            properties::TOPIC_ALIAS if property.number() == 0 => return Err(Refusal::TopicAlias),
             properties::TOPIC_ALIAS => {
                 layout.block_is_clean = false;
                 layout.alias = u16::try_from(property.number()).ok();
@@ -169,7 +171,7 @@ pub(super) fn publish(
         Ok(())
     })?;
     layout.properties = range;
-    // [MQTT-3.3.2-8], and section 3.3.2.1: an empty topic needs an alias.
+    // Section 3.3.2.1: an empty topic needs an alias.
     if body.starts_with(&[0, 0]) && layout.alias.is_none() {
         return Err(Refusal::Protocol);
     }
@@ -426,4 +428,4 @@ fn will_properties(block: &[u8]) -> Result<Option<usize>, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
