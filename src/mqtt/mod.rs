@@ -5,9 +5,10 @@
 //! [`protocol`](outlive_actors::actor::protocol) only.
 //!
 //! The way in: `listener` accepts, `handshake` reads and answers the CONNECT on the accepting shard and moves the socket
-//! to the home shard, where a `connection` actor owns it. `guard` sees each frame before the codec; `convert` and
-//! `connect` alone know ntex's packets. The way out: `outbox` holds what waits, `encode` writes it, `reason` has the codes.
+//! to the home shard, where a `connection` actor owns it. `guard` sees each frame before the codec; `codec`, `convert`
+//! and `connect` alone know ntex. The way out: `outbox` holds what waits, `encode` writes it, `reason` has the codes.
 
+mod codec;
 mod config;
 mod connect;
 mod connection;

@@ -269,6 +269,22 @@ pub(super) fn delivery(qos: QoS, number: u16, payload: &[u8]) -> Delivery {
     }
 }
 
+/// The message of a PUBLISH.
+pub(super) fn published(packet: &Inbound) -> &Message {
+    let Inbound::Publish { message, .. } = packet else {
+        panic!("no PUBLISH: {packet:?}");
+    };
+    message
+}
+
+/// The answers of the door to the filters of a SUBSCRIBE.
+pub(super) fn refusals(packet: &Inbound) -> Vec<Option<Refusal>> {
+    let Inbound::Subscribe { filters, .. } = packet else {
+        panic!("no SUBSCRIBE: {packet:?}");
+    };
+    filters.iter().map(|(_, _, refusal)| *refusal).collect()
+}
+
 /// Runs `body` in an actor system of its own.
 pub(super) fn run(body: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(body);

@@ -1,3 +1,4 @@
+use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::ProtocolVersion::{V5, V31, V311};
 use proptest::prelude::*;
 
@@ -105,9 +106,11 @@ fn an_alias_stands_for_the_topic_that_was_set_last() {
     assert_eq!(refusal, None);
     let topics: Vec<_> = packets
         .iter()
-        .map(|packet| match packet {
-            Packet::Session(Inbound::Publish { message, .. }) => message.topic().to_owned(),
-            other => panic!("{other:?}"),
+        .map(|packet| {
+            let Packet::Session(Inbound::Publish { message, .. }) = packet else {
+                panic!("no PUBLISH: {packet:?}");
+            };
+            message.topic().to_owned()
         })
         .collect();
     assert_eq!(topics, ["a", "a", "b", "b"]);

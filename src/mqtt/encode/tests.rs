@@ -104,85 +104,60 @@ fn a_publication_above_what_the_client_takes_is_not_written() {
     assert_eq!(out.len(), 11);
 }
 
+fn puback(result: Result<Routed, Refusal>) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubAck { packet_id, result }
+}
+
+fn pubrec(result: Result<Routed, Refusal>) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubRec { packet_id, result }
+}
+
+fn pubrel(known: bool) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubRel { packet_id, known }
+}
+
+fn pubcomp(known: bool) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubComp { packet_id, known }
+}
+
+fn suback(results: &[Result<QoS, Refusal>]) -> Outbound {
+    Outbound::SubAck {
+        packet_id: id(7),
+        results: results.to_vec(),
+    }
+}
+
 #[test]
 fn answers_are_written_byte_by_byte_as_the_specification_says() {
-    let packet_id = id(7);
-    let suback = Outbound::SubAck {
-        packet_id,
-        results: vec![Ok(QoS::ExactlyOnce), Err(Refusal::SharedSubscriptions)],
-    };
+    let full = Err(Refusal::JournalUnavailable);
+    let mixed = suback(&[Ok(QoS::ExactlyOnce), Err(Refusal::SharedSubscriptions)]);
     let unsuback = Outbound::UnsubAck {
-        packet_id,
+        packet_id: id(7),
         existed: vec![true, false],
     };
-    let quota = Err(Refusal::JournalUnavailable);
     for (version, packet, expected) in [
         (
             V311,
-            Outbound::PubAck {
-                packet_id,
-                result: Ok(Routed::NoSubscribers),
-            },
+            puback(Ok(Routed::NoSubscribers)),
             &b"\x40\x02\x00\x07"[..],
         ),
         (
             V5,
-            Outbound::PubAck {
-                packet_id,
-                result: Ok(Routed::NoSubscribers),
-            },
+            puback(Ok(Routed::NoSubscribers)),
             b"\x40\x03\x00\x07\x10",
         ),
-        (
-            V5,
-            Outbound::PubAck {
-                packet_id,
-                result: Ok(Routed::Matched),
-            },
-            b"\x40\x02\x00\x07",
-        ),
-        (
-            V5,
-            Outbound::PubRec {
-                packet_id,
-                result: quota,
-            },
-            b"\x50\x03\x00\x07\x97",
-        ),
-        (
-            V311,
-            Outbound::PubRel {
-                packet_id,
-                known: false,
-            },
-            b"\x62\x02\x00\x07",
-        ),
-        (
-            V5,
-            Outbound::PubRel {
-                packet_id,
-                known: false,
-            },
-            b"\x62\x03\x00\x07\x92",
-        ),
-        (
-            V5,
-            Outbound::PubComp {
-                packet_id,
-                known: true,
-            },
-            b"\x70\x02\x00\x07",
-        ),
-        (
-            V5,
-            Outbound::PubComp {
-                packet_id,
-                known: false,
-            },
-            b"\x70\x03\x00\x07\x92",
-        ),
-        (V311, suback.clone(), b"\x90\x04\x00\x07\x02\x80"),
-        (V5, suback, b"\x90\x05\x00\x07\x00\x02\x9e"),
+        (V5, puback(Ok(Routed::Matched)), b"\x40\x02\x00\x07"),
+        (V5, pubrec(full), b"\x50\x03\x00\x07\x97"),
+        (V311, pubrel(false), b"\x62\x02\x00\x07"),
+        (V5, pubrel(false), b"\x62\x03\x00\x07\x92"),
+        (V5, pubcomp(true), b"\x70\x02\x00\x07"),
+        (V5, pubcomp(false), b"\x70\x03\x00\x07\x92"),
+        (V311, mixed.clone(), b"\x90\x04\x00\x07\x02\x80"),
+        (V5, mixed, b"\x90\x05\x00\x07\x00\x02\x9e"),
         (V31, unsuback.clone(), b"\xb0\x02\x00\x07"),
         (V5, unsuback, b"\xb0\x05\x00\x07\x00\x00\x11"),
     ] {
@@ -192,24 +167,19 @@ fn answers_are_written_byte_by_byte_as_the_specification_says() {
 
 #[test]
 fn what_a_version_cannot_say_ends_the_connection() {
-    let packet_id = id(7);
-    let refused = Outbound::PubAck {
-        packet_id,
-        result: Err(Refusal::JournalUnavailable),
-    };
-    let suback = Outbound::SubAck {
-        packet_id,
-        results: vec![Err(Refusal::NotAuthorized)],
-    };
+    let refused = Err(Refusal::JournalUnavailable);
     let mut out = Vec::new();
-    assert_eq!(
-        outbound(&mut out, V311, &refused),
-        Err(Refusal::JournalUnavailable)
-    );
-    assert_eq!(
-        outbound(&mut out, V31, &suback),
-        Err(Refusal::NotAuthorized)
-    );
+    for (version, packet, refusal) in [
+        (V311, puback(refused), Refusal::JournalUnavailable),
+        (V31, pubrec(refused), Refusal::JournalUnavailable),
+        (
+            V31,
+            suback(&[Ok(QoS::AtMostOnce), Err(Refusal::NotAuthorized)]),
+            Refusal::NotAuthorized,
+        ),
+    ] {
+        assert_eq!(outbound(&mut out, version, &packet), Err(refusal));
+    }
     assert!(out.is_empty());
 }
 

@@ -61,10 +61,8 @@ fn a_packet_larger_than_a_read_arrives_whole() {
         frame.extend_from_slice(b"\x00\x01a");
         frame.extend_from_slice(&payload);
         client.write_all(&frame).await.unwrap();
-        match &world.inbound(1).await[0] {
-            Inbound::Publish { message, .. } => assert!(message.payload() == payload),
-            other => panic!("{other:?}"),
-        }
+        let packets = world.inbound(1).await;
+        assert!(published(&packets[0]).payload() == payload);
     });
 }
 
@@ -161,13 +159,11 @@ fn shared_filters_reach_the_session_marked_as_refused() {
             .write_all(b"\x82\x13\x00\x01\x00\x0a$share/g/a\x01\x00\x01b\x01")
             .await
             .unwrap();
-        match &world.inbound(1).await[0] {
-            Inbound::Subscribe { filters, .. } => {
-                let refusals: Vec<_> = filters.iter().map(|(_, _, refusal)| *refusal).collect();
-                assert_eq!(refusals, [Some(Refusal::SharedSubscriptions), None]);
-            }
-            other => panic!("{other:?}"),
-        }
+        let packets = world.inbound(1).await;
+        assert_eq!(
+            refusals(&packets[0]),
+            [Some(Refusal::SharedSubscriptions), None]
+        );
     });
 }
 

@@ -172,10 +172,7 @@ fn what_is_pipelined_behind_the_connect_waits_for_the_connack() {
             .inbound(3)
             .await
             .iter()
-            .map(|packet| match packet {
-                Inbound::Publish { message, .. } => message.topic().to_owned(),
-                other => panic!("{other:?}"),
-            })
+            .map(|packet| published(packet).topic().to_owned())
             .collect();
         assert_eq!(topics, ["a", "b", "c"]);
     });
@@ -331,12 +328,8 @@ fn a_refused_publish_is_answered_and_never_reaches_the_session() {
             .write_all(b"\x82\x07\x00\x01\x00\x00\x01a\x00")
             .await
             .unwrap();
-        match &world.inbound(1).await[0] {
-            Inbound::Subscribe { filters, .. } => {
-                assert_eq!(filters[0].2, Some(Refusal::NotAuthorized))
-            }
-            other => panic!("{other:?}"),
-        }
+        let packets = world.inbound(1).await;
+        assert_eq!(refusals(&packets[0]), [Some(Refusal::NotAuthorized)]);
         assert_eq!(world.count(WireCounter::PublishesRefused), 3);
         assert_eq!(world.count(WireCounter::FiltersRefused), 1);
     });
