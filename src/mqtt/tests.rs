@@ -162,7 +162,7 @@ impl World {
             counters: Arc::clone(&counters),
             clock: Arc::new(ManualClock::new(Timestamp(1_000_000))),
         };
-        let server = serve(&[listener], setup).unwrap();
+        let server = serve(vec![listener], setup).unwrap();
         Self {
             server,
             counters,

@@ -369,7 +369,7 @@ fn a_connection_moves_to_the_thread_of_its_home_shard() {
             })
             .collect();
         let server = serve(
-            &[bind((Ipv4Addr::LOCALHOST, 0).into(), 4096).unwrap()],
+            vec![bind((Ipv4Addr::LOCALHOST, 0).into(), 4096).unwrap()],
             Setup {
                 shards,
                 home: Arc::new(|client_id| client_id.as_str().len()),
