@@ -129,6 +129,16 @@ fn from_qos_0_to_1_a_subscription_starts_at_the_end() {
 }
 
 #[test]
+fn from_qos_0_to_1_nothing_of_the_absence_is_made_up_for() {
+    let mut s = Script::attached("meter-7");
+    s.subscribe("other", QOS1);
+    s.subscribe("t", QOS0);
+    s.close().log(parts("a")).attach_unanswered();
+    s.subscribe("t", QOS1).expect_sent(&["suback 1"]);
+    s.log(parts("b")).expect_sent(&["publish b q1 #1"]);
+}
+
+#[test]
 fn from_qos_1_to_0_a_subscription_stops_reading_the_journal() {
     let mut s = Script::attached("meter-7").deliver(&[]);
     s.send(subscribe_packet(&[("t", QOS0, None)]));
