@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use outlive::cli::{Cli, Command, Options};
 use outlive::config::{ConfigError, Effective, load};
-use outlive::telemetry;
+use outlive::{broker, telemetry};
 
 /// Exit code of a command line or a configuration that is not accepted, as clap has it.
 const USAGE: u8 = 2;
@@ -37,7 +37,10 @@ fn run(options: Options) -> ExitCode {
     if let Err(error) = telemetry::init(&effective.config.telemetry) {
         return fail(&error, USAGE);
     }
-    fail(&"this build has no broker", 1)
+    match actix_rt::System::new().block_on(broker::run(&effective.config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
 }
 
 fn effective(options: Options) -> Result<Effective, ConfigError> {

@@ -10,8 +10,10 @@
 mod metrics;
 mod readiness;
 mod server;
+mod sources;
 mod status;
 
 pub use metrics::{Labels, MetricKind, MetricsSource, Sample, broker_samples, exposition};
 pub use readiness::{Missing, Readiness};
 pub use server::{Admin, start};
+pub use sources::{ActorMetrics, WireMetrics};

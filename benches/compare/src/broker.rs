@@ -126,8 +126,10 @@ impl Contender {
                     "--listen".to_owned(),
                     address.to_string(),
                     "--set".to_owned(),
-                    format!("admin.listen=\"{}\"", free_address()?),
+                    format!("admin.listen={}", free_address()?),
                 ];
+                // mosquitto has no such limit, and some workloads make more sessions than the default.
+                arguments.extend(["--set".to_owned(), "quota.sessions_max=0".to_owned()]);
                 for set in sets {
                     arguments.extend(["--set".to_owned(), set.clone()]);
                 }
@@ -140,15 +142,13 @@ impl Contender {
                 (binary, vec!["-c".to_owned(), path])
             }
         };
-        let mut command = match self.core {
-            Some(core) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", &core.to_string()]).arg(binary);
-                command
-            }
-            None => Command::new(binary),
-        };
-        command.args(arguments);
+        // Both tools only exec what follows, so the process id is the broker's; none outlives this program.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(core) = self.core {
+            command.args(["taskset", "-c", &core.to_string()]);
+        }
+        command.arg(binary).args(arguments);
         Ok(Some(command))
     }
 }

@@ -9,6 +9,7 @@ use crate::outcome::{Latency, latency};
 use crate::packet::{self, Packet};
 
 const STALL_NANOS: u64 = 60_000_000_000;
+const LIMIT_NANOS: u64 = 180_000_000_000;
 const FILTERS_PER_SUBSCRIBE: usize = 100;
 
 /// What each connection does.
@@ -82,6 +83,7 @@ pub(crate) fn cycle(net: &mut Net, script: &Script<'_>, until: Until) -> Result<
     };
     let mut started = 0;
     let mut moved = (0, clock::nanos());
+    let began = moved.1;
     loop {
         let more = match until {
             Until::Count(count) => started < count,
@@ -96,6 +98,12 @@ pub(crate) fn cycle(net: &mut Net, script: &Script<'_>, until: Until) -> Result<
             break;
         }
         net.turn(Duration::from_millis(100), &mut cycle)?;
+        if net.links.now.saturating_sub(began) > LIMIT_NANOS {
+            return Err(Failure::Slow {
+                seconds: LIMIT_NANOS / 1_000_000_000,
+                done: cycle.done,
+            });
+        }
         if cycle.done != moved.0 {
             moved = (cycle.done, net.links.now);
         } else if net.links.now - moved.1 > STALL_NANOS {

@@ -42,6 +42,9 @@ pub(crate) enum Failure {
     /// Nothing moved for a long time.
     #[error("no progress for {seconds} s while {what}")]
     Stalled { what: &'static str, seconds: u64 },
+    /// The broker takes too long for the sizes asked for.
+    #[error("gave up after {seconds} s and {done} connections")]
+    Slow { seconds: u64, done: u64 },
     /// The workload needs a broker that this program starts itself.
     #[error("needs a broker that is started by this program")]
     NotOurs,
