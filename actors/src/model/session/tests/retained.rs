@@ -181,6 +181,25 @@ fn a_qos_2_replay_is_exactly_once_over_a_crash() {
 }
 
 #[test]
+fn a_replay_does_not_bring_what_was_replaced_behind_its_successor() {
+    // Section 4.6: per topic in order
+    let mut s = Script::new("meter-7");
+    s.connect.receive_max = 1;
+    s.attach();
+    s.retain(parts("old")).subscribe("other", QOS1);
+    s.log(parts_to("other", "x"));
+    s.subscribe("t", QOS1).expect_sent(&["suback 1"]);
+    s.log(MessageParts {
+        retain: true,
+        ..parts("new")
+    });
+    s.send(puback(1))
+        .answered()
+        .expect_sent(&["publish new q1 #2"]);
+    s.send(puback(2)).answered().expect_sent(&[]);
+}
+
+#[test]
 fn an_answer_for_a_connection_that_is_gone_is_not_sent() {
     let mut s = Script::attached("meter-7");
     s.retain(parts("r"));
