@@ -151,6 +151,7 @@ impl Session {
             recorded_next: next,
             received: snapshot.received.into_iter().collect(),
             already_sent,
+            maybe_sent_below: snapshot.maybe_sent_below,
             ..Self::vacant(snapshot.client_id, limits)
         }
     }
@@ -254,6 +255,11 @@ impl Session {
     /// The place in the journal.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
+    }
+
+    /// Inbound QoS 2 identifiers not yet released, ascending.
+    pub fn received(&self) -> impl Iterator<Item = PacketId> {
+        self.received.iter().copied()
     }
 
     /// When the session expires; `None` while attached.

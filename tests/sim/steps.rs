@@ -1,0 +1,563 @@
+//! What can happen next, and the end of a run: everybody comes back, then everybody leaves for good.
+
+use outlive_actors::model::effect::Input;
+use outlive_actors::model::entry::{Change, Entry};
+use outlive_actors::model::ids::{Offset, Timestamp};
+use outlive_actors::model::packet::{Inbound, Outbound};
+use outlive_actors::model::session::Session;
+use std::sync::Arc;
+
+use crate::world::{Actor, Link, Read, Residence, World};
+
+/// The broker appends a liveness stamp at least this often.
+const LIVENESS_MILLIS: u64 = 60_000;
+
+impl World {
+    /// One step of a run with faults.
+    pub(crate) fn step(&mut self) {
+        let client = self.rng.index(self.clients.len());
+        match self.rng.between(0, 999) {
+            0..=249 => self.client_acts(client, false),
+            250..=449 => self.up(),
+            450..=619 => self.down(),
+            620..=699 => self.commit(),
+            700..=759 => self.release(client),
+            760..=839 => self.hand_over(client),
+            840..=909 => self.read_some(client),
+            910..=924 => self.cut(),
+            925..=949 => self.time_passes(),
+            950..=959 => self.turn_if_active(client, vec![Input::Tick]),
+            960..=969 => self.passivate(client),
+            970..=974 => self.journal_refuses(),
+            975..=980 => self.die_soon(client),
+            981..=983 => self.crash(),
+            984..=989 => self.journal.checkpoint(),
+            _ => self.rebuild_if_dead(client),
+        }
+    }
+
+    // --- clients and their connections
+
+    fn client_acts(&mut self, client: usize, calm: bool) {
+        let now = self.time;
+        let Some(link) = self.clients[client].link else {
+            return self.connect(client, calm);
+        };
+        if !calm && self.rng.permille(5) {
+            // It does not wait for the old connection to die.
+            self.clients[client].lost(now);
+            return self.connect(client, calm);
+        }
+        let who = &mut self.clients[client];
+        if !who.connected {
+            return;
+        }
+        let packet = match self.rng.between(0, 99) {
+            _ if calm => who.acknowledge(),
+            0..=39 => who.publish(&mut self.rng, &mut self.oracle, now),
+            40..=79 => who.acknowledge(),
+            80..=92 => Some(who.subscribe(&mut self.rng, &mut self.oracle)),
+            93..=97 => Some(who.unsubscribe(&mut self.rng, &mut self.oracle)),
+            _ => Some(who.disconnect(&mut self.rng, now, calm)),
+        };
+        let Some(packet) = packet else { return };
+        self.note(|| format!("client {client} sends {packet:?}"));
+        let leaves = matches!(packet, Inbound::Disconnect { .. });
+        if let Some(link) = self.links.get_mut(&link)
+            && !link.up_ends
+        {
+            link.up.push_back(packet);
+            link.up_ends = leaves;
+        }
+    }
+
+    fn connect(&mut self, client: usize, calm: bool) {
+        let who = &mut self.clients[client];
+        let connect = who.connect(&mut self.rng, &mut self.oracle, calm);
+        self.links_made += 1;
+        let link = self.links_made;
+        who.link = Some(link);
+        self.note(|| format!("client {client} connects by link {link}: {connect:?}"));
+        self.links.insert(
+            link,
+            Link {
+                client,
+                connect: Some(connect),
+                home: None,
+                number: outlive_actors::model::ids::SessionNumber(0),
+                up: [].into(),
+                down: [].into(),
+                up_ends: false,
+                down_ends: false,
+                told: false,
+            },
+        );
+    }
+
+    fn some_link(&mut self) -> Option<u64> {
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        (!links.is_empty()).then(|| *self.rng.pick(&links))
+    }
+
+    /// Something arrives at the broker.
+    fn up(&mut self) {
+        if let Some(link) = self.some_link() {
+            self.up_on(link);
+        }
+    }
+
+    fn up_on(&mut self, at: u64) {
+        let Some(link) = self.links.get_mut(&at) else {
+            return;
+        };
+        let client = link.client;
+        if link.connect.is_some() {
+            if !matches!(self.residences[client], Residence::Dead) {
+                self.attach(client, at);
+            }
+            return;
+        }
+        let Some((incarnation, fence)) = link.home else {
+            self.bury(at);
+            return;
+        };
+        let count = self.rng.index(3) + 1;
+        let take = count.min(link.up.len());
+        let packets: Vec<Inbound> = link.up.drain(..take).collect();
+        let ends = packets.is_empty() && link.up_ends && !link.told;
+        link.told |= ends;
+        let same = self
+            .actor(client)
+            .is_some_and(|actor| actor.incarnation == incarnation);
+        if same {
+            let mut inputs: Vec<Input> = packets
+                .into_iter()
+                .map(|packet| Input::Packet { fence, packet })
+                .collect();
+            inputs.extend(ends.then_some(Input::Closed { fence }));
+            self.turn(client, inputs);
+            self.saw_attached(client);
+        }
+        self.bury(at);
+    }
+
+    /// Forgets a connection of which nothing is left.
+    fn bury(&mut self, at: u64) {
+        let Some(link) = self.links.get(&at) else {
+            return;
+        };
+        let mine = self.clients[link.client].link == Some(at);
+        if link.connect.is_none() && (link.told || link.home.is_none()) && !mine {
+            self.links.remove(&at);
+        }
+    }
+
+    fn attach(&mut self, client: usize, at: u64) {
+        match self.residences[client] {
+            Residence::None => {
+                self.incarnations += 1;
+                let id = self.clients[client].id.clone();
+                let session = Session::vacant(id, Arc::clone(&self.limits));
+                self.residences[client] =
+                    Residence::Active(Box::new(Actor::new(session, self.incarnations)));
+                self.slots[client].permit = true;
+            }
+            Residence::Passive => self.rehydrate(client),
+            Residence::Active(_) | Residence::Dead => {}
+        }
+        self.numbers += 1;
+        let number = outlive_actors::model::ids::SessionNumber(self.numbers);
+        let epoch = self.epoch;
+        let (Some(link), Residence::Active(actor)) =
+            (self.links.get_mut(&at), &mut self.residences[client])
+        else {
+            return;
+        };
+        let Some(connect) = link.connect.take() else {
+            return;
+        };
+        actor.candidate = Some(at);
+        let seconds = connect.expiry_seconds.min(self.limits.expiry_seconds_max);
+        let connect = Box::new(connect);
+        self.turn(
+            client,
+            vec![Input::Attach {
+                connect,
+                number,
+                epoch,
+            }],
+        );
+        self.last_held_at[client] = (self.time, seconds);
+    }
+
+    /// As long as a connection is attached, the expiry does not run.
+    fn saw_attached(&mut self, client: usize) {
+        self.last_held_at[client].0 = self.time;
+    }
+
+    /// Something arrives at a client.
+    fn down(&mut self) {
+        if let Some(link) = self.some_link() {
+            self.down_on(link);
+        }
+    }
+
+    fn down_on(&mut self, at: u64) {
+        let now = self.time;
+        for _ in 0..=self.rng.index(3) {
+            let Some(link) = self.links.get_mut(&at) else {
+                return;
+            };
+            let Some(packet) = link.down.pop_front() else {
+                return;
+            };
+            let (client, number) = (link.client, link.number);
+            if self.clients[client].link != Some(at) {
+                continue; // it does not listen any more
+            }
+            self.note(|| format!("client {client} gets {packet:?}"));
+            if let Outbound::ConnAck { session_present: true, .. } = packet {
+                self.check_resumed(client);
+            }
+            let answers = self.clients[client].take(packet, number, &mut self.oracle, now);
+            if let Some(link) = self.links.get_mut(&at)
+                && !link.up_ends
+            {
+                link.up.extend(answers);
+            }
+            self.bury(at);
+        }
+    }
+
+    fn check_resumed(&self, client: usize) {
+        let (last, _) = self.last_held_at[client];
+        let _ = last;
+    }
+
+    /// A connection dies: what is under way is lost from some point on, in both directions.
+    fn cut(&mut self) {
+        if let Some(at) = self.some_link() {
+            self.note(|| format!("link {at} is cut"));
+            self.cut_link(at);
+        }
+    }
+
+    fn cut_link(&mut self, at: u64) {
+        let Some(link) = self.links.get_mut(&at) else {
+            return;
+        };
+        if link.connect.is_some() && self.rng.permille(500) {
+            link.connect = None; // the broker never hears of it
+        }
+        let up = self.rng.index(link.up.len() + 1);
+        let last = link.up.back().cloned();
+        link.up.truncate(up);
+        if let Some(leave @ Inbound::Disconnect { .. }) = last
+            && up < link.up.len() + 1
+            && !matches!(link.up.back(), Some(Inbound::Disconnect { .. }))
+        {
+            link.up.push_back(leave); // a client that leaves for good is heard
+        }
+        let down = self.rng.index(link.down.len() + 1);
+        link.down.truncate(down);
+        link.up_ends = true;
+        link.down_ends = true;
+        link.down.push_back(Outbound::Close(
+            outlive_actors::model::refusal::Refusal::KeepAlive,
+        ));
+        self.bury(at);
+    }
+
+    // --- journal, wakes, reads
+
+    fn commit(&mut self) {
+        let count = self.rng.index(4) + 1;
+        self.commit_first(count);
+    }
+
+    pub(crate) fn commit_first(&mut self, count: usize) {
+        let records = self.journal.commit(count, &mut self.rng);
+        let end = self.journal.end;
+        self.note(|| format!("commit up to {end:?}: {records:?}"));
+        for record in &records {
+            self.oracle.committed(&record.message);
+            for slot in &mut self.slots {
+                let wanted = slot.readers.iter().any(|(filter, _, durable)| {
+                    *durable && filter.matches(record.message.topic())
+                });
+                if wanted {
+                    slot.queue.push_back(Input::Logged(record.clone()));
+                }
+            }
+        }
+        self.live_end = end;
+    }
+
+    fn journal_refuses(&mut self) {
+        let refusable: Vec<usize> = (0..self.journal.pending.len())
+            .filter(|at| self.journal.pending[*at].is_refusable())
+            .collect();
+        if !refusable.is_empty() {
+            let at = *self.rng.pick(&refusable);
+            let ticket = self.journal.pending[at].ticket;
+            self.note(|| format!("the journal refuses ticket {ticket}"));
+            self.refuse(at);
+        }
+    }
+
+    /// A wake: some of what waits for a session reaches it.
+    fn hand_over(&mut self, client: usize) {
+        let waiting = self.slots[client].queue.len();
+        if self.actor(client).is_none() || waiting == 0 {
+            return;
+        }
+        let count = self.rng.index(waiting) + 1;
+        for _ in 0..count {
+            // Taken one by one: the live end follows what was handed over.
+            let Some(input) = self.slots[client].queue.pop_front() else {
+                break;
+            };
+            self.turn(client, vec![input]);
+        }
+    }
+
+    /// A read happens, or its answer arrives.
+    fn read_some(&mut self, client: usize) {
+        let Residence::Active(actor) = &mut self.residences[client] else {
+            return;
+        };
+        if actor.reads.is_empty() {
+            return;
+        }
+        let at = self.rng.index(actor.reads.len());
+        let read = actor.reads.remove(at);
+        let at_once = matches!(read, Read::Answer(_)) || self.rng.permille(500);
+        let input = self.read(read);
+        if at_once {
+            self.turn(client, vec![input]);
+        } else if let Residence::Active(actor) = &mut self.residences[client] {
+            actor.reads.push(Read::Answer(input));
+        }
+    }
+
+    // --- time and faults
+
+    fn time_passes(&mut self) {
+        let millis = match self.rng.between(0, 99) {
+            0..=69 => self.rng.between(1, 300),
+            70..=95 => self.rng.between(300, 8000),
+            _ => self.rng.between(8000, 150_000),
+        };
+        self.advance(millis);
+    }
+
+    pub(crate) fn advance(&mut self, millis: u64) {
+        self.time = Timestamp(self.time.0 + millis);
+        if self.time.0 >= self.journal.alive_at.0 + LIVENESS_MILLIS {
+            self.journal.append(Entry::Liveness { at: self.time });
+        }
+        for client in 0..self.clients.len() {
+            self.tick_if_due(client);
+        }
+    }
+
+    fn tick_if_due(&mut self, client: usize) {
+        let now = self.time;
+        if matches!(self.residences[client], Residence::Passive) {
+            let id = &self.clients[client].id;
+            let snapshot = self.journal.snapshot_of(id);
+            let due = snapshot.is_none_or(|known| known.expires_at().is_none_or(|at| at <= now));
+            if due {
+                self.rehydrate(client);
+            }
+        }
+        let due = self
+            .actor(client)
+            .and_then(|actor| actor.session.deadline())
+            .is_some_and(|at| at <= now);
+        if due {
+            self.turn(client, vec![Input::Tick]);
+        }
+    }
+
+    fn turn_if_active(&mut self, client: usize, inputs: Vec<Input>) {
+        if self.actor(client).is_some() {
+            self.turn(client, inputs);
+        }
+    }
+
+    /// A detached session that owes nothing and waits for nothing leaves memory.
+    fn passivate(&mut self, client: usize) {
+        let Some(actor) = self.actor(client) else {
+            return;
+        };
+        let session = &actor.session;
+        let idle = session.is_begun() && !session.is_attached() && actor.held.is_empty();
+        let quiet = idle && !self.journal.owes(client) && self.slots[client].queue.is_empty();
+        if quiet {
+            self.note(|| format!("client {client}'s session is passivated"));
+            crate::fold::agrees(&self.journal, session);
+            self.residences[client] = Residence::Passive;
+        }
+    }
+
+    fn die_soon(&mut self, client: usize) {
+        let after = self.rng.between(0, 12);
+        if let Residence::Active(actor) = &mut self.residences[client] {
+            actor.dies_after = Some(after);
+        }
+    }
+
+    fn rebuild_if_dead(&mut self, client: usize) {
+        if matches!(self.residences[client], Residence::Dead) && !self.journal.owes(client) {
+            self.note(|| format!("client {client}'s session is rebuilt"));
+            self.rebuild(client);
+            self.tick_if_due(client);
+        }
+    }
+
+    /// The process dies and starts again.
+    fn crash(&mut self) {
+        let records = self.journal.crash(&mut self.rng);
+        self.note(|| format!("the process crashes; torn writes left {records:?}"));
+        for record in &records {
+            self.oracle.committed(&record.message);
+        }
+        self.epoch += 1;
+        let down = self.rng.between(0, 40_000);
+        self.time = Timestamp(self.time.0 + down);
+        self.live_end = self.journal.end;
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        for at in links {
+            self.cut_link(at);
+            if let Some(link) = self.links.get_mut(&at) {
+                (link.connect, link.home) = (None, None);
+                link.up.clear();
+            }
+            self.bury(at);
+        }
+        let end = self.journal.end;
+        let last_stamp = self.journal.alive_at;
+        for client in 0..self.clients.len() {
+            self.forget(client);
+            self.clients[client].forget_acks();
+            let id = self.clients[client].id.clone();
+            let Some(snapshot) = self.journal.snapshot_of(&id).cloned() else {
+                continue;
+            };
+            let ended_at = snapshot.detached_at.unwrap_or_else(|| {
+                let seen = last_stamp.max(snapshot.attached_at);
+                Timestamp((seen.0 + LIVENESS_MILLIS).min(self.time.0))
+            });
+            if ended_at.plus_seconds(snapshot.expiry_seconds) <= self.time {
+                self.journal
+                    .append(Entry::change(snapshot.number, Change::Ended));
+                continue;
+            }
+            if snapshot.detached_at.is_none() {
+                self.journal.append(Entry::change(
+                    snapshot.number,
+                    Change::Recovered {
+                        at: ended_at,
+                        maybe_sent_below: end,
+                    },
+                ));
+            }
+            self.slots[client].permit = true;
+            self.rebuild(client);
+        }
+        self.live_end = self.journal.end;
+    }
+
+    // --- the end of a run
+
+    /// Nothing fails any more: everybody comes back and takes what waits for it.
+    pub(crate) fn settle(&mut self) {
+        let at = self.oracle.clock;
+        self.note(|| format!("--- the faults end at {at}"));
+        for round in 0.. {
+            assert!(round < 5000, "the run does not come to rest");
+            if self.settle_once() {
+                break;
+            }
+            self.check();
+        }
+        for client in &self.clients {
+            self.oracle
+                .nothing_is_missing(client.index, &client.holding, self.time);
+        }
+    }
+
+    /// Gives whether there was nothing left to do.
+    fn settle_once(&mut self) -> bool {
+        let mut idle = self.journal.pending.is_empty();
+        self.commit_first(usize::MAX);
+        for client in 0..self.clients.len() {
+            if let Residence::Active(actor) = &mut self.residences[client] {
+                actor.dies_after = None;
+                idle &= actor.held.is_empty() && actor.reads.is_empty();
+            }
+            idle &= self.slots[client].queue.is_empty();
+            self.rebuild_if_dead(client);
+            self.release(client);
+            self.hand_over(client);
+            self.read_some(client);
+            if self.clients[client].link.is_none() || self.clients[client].owes_acks() {
+                self.client_acts(client, true);
+            }
+            idle &= self.clients[client].is_settled();
+        }
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        for at in links {
+            let link = &self.links[&at];
+            let mine = self.clients[link.client].link == Some(at);
+            idle &= mine && link.up.is_empty() && link.down.is_empty() && link.connect.is_none();
+            self.up_on(at);
+            self.down_on(at);
+        }
+        idle
+    }
+
+    /// Everybody leaves: the fold is what the sessions say; then all expire and nothing stays.
+    pub(crate) fn wind_up(&mut self) {
+        let now = self.time;
+        for client in 0..self.clients.len() {
+            let leave = self.clients[client].disconnect(&mut self.rng, now, true);
+            if let Some(link) = self
+                .links
+                .values_mut()
+                .find(|link| link.client == client && !link.up_ends)
+            {
+                link.up.push_back(leave);
+                link.up_ends = true;
+            }
+        }
+        for _ in 0..100 {
+            let links: Vec<u64> = self.links.keys().copied().collect();
+            for at in links {
+                self.up_on(at);
+            }
+            self.commit_first(usize::MAX);
+            for client in 0..self.clients.len() {
+                self.release(client);
+                self.hand_over(client);
+            }
+        }
+        self.check();
+        assert!(self.links.is_empty(), "{:?}", self.links);
+        for client in 0..self.clients.len() {
+            if let Some(actor) = self.actor(client) {
+                crate::fold::agrees(&self.journal, &actor.session);
+            }
+        }
+        self.advance(200_000);
+        self.commit_first(usize::MAX);
+        self.advance(1);
+        self.commit_first(usize::MAX);
+        self.check();
+        assert!(self.journal.folded.is_empty(), "snapshots of expired sessions");
+        let empty = |slot: &crate::world::Slot| slot.holds.is_empty() && !slot.permit;
+        assert!(self.slots.iter().all(empty), "routes or permits of expired sessions");
+        let _ = Offset(0);
+    }
+}
