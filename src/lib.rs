@@ -1,1 +1,9 @@
-//! stub
+//! The MQTT broker outlive: configuration, wire and administration around the actor system of `outlive-actors`.
+
+pub mod admin;
+pub mod auth;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod mqtt;
+pub mod telemetry;

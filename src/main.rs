@@ -1,1 +1,60 @@
-fn main() {}
+//! The program `outlive`: reads the command line and the configuration, then runs the broker.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use outlive::cli::{Cli, Command, Options};
+use outlive::config::{ConfigError, Effective, load};
+use outlive::{broker, telemetry};
+
+/// Exit code of a command line or a configuration that is not accepted, as clap has it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().into_command() {
+        Command::Run(options) => run(options),
+        Command::Check(options) => check(options),
+    }
+}
+
+fn check(options: Options) -> ExitCode {
+    match effective(options) {
+        Ok(effective) => match write!(io::stdout().lock(), "{effective}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
+        Err(error) => fail(&error, USAGE),
+    }
+}
+
+fn run(options: Options) -> ExitCode {
+    let effective = match effective(options) {
+        Ok(effective) => effective,
+        Err(error) => return fail(&error, USAGE),
+    };
+    if let Err(error) = telemetry::init(&effective.config.telemetry) {
+        return fail(&error, USAGE);
+    }
+    match actix_rt::System::new().block_on(broker::run(&effective.config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn effective(options: Options) -> Result<Effective, ConfigError> {
+    // A variable that is not Unicode cannot be one of ours.
+    let env = env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+    load(&options.into_sources(env))
+}
+
+/// Tells the person who started the program; log lines may not be set up yet.
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // Nothing is left to tell anybody with if standard error is gone.
+    drop(writeln!(io::stderr().lock(), "outlive: {error}"));
+    ExitCode::from(code)
+}

@@ -1,1 +1,417 @@
-//! stub
+//! The actor system as a value: start it, hand it connections, observe it, drain it. Two of them in one process do not
+//! know of each other.
+//!
+//! Owns: the order of start and stop. Start: lock the data directory, open journal and store, recover, build the routes
+//! of every session that survived, and only then be ready for connections. Stop: in reverse.
+
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Recipient};
+use actix_rt::{Arbiter, ArbiterHandle};
+use parking_lot::RwLock;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::actor::appender::{Answer, Appender, AppenderObservation, AppenderParts, Durability};
+use crate::actor::checkpointer::{CheckpointConfig, CheckpointObservation, Checkpointer};
+use crate::actor::local::Local;
+use crate::actor::protocol::{Committed, ConnectRequest, Drain, EndSession, SetQuota};
+use crate::actor::recovery::{ExpiredSession, RecoverError, SessionSummary, Survivor, begin_epoch, recover};
+use crate::actor::registry::RegistryActor;
+use crate::actor::session;
+use crate::actor::shard::ShardActor;
+use crate::actor::shared::{Shared, SharedRoutes};
+use crate::clock::Clock;
+use crate::journal::files::{DiskFiles, Files};
+use crate::journal::segments::JournalOptions;
+use crate::journal::{JournalObservation, JournalReader, ReadError};
+use crate::model::entry::Entry;
+use crate::model::ids::{ClientId, Offset, SHARDS_MAX, ShardId};
+use crate::model::limits::SessionLimits;
+use crate::model::quota::Quota;
+use crate::model::retained::Retained;
+use crate::model::refusal::Refusal;
+use crate::observe::{ShardCells, ShardObservation};
+use crate::store::data_dir::{DataDir, DataDirError};
+use crate::store::{SnapshotStore, StoreError};
+
+/// Threads on which one shard reads from the disk.
+const READERS_PER_SHARD: usize = 4;
+
+/// What the system is built from.
+#[derive(Clone, Debug)]
+pub struct SystemConfig {
+    /// Where journal and checkpoints lie; one process owns it.
+    pub data_dir: PathBuf,
+    /// Shards, 1 to 64: one thread each.
+    pub shards: u8,
+    /// Limits per session.
+    pub limits: SessionLimits,
+    /// The most sessions, online and offline; 0 = none.
+    pub sessions_max: u64,
+    /// When an acknowledgement may be sent.
+    pub durability: Durability,
+    /// A journal segment of this length in bytes is sealed.
+    pub segment_bytes: u32,
+    /// Bytes that the snapshot store caches.
+    pub cache_bytes: usize,
+    /// Time in milliseconds between two checkpoints.
+    pub checkpoint_interval_millis: u64,
+    /// Time in milliseconds that a detached session keeps its actor.
+    pub passivate_after_millis: u64,
+}
+
+/// Why the system does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The snapshot store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// Recovery.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The system refused a thread or a file.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A shard thread died while it started.
+    #[error("shard {0} did not start")]
+    Shard(u8),
+}
+
+/// What the system shows of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemObservation {
+    /// All shards together.
+    pub shards: ShardObservation,
+    /// The journal.
+    pub journal: JournalObservation,
+    /// The appender.
+    pub appender: AppenderObservation,
+    /// The checkpointer.
+    pub checkpoint: CheckpointObservation,
+    /// Permits in use.
+    pub quota_used: u64,
+    /// The limit on them; 0 = none.
+    pub quota_limit: u64,
+    /// The most that ever were in use since the start.
+    pub quota_high_water: u64,
+    /// Newcomers refused for want of a permit.
+    pub quota_refused: u64,
+    /// Retained topics.
+    pub retained: u64,
+}
+
+/// One shard as the outside sees it.
+#[derive(Debug)]
+struct ShardHandle {
+    arbiter: Arbiter,
+    address: Addr<ShardActor>,
+    cells: Arc<ShardCells>,
+}
+
+/// What survived, for one shard.
+#[derive(Debug, Default)]
+struct Inheritance {
+    sessions: Vec<SessionSummary>,
+    expired: Vec<ExpiredSession>,
+}
+
+/// The running actors.
+#[derive(Debug)]
+pub struct ActorSystem {
+    shards: Vec<ShardHandle>,
+    shared: Arc<Shared>,
+    registry: Addr<RegistryActor>,
+    /// Held until the end: one process owns the directory.
+    _data_dir: DataDir,
+}
+
+impl ActorSystem {
+    /// Starts everything; resolves when every session that survived is routable. Must be called inside an actix system.
+    ///
+    /// # Errors
+    /// [`StartError`]; a damaged or foreign file is named and left as it is.
+    pub async fn start(config: SystemConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let mut data_dir = DataDir::lock(&config.data_dir)?;
+        let store: Arc<dyn SnapshotStore> = Arc::new(data_dir.open_store(config.cache_bytes)?);
+        let files = DiskFiles::open(&data_dir.journal_path())
+            .map_err(|source| StartError::Io { what: "journal directory", source })?;
+        Self::start_on(config, clock, store, Arc::new(files), data_dir).await
+    }
+
+    async fn start_on(
+        config: SystemConfig,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn SnapshotStore>,
+        files: Arc<dyn Files>,
+        data_dir: DataDir,
+    ) -> Result<Self, StartError> {
+        let shards = config.shards.clamp(1, SHARDS_MAX);
+        let options = JournalOptions { segment_bytes_max: config.segment_bytes, ..JournalOptions::default() };
+        let epoch = store.marks()?.epoch.saturating_add(1);
+        let (writer, reader) = crate::journal::recovery::open(files, options, epoch)?;
+        let reader: Arc<dyn JournalReader> = reader;
+        let mut retained = Retained::new();
+        let mut inheritances: Vec<Inheritance> = (0..shards).map(|_| Inheritance::default()).collect();
+        let recovered = recover(Arc::clone(&store), &*reader, clock.now(), &mut |survivor| match survivor {
+            Survivor::Session(summary) => inheritances[home(&summary.client_id, shards)].sessions.push(summary),
+            Survivor::Expired(expired) => inheritances[home(&expired.client_id, shards)].expired.push(expired),
+            Survivor::Retained { topic, offset } => {
+                retained.set(topic, offset);
+            }
+        })?;
+        begin_epoch(&*store)?;
+        tracing::info!(
+            sessions = recovered.sessions,
+            expired = recovered.expired,
+            replayed = recovered.replayed,
+            epoch,
+            "recovered"
+        );
+        let (appender, appending) = Appender::new();
+        let trimming = appending.clone();
+        let checkpoints = CheckpointConfig { interval_millis: config.checkpoint_interval_millis, ..Default::default() };
+        let checkpointer = Checkpointer::start(
+            recovered.replica,
+            checkpoints,
+            Arc::clone(&clock),
+            Box::new(move |trim| trimming.trim(trim.floor, trim.pinned.iter().copied().collect())),
+        )
+        .map_err(|source| StartError::Io { what: "checkpointer thread", source })?;
+        let shared = Arc::new(Shared {
+            clock: Arc::clone(&clock),
+            limits: Arc::new(config.limits),
+            routes: Arc::new(SharedRoutes::default()),
+            retained: Arc::new(RwLock::new(retained)),
+            quota: Quota::new(config.sessions_max),
+            appender: appending,
+            journal: reader,
+            checkpointer,
+            epoch,
+            sessions_begun: AtomicU64::new(0),
+            passivate_after_millis: config.passivate_after_millis,
+        });
+        let shards = start_shards(&shared, inheritances).await?;
+        start_appender(appender, Box::new(writer), config.durability, &shared, &shards)?;
+        let nobody = ShardId(SHARDS_MAX);
+        let registry =
+            RegistryActor::new(Arc::clone(&shared.quota), shared.appender.clone(), clock, nobody).start();
+        Ok(Self { shards, shared, registry, _data_dir: data_dir })
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard that a client id's session lives on.
+    pub fn home(&self, client_id: &ClientId) -> usize {
+        home(client_id, u8::try_from(self.shards.len()).unwrap_or(SHARDS_MAX))
+    }
+
+    /// A function that tells a client id's home; for listeners, which outlive a borrow.
+    pub fn homes(&self) -> Arc<dyn Fn(&ClientId) -> usize + Send + Sync> {
+        let shards = u8::try_from(self.shards.len()).unwrap_or(SHARDS_MAX);
+        Arc::new(move |client_id| home(client_id, shards))
+    }
+
+    /// The thread of a shard, to run connections on.
+    pub fn arbiter(&self, shard: usize) -> ArbiterHandle {
+        self.shards[shard].arbiter.handle()
+    }
+
+    /// Where a shard takes connects.
+    pub fn connects(&self, shard: usize) -> Recipient<ConnectRequest> {
+        self.shards[shard].address.clone().recipient()
+    }
+
+    /// Ends a client's connection, or with `discard` its session. Gives whether it had an actor.
+    pub async fn end_session(&self, client_id: ClientId, refusal: Refusal, discard: bool) -> bool {
+        let shard = &self.shards[self.home(&client_id)];
+        shard.address.send(EndSession { client_id, refusal, discard }).await.unwrap_or(false)
+    }
+
+    /// Changes the limit on sessions; 0 = none. Nobody who is in is thrown out.
+    pub fn set_quota(&self, limit: u64) {
+        self.registry.do_send(SetQuota { limit });
+    }
+
+    /// A function that observes the system; for metrics, which outlive a borrow.
+    pub fn observer(&self) -> impl Fn() -> SystemObservation + Send + Sync + 'static {
+        let cells: Vec<_> = self.shards.iter().map(|shard| Arc::clone(&shard.cells)).collect();
+        let shared = Arc::clone(&self.shared);
+        move || SystemObservation {
+            shards: cells.iter().fold(ShardObservation::default(), |sum, cells| sum.plus(&cells.observe())),
+            journal: shared.journal.observe(),
+            appender: shared.appender.observe(),
+            checkpoint: shared.checkpointer.observe(),
+            quota_used: shared.quota.used(),
+            quota_limit: shared.quota.limit(),
+            quota_high_water: shared.quota.high_water(),
+            quota_refused: shared.quota.refused(),
+            retained: shared.retained.read().len() as u64,
+        }
+    }
+
+    /// Closes every connection ("server shutting down"), lets every session record where it is, commits, makes a last
+    /// checkpoint and stops all threads. Connections that do not end within `timeout` are left to their fate: what they
+    /// were promised is in the journal.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the last checkpoint failed; nothing is lost, the next start replays more.
+    pub async fn drain(self, timeout: Duration) -> Result<(), StoreError> {
+        let drains: Vec<_> = self.shards.iter().map(|shard| shard.address.send(Drain)).collect();
+        let drained = tokio::time::timeout(timeout, async {
+            for drain in drains {
+                // A shard that is gone has nothing left to drain.
+                drain.await.ok();
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(0), "drain timed out");
+        }
+        let shared = Arc::clone(&self.shared);
+        let stopped = tokio::task::spawn_blocking(move || {
+            shared.appender.stop();
+            shared.checkpointer.stop()
+        });
+        let result = stopped.await.unwrap_or(Err(StoreError::Stopped));
+        for shard in self.shards {
+            shard.arbiter.stop();
+            if shard.arbiter.join().is_err() {
+                tracing::error!("shard thread panicked");
+            }
+        }
+        result
+    }
+}
+
+/// `hash(client id) % shards`.
+fn home(client_id: &ClientId, shards: u8) -> usize {
+    let mut hasher = DefaultHasher::new();
+    client_id.hash(&mut hasher);
+    usize::try_from(hasher.finish() % u64::from(shards)).unwrap_or(0)
+}
+
+async fn start_shards(
+    shared: &Arc<Shared>,
+    inheritances: Vec<Inheritance>,
+) -> Result<Vec<ShardHandle>, StartError> {
+    let count = inheritances.len();
+    let mut shards = Vec::with_capacity(count);
+    let mut meets = Vec::with_capacity(count);
+    for (number, inheritance) in (0u8..).zip(inheritances) {
+        let arbiter = Arbiter::with_tokio_rt(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(READERS_PER_SHARD)
+                .build()
+                .expect("a runtime needs no more than an epoll descriptor")
+        });
+        let cells = Arc::new(ShardCells::default());
+        let (started, address) = oneshot::channel();
+        let (meet, peers) = oneshot::channel();
+        let (shared, shard_cells) = (Arc::clone(shared), Arc::clone(&cells));
+        arbiter.spawn_fn(move || {
+            let mut local = Local::new(ShardId(number), count, shared, shard_cells);
+            inherit(&mut local, inheritance);
+            let local = Rc::new(RefCell::new(local));
+            let address = ShardActor::new(Rc::clone(&local), session::spawn).start();
+            actix_rt::spawn(async move {
+                if let Ok(peers) = peers.await {
+                    local.borrow_mut().meet(peers);
+                }
+            });
+            started.send(address).ok();
+        });
+        let address = address.await.map_err(|_| StartError::Shard(number))?;
+        shards.push(ShardHandle { arbiter, address, cells });
+        meets.push(meet);
+    }
+    for meet in meets {
+        let peers = shards.iter().map(|shard| shard.address.clone().recipient()).collect();
+        meet.send(peers).map_err(|_| StartError::Shard(0))?;
+    }
+    Ok(shards)
+}
+
+/// Takes over what survived: sessions get their unit of the quota, their routes and their deadline, but no actor; those
+/// whose time passed get their will and their end.
+fn inherit(local: &mut Local, inheritance: Inheritance) {
+    for expired in inheritance.expired {
+        let record = expired.record();
+        if let Some(will) = expired.will {
+            let at = local.now().time;
+            local.publish(&will.due(at), None);
+        }
+        local.append(record);
+    }
+    for summary in inheritance.sessions {
+        local.inherit(summary);
+    }
+    local.flush_unanswered();
+}
+
+fn start_appender(
+    appender: Appender,
+    writer: Box<dyn crate::journal::JournalWriter>,
+    durability: Durability,
+    shared: &Arc<Shared>,
+    shards: &[ShardHandle],
+) -> Result<(), StartError> {
+    let answers = shards
+        .iter()
+        .map(|shard| {
+            let address = shard.address.clone();
+            Box::new(move |committed: Committed| address.do_send(committed)) as Answer
+        })
+        .collect();
+    let routes = Arc::clone(&shared.routes);
+    let retained = Arc::clone(&shared.retained);
+    let checkpoints = shared.checkpointer.sink();
+    let parts = AppenderParts {
+        writer,
+        durability,
+        answers,
+        targets: Box::new(move |message| routes.targets(message)),
+        sink: Box::new(move |entries: Vec<(Offset, Entry)>| {
+            retain(&retained, &entries);
+            if checkpoints.send(entries).is_err() {
+                tracing::error!("checkpointer is gone, the journal grows until the next start");
+            }
+        }),
+    };
+    appender.start(parts).map_err(|source| StartError::Io { what: "appender thread", source })
+}
+
+/// Keeps the table of retained messages in step with the journal.
+fn retain(retained: &RwLock<Retained>, entries: &[(Offset, Entry)]) {
+    for (offset, entry) in entries {
+        if let Entry::Message { message, .. } = entry
+            && message.retain
+        {
+            if message.payload().is_empty() {
+                retained.write().clear(message.topic());
+            } else {
+                retained.write().set(message.topic(), *offset);
+            }
+        }
+    }
+}

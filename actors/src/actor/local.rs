@@ -15,6 +15,7 @@ use actix::Recipient;
 use hashbrown::HashMap;
 
 use super::protocol::{Committed, ConnectRequest, RouteBatch, Submission, ToConnection, ToSession};
+use super::recovery::SessionSummary;
 use super::shared::Shared;
 use crate::model::counter::Counter;
 use crate::model::effect::Live;
@@ -102,6 +103,8 @@ pub struct SlotState {
     pub connection: Option<Recipient<ToConnection>>,
     /// Attaches under way to it.
     pub attaching: u32,
+    /// What it reads while attached.
+    filters: Vec<Filter>,
     live: Vec<Live>,
     records: Vec<Record>,
     failed: Vec<u64>,
@@ -208,6 +211,7 @@ impl Local {
             number: SessionNumber(0),
             connection: None,
             attaching: 0,
+            filters: Vec::new(),
             live: Vec::new(),
             records: Vec::new(),
             failed: Vec::new(),
@@ -346,6 +350,24 @@ impl Local {
         );
     }
 
+    /// Takes over a session that survived a restart: routable, passive.
+    pub fn inherit(&mut self, summary: SessionSummary) {
+        let permit = self.shared.quota.adopt();
+        let client_id = summary.client_id;
+        self.admit(client_id.clone(), permit, ResidentState::Passive, Presence::Offline);
+        if let Some(resident) = self.directory.get_mut(&client_id) {
+            resident.number = summary.number;
+        }
+        let deadline = summary.will_due_at.into_iter().fold(summary.deadline, Ord::min);
+        self.set_deadline(&client_id, Some(deadline));
+        for filter in &summary.filters {
+            self.hold(filter);
+        }
+        if let Some(record) = summary.record {
+            self.append(record);
+        }
+    }
+
     /// Forgets a client id; its permit is free.
     pub fn remove(&mut self, client_id: &ClientId) {
         self.set_deadline(client_id, None);
@@ -378,22 +400,40 @@ impl Local {
 
     // --- readers
 
-    /// An attached session reads a filter.
+    /// An attached session reads a filter; `replaces` the options with which it did before.
     pub fn listen(
         &mut self,
         slot: Slot,
         filter: &Filter,
-        options: SubscriptionOptions,
+        options: &SubscriptionOptions,
         durable: bool,
+        replaces: bool,
     ) {
-        let edge = self.routes.subscribe(slot, filter, &options, durable);
+        let edge = self.routes.subscribe(slot, filter, options, durable);
         self.publish_edge(filter, edge);
+        if !replaces && let Some(state) = self.slot(slot) {
+            state.filters.push(filter.clone());
+        }
     }
 
-    /// A session does not read a filter any more, for now or for good.
+    /// A session does not read a filter any more.
     pub fn mute(&mut self, slot: Slot, filter: &Filter) {
         let edge = self.routes.unsubscribe(slot, filter);
         self.publish_edge(filter, edge);
+        if let Some(state) = self.slot(slot)
+            && let Some(at) = state.filters.iter().position(|known| known == filter)
+        {
+            state.filters.swap_remove(at);
+        }
+    }
+
+    /// A session reads nothing any more: it is detached, or its actor died.
+    pub fn mute_all(&mut self, slot: Slot) {
+        let filters = self.slot(slot).map(|state| std::mem::take(&mut state.filters)).unwrap_or_default();
+        for filter in filters {
+            let edge = self.routes.unsubscribe(slot, &filter);
+            self.publish_edge(&filter, edge);
+        }
     }
 
     /// A durable subscription exists, attached or not.
@@ -406,13 +446,6 @@ impl Local {
     pub fn release(&mut self, filter: &Filter) {
         let edge = self.routes.release(filter);
         self.publish_edge(filter, edge);
-    }
-
-    /// Removes every reader of a slot whose actor died without saying what it read.
-    pub fn mute_all(&mut self, slot: Slot) {
-        for filter in self.routes.filters_of(slot) {
-            self.mute(slot, &filter);
-        }
     }
 
     fn publish_edge(&self, filter: &Filter, edge: Option<RouteEdge>) {
@@ -476,7 +509,7 @@ impl Local {
             .collect()
     }
 
-    /// Whether the entries of an answered ticket are missing from the journal.
+    /// Whether the publications of a ticket were refused by the journal.
     pub fn take_failed(&mut self, slot: Slot, ticket: u64) -> bool {
         let Some(state) = self.slot(slot) else {
             return false;
@@ -489,6 +522,11 @@ impl Local {
     pub fn append(&mut self, entry: Entry) -> u64 {
         self.entries.push(entry);
         self.ticket
+    }
+
+    /// Sends what is left for the journal though no session waits for the answer.
+    pub fn flush_unanswered(&mut self) {
+        self.flush(Slot(u32::MAX));
     }
 
     /// Ends a turn of `slot`: sends what it left for the journal and other shards, one message each.
@@ -540,15 +578,18 @@ impl Local {
         }
         self.live_end = self.live_end.max(committed.end);
         self.answered = self.answered.max(committed.ticket);
+        for ticket in &committed.failed {
+            let slot = self.waiting.iter().find(|(waiting, _)| waiting == ticket).map(|(_, slot)| *slot);
+            if let Some(state) = slot.and_then(|slot| self.slot(slot)) {
+                state.failed.push(*ticket);
+                state.wake();
+            }
+        }
         while let Some((ticket, slot)) = self.waiting.front().copied()
             && ticket <= self.answered
         {
             self.waiting.pop_front();
-            let failed = committed.failed.binary_search(&ticket).is_ok();
             if let Some(state) = self.slot(slot) {
-                if failed {
-                    state.failed.push(ticket);
-                }
                 state.wake();
             }
         }

@@ -88,7 +88,8 @@ pub struct Submission {
 pub struct Committed {
     /// Every submission of this shard up to and including this ticket is answered.
     pub ticket: u64,
-    /// Tickets among them whose entries are *not* in the journal, ascending.
+    /// Tickets whose publications the journal refused: they are not in it and will not be. May lie above `ticket`:
+    /// what cannot be refused, a session's state, waits for the disk to come back, in front of them.
     pub failed: Vec<u64>,
     /// Committed messages that this shard has durable online readers for, in offset order.
     pub records: Arc<[Record]>,

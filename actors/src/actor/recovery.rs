@@ -231,3 +231,6 @@ fn session_entry(session: SessionNumber, change: Change) -> Entry {
         change: Box::new(change),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,8 @@ impl SessionActor {
 
     fn finish_turn(&mut self, now: Now, ctx: &mut Context<Self>) {
         self.send_outgoing();
-        let mut local = self.local.borrow_mut();
+        let shared = Rc::clone(&self.local);
+        let mut local = shared.borrow_mut();
         local.flush(self.slot);
         if self.sentinel.is_none() {
             return;
@@ -221,7 +222,7 @@ impl SessionActor {
                 replaces,
             } => {
                 let mut local = self.local.borrow_mut();
-                local.listen(self.slot, &filter, options, durable);
+                local.listen(self.slot, &filter, &options, durable, replaces.is_some());
                 if replaces.is_none() {
                     local.cells.shift(Gauge::Subscriptions, 1);
                 }
@@ -307,13 +308,13 @@ impl SessionActor {
         let answered = self.local.borrow().answered;
         while let Some(held) = self.held.pop_front() {
             match held {
-                Held::Barrier(ticket) if ticket > answered => {
-                    self.held.push_front(Held::Barrier(ticket));
-                    return;
-                }
                 Held::Barrier(ticket) => {
                     self.refused = self.local.borrow_mut().take_failed(self.slot, ticket);
                     self.routed = Routed::Matched;
+                    if ticket > answered && !self.refused {
+                        self.held.push_front(Held::Barrier(ticket));
+                        return;
+                    }
                 }
                 Held::Effect(effect) => self.perform(effect, ctx),
                 Held::Processed(packets, fence) => self.credit(packets, fence),
@@ -390,13 +391,12 @@ impl SessionActor {
         if let Some(resident) = local.directory.get_mut(self.session.client_id()) {
             resident.number = number;
         }
+        if !attached {
+            return local.mute_all(self.slot);
+        }
         for known in self.session.subscriptions().iter() {
-            if attached {
-                let durable = self.session.is_kept() && known.options.qos > QoS::AtMostOnce;
-                local.listen(self.slot, &known.filter, known.options, durable);
-            } else {
-                local.mute(self.slot, &known.filter);
-            }
+            let durable = self.session.is_kept() && known.options.qos > QoS::AtMostOnce;
+            local.listen(self.slot, &known.filter, &known.options, durable, false);
         }
     }
 

@@ -17,13 +17,14 @@ use super::protocol::{
     ToSession,
 };
 use crate::model::counter::Counter;
+use crate::model::entry::{Change, Entry};
 use crate::model::ids::ClientId;
 use crate::model::packet::Outbound;
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
 use crate::observe::Gauge;
-use crate::supervise::{Sentinel, may_rebuild};
+use crate::supervise::may_rebuild;
 
 /// How often a shard looks for what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -164,7 +165,7 @@ impl ShardActor {
             };
             waiting
         };
-        let snapshot = match image {
+        let mut snapshot = match image {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => {
                 // It ended meanwhile: a session whose actor died before its creation was recorded.
@@ -183,14 +184,21 @@ impl ShardActor {
             }
         };
         let session = {
-            let local = self.local.borrow();
+            let mut local = self.local.borrow_mut();
             local.count(Counter::SessionRehydrated);
-            Session::restore(snapshot, Arc::clone(&local.shared.limits), local.now().time)
+            let now = local.now();
+            if snapshot.detached_at.is_none() {
+                // Its actor died with a connection: what was sent since its last record may have been received.
+                let change = Change::Recovered { at: now.time, maybe_sent_below: now.log_end };
+                snapshot.apply(snapshot.covers, &change);
+                local.append(Entry::change(snapshot.number, change));
+            }
+            Session::restore(snapshot, Arc::clone(&local.shared.limits), now.time)
         };
         let session = self.start(session, ctx);
-        match waiting {
-            Some(request) => self.hand_over(&session, *request),
-            None => session.do_send(ToSession::Tick),
+        session.do_send(ToSession::Tick); // whose turn takes along what was appended, and does what is due
+        if let Some(request) = waiting {
+            self.hand_over(&session, *request);
         }
     }
 
@@ -207,14 +215,15 @@ impl ShardActor {
         };
         let rebuild = may_rebuild(&mut resident.panics, now);
         let panics = resident.panics.0;
+        if !rebuild {
+            resident.state = ResidentState::Quarantined;
+            local.cells.shift(Gauge::Quarantined, 1);
+        }
         local.cells.restarted();
         tracing::error!(client_id = %died.client_id, panics, rebuild, "session actor panicked");
         if rebuild {
             drop(local);
             self.rehydrate(&died.client_id, None, ctx);
-        } else {
-            resident.state = ResidentState::Quarantined;
-            local.cells.shift(Gauge::Quarantined, 1);
         }
     }
 

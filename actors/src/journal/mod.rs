@@ -8,11 +8,19 @@
 //! - what `sync` confirmed survives a power cut, what it did not confirm is never half there;
 //! - a reader sees a record only once it is committed (as durable as `log.durability` says).
 
-pub mod codec;
-pub mod index;
+mod codec;
+pub mod files;
+mod index;
 pub mod memory;
-pub mod segment;
+pub mod reader;
+pub mod recovery;
+mod segment;
 pub mod segments;
+mod select;
+mod sorted;
+#[cfg(test)]
+mod tests;
+pub mod writer;
 
 pub use crate::model::record::{Page, Record};
 
@@ -24,7 +32,7 @@ use crate::model::ids::Offset;
 use crate::model::topic::Filter;
 
 /// The writing side; one owner, the appender.
-pub trait JournalWriter: Send {
+pub trait JournalWriter: Send + std::fmt::Debug {
     /// Writes `entries` behind the last record, in order, and gives the first one's offset; the others follow without
     /// gap. Nothing of the batch is visible to readers or durable yet.
     ///
@@ -43,15 +51,23 @@ pub trait JournalWriter: Send {
     /// `never`).
     fn publish(&mut self);
 
-    /// Drops sealed segments that lie wholly below `floor`; gives the bytes freed.
+    /// Drops sealed segments that lie wholly below `floor` and hold none of the `pinned` offsets (ascending); gives the
+    /// bytes freed.
     ///
     /// # Errors
     /// [`AppendError`] if a file cannot be removed.
-    fn trim(&mut self, floor: Offset) -> Result<u64, AppendError>;
+    fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError>;
+
+    /// Does one piece of the work that can wait (the index file of a sealed segment); whether more is left. To be called
+    /// when nothing waits for the journal.
+    fn maintain(&mut self) -> bool;
+
+    /// The committed end, as [`JournalReader::end`].
+    fn end(&self) -> Offset;
 }
 
 /// The reading side; shared by all threads that catch up.
-pub trait JournalReader: Send + Sync {
+pub trait JournalReader: Send + Sync + std::fmt::Debug {
     /// Messages (QoS 1 and 2) at or after `request.from` whose topic matches one of the filters, in offset order.
     ///
     /// # Errors

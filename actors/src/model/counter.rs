@@ -1,6 +1,6 @@
 //! What the model counts: a closed list, so that every drop and refusal has a number an operator sees.
 
-/// One counted event. The index into [`Counts`] is its position here.
+/// One counted event. Its number is its place in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Counter {
@@ -62,13 +62,45 @@ pub enum Counter {
     WillPublished,
     /// A publication was refused because the journal could not take it.
     JournalRefused,
-    /// A session's connection was closed because its state change could not be recorded.
-    JournalReset,
     /// A session fell out of the live end of the journal and went back to catch-up.
     InboxOverflowed,
 }
 
 impl Counter {
+    /// Every counter, in the order of declaration.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::SessionCreated,
+        Self::SessionResumed,
+        Self::SessionTakenOver,
+        Self::SessionExpired,
+        Self::SessionDiscarded,
+        Self::SessionRehydrated,
+        Self::SessionPassivated,
+        Self::ExpiryClamped,
+        Self::OwnerRefused,
+        Self::StaleFence,
+        Self::ReceivedQos0,
+        Self::ReceivedQos1,
+        Self::ReceivedQos2,
+        Self::ReceivedDuplicate,
+        Self::DeliveredQos0,
+        Self::DeliveredQos1,
+        Self::DeliveredQos2,
+        Self::Redelivered,
+        Self::Acked,
+        Self::AckFailed,
+        Self::DroppedExpired,
+        Self::DroppedQueueFull,
+        Self::DroppedOffline,
+        Self::DroppedRetention,
+        Self::DroppedSessionEnded,
+        Self::SubscriptionRefused,
+        Self::ReceiveMaxExceeded,
+        Self::WillPublished,
+        Self::JournalRefused,
+        Self::InboxOverflowed,
+    ];
+
     /// How many counters there are.
     pub const COUNT: usize = Self::InboxOverflowed as usize + 1;
 }

@@ -163,6 +163,16 @@ pub struct Will {
     pub expiry_seconds: Option<u32>,
 }
 
+impl Will {
+    /// The message to publish, now that the will is due.
+    pub fn due(&self, now: Timestamp) -> Arc<Message> {
+        let mut message = Message::clone(&self.message);
+        message.published_at = now;
+        message.expires_at = self.expiry_seconds.map(|seconds| now.plus_seconds(seconds));
+        Arc::new(message)
+    }
+}
+
 /// How a message is written inside a durable value (a will in a snapshot).
 #[derive(Serialize, Deserialize)]
 struct MessageValue {

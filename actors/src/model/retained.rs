@@ -4,7 +4,7 @@
 //! pins its record in the journal.
 //!
 //! A filter is answered by a walk through the sorted topics that leaps over what cannot match: from each topic it
-//! computes the smallest later text that could, and seeks there ([`walk`]). A literal prefix is thus a range, and `+`
+//! computes the smallest later text that could, and seeks there (`walk`). A literal prefix is thus a range, and `+`
 //! costs one leap per name at its level, not per topic below it.
 
 mod walk;

@@ -255,3 +255,6 @@ impl SessionSnapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

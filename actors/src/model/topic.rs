@@ -138,6 +138,21 @@ mod tests {
             ("/+", "/finance", true),
             ("+", "/finance", false),
             ("a/b", "a/B", false),
+            ("#", "/", true),
+            ("/#", "/", true),
+            ("/#", "a", false),
+            ("+/#", "a", true),
+            ("+/+", "a", false),
+            ("a/+/#", "a", false),
+            ("a/+/#", "a/", true),
+            ("a//b", "a//b", true),
+            ("a/+/b", "a//b", true),
+            ("a/#", "ab", false),
+            ("a", "a/", false),
+            ("a/$b/+", "a/$b/c", true),
+            ("+/$b", "a/$b", true),
+            ("a/+", "a/$b", true),
+            ("+", "$SYS", false),
         ] {
             check(filter, topic, expected);
         }
@@ -160,5 +175,52 @@ mod tests {
             assert!(Filter::new(text).is_none(), "{text:?}");
         }
         assert!(Filter::new("$share/g/a/+/#").is_some_and(|filter| filter.is_shared()));
+    }
+
+    #[test]
+    fn only_filters_with_a_group_are_shared() {
+        for (text, shared) in [
+            ("$share/g/a", true),
+            ("$share", false),
+            ("$shared/g/a", false),
+        ] {
+            assert_eq!(Filter::new(text).unwrap().is_shared(), shared, "{text}");
+        }
+        assert!(Filter::new("$share/g//").is_some(), "the filter is `/`");
+        assert!(Filter::new("$share/g#/a").is_none());
+    }
+
+    #[test]
+    fn names_and_filters_have_at_most_65535_bytes_and_no_null() {
+        let longest = "a".repeat(65_535);
+        assert!(Filter::new(&longest).is_some() && is_topic_name(&longest));
+        let longer = "a".repeat(65_536);
+        assert!(Filter::new(&longer).is_none() && !is_topic_name(&longer));
+        for (text, valid) in [
+            ("a/b", true),
+            ("/", true),
+            (" ", true),
+            ("", false),
+            ("a\0b", false),
+            ("a/+", false),
+            ("a+b", false),
+            ("#", false),
+        ] {
+            assert_eq!(is_topic_name(text), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_without_wildcards_matches_its_own_text_only() {
+        let filter = Filter::new("$a/b").unwrap();
+        assert!(!filter.has_wildcard());
+        assert!(filter.matches("$a/b"));
+        assert!(!filter.matches("$a/b/c") && !filter.matches("$a"));
+    }
+
+    #[test]
+    fn a_map_keyed_by_filter_is_asked_by_text() {
+        let map = std::collections::HashMap::from([(Filter::new("a/b").unwrap(), 1)]);
+        assert_eq!(map.get("a/b"), Some(&1));
     }
 }

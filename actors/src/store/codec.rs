@@ -110,3 +110,6 @@ fn checksum(key: &[u8], version: u8, body: &[u8]) -> u32 {
     let crc = crc32c::crc32c_append(crc32c::crc32c(key), &[version]);
     crc32c::crc32c_append(crc, body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,3 +205,6 @@ fn has_format(path: &Path) -> Result<bool, DataDirError> {
         found: text.to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests;

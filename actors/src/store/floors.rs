@@ -1,4 +1,4 @@
-//! Which offset the slowest kept session still needs, without keeping anything per session.
+//! What of the journal is still needed, without keeping anything per session.
 //!
 //! Owns: a counted, ordered set of offsets whose memory is bounded. Does not know: sessions, the store.
 //!
@@ -8,9 +8,27 @@
 //!   while few distinct ones exist and are rounded down to ever larger powers of two above that. Rounding down only
 //!   trims later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::ids::Offset;
+
+/// What of the journal is still needed, as of the last checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Trim<'a> {
+    /// Records at or above are needed: by a session, or because a replay would start here.
+    pub floor: Offset,
+    /// Records below `floor` that are needed all the same: retained messages.
+    pub pinned: &'a BTreeSet<Offset>,
+}
+
+impl Trim<'_> {
+    /// The offset below which nothing at all is needed.
+    pub fn whole_floor(&self) -> Offset {
+        self.pinned
+            .first()
+            .map_or(self.floor, |first| self.floor.min(*first))
+    }
+}
 
 /// The most buckets that are kept; above, neighbours are merged.
 pub const BUCKETS_MAX: usize = 65_536;

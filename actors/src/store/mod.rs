@@ -4,6 +4,8 @@
 
 pub mod codec;
 pub mod data_dir;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod floors;
 pub mod memory;
 pub mod redb;

@@ -293,17 +293,20 @@ impl Fault {
 
 /// A file that is missing, no database of ours, or not as redb wrote it; as opposed to a system that refuses.
 fn is_damage(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Io(error) => matches!(
+    if let redb::Error::Io(error) = error {
+        return matches!(
             error.kind(),
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
-        ),
-        error => matches!(
-            error,
-            redb::Error::Corrupted(_)
-                | redb::Error::UpgradeRequired(_)
-                | redb::Error::TableDoesNotExist(_)
-                | redb::Error::TableTypeMismatch { .. }
-        ),
+        );
     }
+    matches!(
+        error,
+        redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::TableDoesNotExist(_)
+            | redb::Error::TableTypeMismatch { .. }
+    )
 }
+
+#[cfg(test)]
+mod tests;

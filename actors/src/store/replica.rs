@@ -15,7 +15,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use super::floors::FloorCounts;
+use super::floors::{FloorCounts, Trim};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Offset, PacketId, SessionNumber, Timestamp};
@@ -55,24 +55,6 @@ enum Base {
 struct RetainedImage {
     stored: Option<Offset>,
     now: Option<Offset>,
-}
-
-/// What of the journal is still needed, as of the last checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub struct Trim<'a> {
-    /// Records at or above are needed: by a session, or because a replay would start here.
-    pub floor: Offset,
-    /// Records below `floor` that are needed all the same: retained messages.
-    pub pinned: &'a BTreeSet<Offset>,
-}
-
-impl Trim<'_> {
-    /// The offset below which nothing at all is needed.
-    pub fn whole_floor(&self) -> Offset {
-        self.pinned
-            .first()
-            .map_or(self.floor, |first| self.floor.min(*first))
-    }
 }
 
 impl Replica {
@@ -411,3 +393,6 @@ impl fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::model::cursor::Cursor;
 use crate::model::effect::Effect;
 use crate::model::entry::{Attach, Change, Step};
 use crate::model::ids::{Fence, Now, SessionNumber, Timestamp};
-use crate::model::message::{Message, QoS, Will};
+use crate::model::message::{QoS, Will};
 use crate::model::packet::{Connect, Outbound};
 use crate::model::refusal::Refusal;
 
@@ -279,12 +279,9 @@ impl Session {
 }
 
 fn publish_will(will: &Will, now: Timestamp, effects: &mut Vec<Effect>) {
-    let mut message = Message::clone(&will.message);
-    message.published_at = now;
-    message.expires_at = will.expiry_seconds.map(|seconds| now.plus_seconds(seconds));
     effects.push(Effect::Count(Counter::WillPublished));
     effects.push(Effect::Publish {
-        message: Arc::new(message),
+        message: will.due(now),
         received: None,
     });
 }

@@ -1,0 +1,362 @@
+//! The reading side of the segments: catch-up, single records, replay.
+//!
+//! Owns: how records are fetched. Does not know: writing, sessions.
+//!
+//! Invariants:
+//! - nothing at or behind the committed end of the moment is given out;
+//! - no lock is held while the disk is read;
+//! - the work of one page is bounded, whatever the filters.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::codec::{self, Kind, MessageBody, Parsed, RawRecord};
+use super::recovery::SCAN_BYTES;
+use super::segment::{HEADER_BYTES, Segment, Window, topic_text};
+use super::segments::Segments;
+use super::select::Selection;
+use super::{JournalObservation, JournalReader, Page, ReadError, ReadRequest, Record};
+use crate::model::entry::Entry;
+use crate::model::ids::Offset;
+use crate::model::message::QoS;
+use crate::model::topic::Filter;
+
+/// One page of a scan looks at no more records than this; the reader comes again from there.
+const SCAN_RECORDS_MAX: usize = 1 << 16;
+/// Records as near as this to the one before are read in one go.
+const NEAR_BYTES: u32 = 1 << 16;
+/// Read for a record that stands alone.
+const SINGLE_BYTES: usize = 512;
+/// Read for a topic definition.
+const TOPIC_BYTES: usize = 128;
+
+/// Reads the segments of one journal.
+#[derive(Debug)]
+pub struct SegmentReader {
+    shared: Arc<Segments>,
+}
+
+impl SegmentReader {
+    pub(super) fn new(shared: Arc<Segments>) -> Self {
+        Self { shared }
+    }
+}
+
+impl JournalReader for SegmentReader {
+    fn read(&self, request: &ReadRequest<'_>) -> Result<Page, ReadError> {
+        let end = self.shared.end();
+        let list = self.shared.list();
+        let mut pass = Pass {
+            request,
+            end,
+            page: Page {
+                records: Vec::new(),
+                next: end.max(request.from),
+                end,
+            },
+            bytes: 0,
+            looked_at: 0,
+        };
+        let nothing = request.filters.is_empty() || request.records_max == 0;
+        for segment in list.iter().skip(holding(&list, request.from)) {
+            if nothing || segment.header.first >= end || !pass.segment(segment)? {
+                break;
+            }
+        }
+        let page = pass.page;
+        Segments::count(&self.shared.records_read, pass.looked_at);
+        Segments::count(&self.shared.records_matched, page.records.len());
+        Ok(page)
+    }
+
+    fn read_at(&self, offsets: &[Offset]) -> Result<Vec<Option<Record>>, ReadError> {
+        let list = self.shared.list();
+        let mut records = Vec::with_capacity(offsets.len());
+        for offset in offsets.iter().copied() {
+            let record = match list.get(holding(&list, offset)) {
+                Some(segment) => single(segment, offset)?,
+                None => None,
+            };
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn replay(&self, from: Offset, each: &mut dyn FnMut(Offset, Entry)) -> Result<(), ReadError> {
+        let end = self.shared.end();
+        let list = self.shared.list();
+        for segment in list.iter().skip(holding(&list, from)) {
+            replay_segment(segment, from, end, each)?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Offset {
+        self.shared.end()
+    }
+
+    fn start(&self) -> Offset {
+        self.shared.start()
+    }
+
+    fn observe(&self) -> JournalObservation {
+        self.shared.observe()
+    }
+}
+
+/// The first segment that ends behind `offset`.
+fn holding(list: &[Arc<Segment>], offset: Offset) -> usize {
+    list.partition_point(|segment| segment.extent().end <= offset)
+}
+
+/// One page in the making.
+struct Pass<'a> {
+    request: &'a ReadRequest<'a>,
+    end: Offset,
+    page: Page,
+    bytes: usize,
+    looked_at: usize,
+}
+
+impl Pass<'_> {
+    /// Reads what one segment has; whether the page has room for more.
+    fn segment(&mut self, segment: &Segment) -> Result<bool, ReadError> {
+        let from = self.request.from.max(segment.header.first);
+        let wanted = self.request.records_max - self.page.records.len();
+        let (selection, extent) = segment.select(self.request.filters, from, wanted)?;
+        let mut topics = Topics::new(segment, extent.bytes);
+        let mut window = Window::of(segment, extent.bytes);
+        match selection {
+            Selection::Positions(positions) => {
+                for (n, at) in positions.iter().copied().enumerate() {
+                    let near = positions
+                        .get(n + 1)
+                        .is_some_and(|next| next - at < NEAR_BYTES);
+                    let ahead = if near {
+                        NEAR_BYTES as usize
+                    } else {
+                        SINGLE_BYTES
+                    };
+                    let record = expect_record(&mut window, segment, at, ahead)?;
+                    let offset = offset_of(segment, &record);
+                    if offset >= self.end {
+                        break;
+                    }
+                    let body = message_body(segment, at, &record)?;
+                    self.looked_at += 1;
+                    let topic = topics.get(body.topic_at)?;
+                    if !matches(self.request.filters, offset, topic) {
+                        return Err(segment.damaged(at, "record is not what the topic index says"));
+                    }
+                    if !self.take(offset, body, topic) {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Selection::Scan(start) => self.scan(segment, start, extent.bytes, topics, window),
+        }
+    }
+
+    fn scan(
+        &mut self,
+        segment: &Segment,
+        start: u32,
+        limit: u32,
+        mut topics: Topics<'_>,
+        mut window: Window<'_>,
+    ) -> Result<bool, ReadError> {
+        // The smallest offset from which each topic is wanted, by where it is defined.
+        let mut wanted: HashMap<u32, Option<Offset>> = HashMap::new();
+        let mut at = start;
+        while at < limit {
+            let record = expect_record(&mut window, segment, at, SCAN_BYTES)?;
+            let offset = offset_of(segment, &record);
+            if offset >= self.end {
+                break;
+            }
+            let place = at;
+            at += record.size();
+            if record.kind != Kind::Message {
+                continue;
+            }
+            if self.looked_at >= SCAN_RECORDS_MAX {
+                self.page.next = offset;
+                return Ok(false);
+            }
+            self.looked_at += 1;
+            let body = message_body(segment, place, &record)?;
+            let from = match wanted.get(&body.topic_at) {
+                Some(from) => *from,
+                None => {
+                    let from = counts_from(self.request.filters, topics.get(body.topic_at)?);
+                    wanted.insert(body.topic_at, from);
+                    from
+                }
+            };
+            if body.qos > QoS::AtMostOnce
+                && from.is_some_and(|from| from <= offset)
+                && !self.take(offset, body, topics.get(body.topic_at)?)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts a record on the page; whether there is room for more.
+    fn take(&mut self, offset: Offset, body: MessageBody<'_>, topic: &str) -> bool {
+        self.bytes += body.payload.len();
+        self.page.records.push(Record {
+            offset,
+            message: body.to_message(topic),
+        });
+        let full = self.page.records.len() >= self.request.records_max
+            || self.bytes >= self.request.bytes_max;
+        if full {
+            self.page.next = offset.next();
+        }
+        !full
+    }
+}
+
+fn matches(filters: &[(Filter, Offset)], offset: Offset, topic: &str) -> bool {
+    filters
+        .iter()
+        .any(|(filter, from)| *from <= offset && filter.matches(topic))
+}
+
+fn counts_from(filters: &[(Filter, Offset)], topic: &str) -> Option<Offset> {
+    let matching = filters.iter().filter(|(filter, _)| filter.matches(topic));
+    matching.map(|(_, from)| *from).min()
+}
+
+fn single(segment: &Segment, offset: Offset) -> Result<Option<Record>, ReadError> {
+    let Some(at) = segment.position(offset)? else {
+        return Ok(None);
+    };
+    let limit = segment.extent().bytes;
+    let mut window = Window::of(segment, limit);
+    let record = expect_record(&mut window, segment, at, SINGLE_BYTES)?;
+    if offset_of(segment, &record) != offset {
+        return Err(segment.damaged(at, "record is not what the offset index says"));
+    }
+    if record.kind != Kind::Message {
+        return Ok(None);
+    }
+    let body = message_body(segment, at, &record)?;
+    let mut topics = Topics::new(segment, limit);
+    Ok(Some(Record {
+        offset,
+        message: body.to_message(topics.get(body.topic_at)?),
+    }))
+}
+
+fn replay_segment(
+    segment: &Segment,
+    from: Offset,
+    end: Offset,
+    each: &mut dyn FnMut(Offset, Entry),
+) -> Result<(), ReadError> {
+    let limit = segment.extent().bytes;
+    let mut topics = Topics::new(segment, limit);
+    let mut window = Window::of(segment, limit);
+    let first = from.max(segment.header.first);
+    let mut at = match first > segment.header.first {
+        true => segment.position(first)?.unwrap_or(limit),
+        false => HEADER_BYTES,
+    };
+    while at < limit {
+        let record = expect_record(&mut window, segment, at, SCAN_BYTES)?;
+        let offset = offset_of(segment, &record);
+        if offset >= end {
+            break;
+        }
+        let place = at;
+        at += record.size();
+        let entry = match record.kind {
+            Kind::Topic => {
+                topics.learn(place, &record);
+                continue;
+            }
+            Kind::Message => {
+                let body = message_body(segment, place, &record)?;
+                Entry::Message {
+                    received: body.received,
+                    message: body.to_message(topics.get(body.topic_at)?),
+                }
+            }
+            Kind::Session | Kind::Liveness => codec::decode_state(&record)
+                .ok_or_else(|| segment.damaged(place, "state change of an unknown format"))?,
+        };
+        each(offset, entry);
+    }
+    Ok(())
+}
+
+fn expect_record<'w>(
+    window: &'w mut Window<'_>,
+    segment: &Segment,
+    at: u32,
+    ahead: usize,
+) -> Result<RawRecord<'w>, ReadError> {
+    match window.record(at, ahead)? {
+        Parsed::Record(record) => Ok(record),
+        Parsed::Invalid(what) => Err(segment.damaged(at, what)),
+        Parsed::Incomplete => Err(segment.damaged(at, "record cut off")),
+    }
+}
+
+fn offset_of(segment: &Segment, record: &RawRecord<'_>) -> Offset {
+    Offset(segment.header.first.0 + u64::from(record.relative))
+}
+
+fn message_body<'a>(
+    segment: &Segment,
+    at: u32,
+    record: &RawRecord<'a>,
+) -> Result<MessageBody<'a>, ReadError> {
+    let body = match record.kind {
+        Kind::Message => MessageBody::decode(record.body),
+        Kind::Topic | Kind::Session | Kind::Liveness => None,
+    };
+    body.ok_or_else(|| segment.damaged(at, "no message of a known format"))
+}
+
+/// The topics of one segment that a read has met.
+struct Topics<'a> {
+    segment: &'a Segment,
+    window: Window<'a>,
+    known: HashMap<u32, Box<str>>,
+}
+
+impl<'a> Topics<'a> {
+    fn new(segment: &'a Segment, limit: u32) -> Self {
+        Self {
+            segment,
+            window: Window::of(segment, limit),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Remembers a definition that was read anyway.
+    fn learn(&mut self, at: u32, record: &RawRecord<'_>) {
+        if let Some(topic) = topic_text(record) {
+            self.known.insert(at, Box::from(topic));
+        }
+    }
+
+    fn get(&mut self, at: u32) -> Result<&str, ReadError> {
+        use hashbrown::hash_map::Entry as Slot;
+        match self.known.entry(at) {
+            Slot::Occupied(known) => Ok(known.into_mut()),
+            Slot::Vacant(slot) => {
+                let record = expect_record(&mut self.window, self.segment, at, TOPIC_BYTES)?;
+                let topic = topic_text(&record)
+                    .ok_or_else(|| self.segment.damaged(at, "no topic is defined here"))?;
+                Ok(slot.insert(Box::from(topic)))
+            }
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Opening a journal: what a crash left is checked, the torn tail cut, a fresh segment in a fresh epoch begun.
+//!
+//! Owns: the rules by which files are accepted. Does not know: appending, reading.
+//!
+//! Invariants:
+//! - nothing is changed before every file has been found to be ours and in order;
+//! - only the last segment may have a torn tail, and nothing that was confirmed is ever taken for one: a batch written
+//!   after a sync says so, and such a batch behind a broken record is damage;
+//! - what is presented as committed has been synced first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::ReadError;
+use super::codec::{
+    self, BATCH_END, Kind, MessageBody, Parsed, RECORD_HEADER_BYTES, SYNCED_BEFORE,
+};
+use super::files::{File, Files};
+use super::index::TopicIndex;
+use super::reader::SegmentReader;
+use super::segment::{
+    Extent, HEADER_BYTES, Header, Index, Name, Previous, SEGMENT_BYTES_LIMIT, Segment, Window,
+    io_error, topic_text,
+};
+use super::segments::{JournalOptions, Segments};
+use super::sorted::{self, Covers, SortedIndex};
+use super::writer::{SegmentWriter, WriterStart};
+use crate::model::ids::Offset;
+use crate::model::message::QoS;
+
+/// Read ahead while a segment is scanned.
+pub(super) const SCAN_BYTES: usize = 1 << 18;
+/// Offsets of boot epoch `n` begin at `n << EPOCH_SHIFT`.
+const EPOCH_SHIFT: u32 = 40;
+const EPOCH_MAX: u32 = (1 << (64 - EPOCH_SHIFT)) - 1;
+/// So many bytes are checksummed at most in the search for a confirmed batch behind a broken record.
+const SEARCH_BYTES_MAX: usize = 1 << 30;
+
+/// Opens the journal in `files` for boot epoch `epoch` (at least 1, larger than at any start before), or makes one.
+///
+/// # Errors
+/// [`ReadError`] naming the file, if one is damaged, foreign or cannot be read; then nothing was changed.
+pub fn open(
+    files: Arc<dyn Files>,
+    options: JournalOptions,
+    epoch: u32,
+) -> Result<(SegmentWriter, Arc<SegmentReader>), ReadError> {
+    let directory = files.path("");
+    let failed = |source| io_error(&directory, source);
+    let found = Found::list(&*files)?;
+    let mut segments = load(&*files, &found)?;
+    let mut last_id = found.segments.last().copied();
+    let torn = found.torn.map(Name::Segment);
+    let Some(plan) = plan_epoch(epoch, &segments) else {
+        return Err(ReadError::Damaged {
+            path: directory,
+            at: 0,
+            what: "all boot epochs are used up",
+        });
+    };
+    // From here on files are changed.
+    for name in found.leftovers().into_iter().chain(torn) {
+        files.remove(&name.text()).map_err(failed)?;
+    }
+    for loaded in &segments {
+        if loaded.file_bytes > u64::from(loaded.extent.bytes) {
+            loaded
+                .file
+                .truncate(u64::from(loaded.extent.bytes))
+                .map_err(|source| io_error(&loaded.path, source))?;
+        }
+        if loaded.is_last || loaded.file_bytes > u64::from(loaded.extent.bytes) {
+            loaded
+                .file
+                .sync()
+                .map_err(|source| io_error(&loaded.path, source))?;
+        }
+    }
+    files.sync_directory().map_err(failed)?;
+    // An empty last segment would only add a file at every start.
+    if let Some(empty) = segments.pop_if(|last| last.extent.bytes == HEADER_BYTES) {
+        files
+            .remove(&Name::Segment(empty.header.id).text())
+            .map_err(failed)?;
+        files.sync_directory().map_err(failed)?;
+        last_id = empty.header.id.checked_sub(1);
+    }
+    let previous = segments.last().map(|last| Previous {
+        id: last.header.id,
+        bytes: last.extent.bytes,
+    });
+    let next_id = last_id.max(found.gone.last().copied()).unwrap_or(0) + 1;
+    let list: Vec<Arc<Segment>> = segments
+        .into_iter()
+        .map(|loaded| loaded.into_segment(&*files))
+        .map(|loaded| loaded.map(Arc::new))
+        .collect::<Result<_, _>>()?;
+    let shared = Arc::new(Segments::new(files, list, plan.first));
+    let writer = SegmentWriter::begin(
+        shared.clone(),
+        options,
+        WriterStart {
+            epoch: plan.epoch,
+            first: plan.first,
+            next_id,
+            previous,
+        },
+    );
+    Ok((writer, Arc::new(SegmentReader::new(shared))))
+}
+
+struct EpochPlan {
+    epoch: u32,
+    first: Offset,
+}
+
+fn plan_epoch(epoch: u32, segments: &[Loaded]) -> Option<EpochPlan> {
+    let last = segments.last();
+    let epoch = last
+        .map_or(0, |last| last.header.epoch.saturating_add(1))
+        .max(epoch);
+    let end = last.map_or(Offset(0), |last| last.extent.end);
+    (epoch <= EPOCH_MAX).then(|| EpochPlan {
+        epoch,
+        first: end.max(Offset(u64::from(epoch) << EPOCH_SHIFT)),
+    })
+}
+
+/// The files of the directory by kind.
+#[derive(Default)]
+struct Found {
+    segments: BTreeSet<u64>,
+    indexes: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
+    /// The last segment, if it is what a power cut left of its creation.
+    torn: Option<u64>,
+}
+
+impl Found {
+    fn list(files: &dyn Files) -> Result<Self, ReadError> {
+        let mut found = Self::default();
+        let names = files
+            .list()
+            .map_err(|source| io_error(&files.path(""), source))?;
+        for text in names {
+            match Name::parse(&text) {
+                Some(Name::Segment(id)) => found.segments.insert(id),
+                Some(Name::Index(id)) => found.indexes.insert(id),
+                Some(Name::Gone(id)) => found.gone.insert(id),
+                Some(Name::Reserve | Name::Lock) => true,
+                None => {
+                    return Err(ReadError::Damaged {
+                        path: files.path(&text),
+                        at: 0,
+                        what: "no file of a journal",
+                    });
+                }
+            };
+        }
+        // A segment is removed after its `gone` was made durable: that removal is finished below.
+        found.segments.retain(|id| !found.gone.contains(id));
+        if let Some(last) = found.segments.last().copied()
+            && is_torn_creation(files, last)?
+        {
+            found.torn = found.segments.pop_last();
+        }
+        let known = found.segments.union(&found.gone).copied();
+        for (expected, id) in (known.clone().min().unwrap_or(0)..).zip(known) {
+            if id != expected {
+                return Err(ReadError::Damaged {
+                    path: files.path(&Name::Segment(expected).text()),
+                    at: 0,
+                    what: "the segment is missing",
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Files that nothing needs any more.
+    fn leftovers(&self) -> Vec<Name> {
+        let first = self.segments.first().copied().unwrap_or(u64::MAX);
+        let useless = |id: &u64| !self.segments.contains(id);
+        let mut names: Vec<Name> = Vec::new();
+        names.extend(
+            self.indexes
+                .iter()
+                .copied()
+                .filter(useless)
+                .map(Name::Index),
+        );
+        // `gone` at the front stands between nothing.
+        let front = self.gone.iter().copied().filter(|id| *id < first);
+        names.extend(front.map(Name::Gone));
+        names
+    }
+}
+
+fn is_torn_creation(files: &dyn Files, id: u64) -> Result<bool, ReadError> {
+    let name = Name::Segment(id).text();
+    let failed = |source| io_error(&files.path(&name), source);
+    let file = files.open(&name).map_err(failed)?;
+    let size = file.size().map_err(failed)?;
+    if size > u64::from(HEADER_BYTES) {
+        return Ok(false);
+    }
+    let mut bytes = [0; HEADER_BYTES as usize];
+    let bytes = &mut bytes[..usize::try_from(size).unwrap_or(0)];
+    file.read_exact_at(bytes, 0).map_err(failed)?;
+    let whole = (&*bytes)
+        .try_into()
+        .is_ok_and(|bytes| Header::decode(bytes).is_ok());
+    Ok(!whole && Header::is_torn(bytes))
+}
+
+/// A segment that was found in order.
+struct Loaded {
+    header: Header,
+    path: String,
+    file: Arc<dyn File>,
+    file_bytes: u64,
+    extent: Extent,
+    is_last: bool,
+    index: LoadedIndex,
+}
+
+enum LoadedIndex {
+    Sorted(SortedIndex),
+    Rebuilt(Box<TopicIndex>),
+}
+
+impl Loaded {
+    fn into_segment(self, files: &dyn Files) -> Result<Segment, ReadError> {
+        let covers = Covers {
+            segment: self.header.id,
+            first: self.header.first,
+            bytes: self.extent.bytes,
+        };
+        let index = match self.index {
+            LoadedIndex::Sorted(index) => Index::Sorted(Arc::new(index)),
+            LoadedIndex::Rebuilt(index) => {
+                let name = Name::Index(covers.segment).text();
+                match sorted::write(files, &name, covers, &index) {
+                    Ok(()) => SortedIndex::open(files, &name, covers)
+                        .map_or(Index::Memory(index), |index| Index::Sorted(Arc::new(index))),
+                    // A full disk must not keep the broker down: memory serves as well.
+                    Err(error) => {
+                        tracing::warn!(segment = self.path, %error, "topic index stays in memory");
+                        Index::Memory(index)
+                    }
+                }
+            }
+        };
+        Ok(Segment::new(
+            files,
+            self.header,
+            self.file,
+            self.extent,
+            index,
+        ))
+    }
+}
+
+fn load(files: &dyn Files, found: &Found) -> Result<Vec<Loaded>, ReadError> {
+    let mut opened: Vec<Opened> = Vec::new();
+    let mut cuts: BTreeMap<u64, u32> = BTreeMap::new();
+    for id in found.segments.iter().copied() {
+        let next = Opened::open(files, id)?;
+        if let Some(previous) = next.header.previous {
+            cuts.insert(previous.id, previous.bytes);
+        }
+        opened.push(next);
+    }
+    // A torn successor says nothing; it was not there when its predecessor was last confirmed.
+    let last = found.segments.last().copied();
+    let mut loaded: Vec<Loaded> = Vec::new();
+    for next in opened {
+        let id = next.header.id;
+        let cut = cuts.get(&id).copied();
+        // Its successor was dropped, which is only done if the file ends where the successor said.
+        let claim = match (Some(id) == last, cut) {
+            (true, _) => None,
+            (false, Some(bytes)) => Some(bytes),
+            (false, None) => Some(next.claim_of_whole_file()?),
+        };
+        let loaded_next = next.load(files, claim)?;
+        if let Some(before) = loaded.last()
+            && before.extent.end > loaded_next.header.first
+        {
+            return Err(ReadError::Damaged {
+                path: loaded_next.path,
+                at: 0,
+                what: "its first offset lies below the end of the segment before it",
+            });
+        }
+        loaded.push(loaded_next);
+    }
+    Ok(loaded)
+}
+
+struct Opened {
+    header: Header,
+    path: String,
+    file: Arc<dyn File>,
+    file_bytes: u64,
+}
+
+impl Opened {
+    fn open(files: &dyn Files, id: u64) -> Result<Self, ReadError> {
+        let name = Name::Segment(id).text();
+        let path = files.path(&name);
+        let file = files
+            .open(&name)
+            .map_err(|source| io_error(&path, source))?;
+        let file_bytes = file.size().map_err(|source| io_error(&path, source))?;
+        let damaged = |what| ReadError::Damaged {
+            path: path.clone(),
+            at: 0,
+            what,
+        };
+        if file_bytes < u64::from(HEADER_BYTES) {
+            return Err(damaged("segment header too short"));
+        }
+        if file_bytes > SEGMENT_BYTES_LIMIT {
+            return Err(damaged("segment too long"));
+        }
+        let mut bytes = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|source| io_error(&path, source))?;
+        let header = Header::decode(&bytes).map_err(damaged)?;
+        if header.id != id {
+            return Err(damaged("segment of another name"));
+        }
+        if header.previous.is_some_and(|previous| previous.id >= id) {
+            return Err(damaged("segment names one that is not before it"));
+        }
+        Ok(Self {
+            header,
+            path,
+            file,
+            file_bytes,
+        })
+    }
+
+    fn claim_of_whole_file(&self) -> Result<u32, ReadError> {
+        u32::try_from(self.file_bytes).map_err(|_| self.damaged(0, "segment too long"))
+    }
+
+    fn damaged(&self, at: u32, what: &'static str) -> ReadError {
+        ReadError::Damaged {
+            path: self.path.clone(),
+            at: u64::from(at),
+            what,
+        }
+    }
+
+    /// With a claim the segment must have exactly that many good bytes; the last one has as many as are good.
+    fn load(self, files: &dyn Files, claim: Option<u32>) -> Result<Loaded, ReadError> {
+        if let Some(bytes) = claim {
+            if u64::from(bytes) > self.file_bytes || bytes < HEADER_BYTES {
+                return Err(self.damaged(
+                    self.claim_of_whole_file()?,
+                    "the segment is shorter than its successor says",
+                ));
+            }
+            let covers = Covers {
+                segment: self.header.id,
+                first: self.header.first,
+                bytes,
+            };
+            let name = Name::Index(covers.segment).text();
+            if let Some(index) = SortedIndex::open(files, &name, covers) {
+                let end = Offset(self.header.first.0 + u64::from(index.records()));
+                return Ok(self.into_loaded(
+                    Extent { bytes, end },
+                    false,
+                    LoadedIndex::Sorted(index),
+                ));
+            }
+        }
+        let limit = match claim {
+            Some(bytes) => bytes,
+            None => self.claim_of_whole_file()?,
+        };
+        let mut scan = Scan::new(&self.header);
+        let broken = scan.run(&self, limit)?;
+        if let Some((at, what)) = broken {
+            if claim.is_some() || self.has_confirmed_batch(at, limit, scan.index.end())? {
+                return Err(self.damaged(at, what));
+            }
+            if scan.good < limit {
+                tracing::info!(
+                    segment = self.path,
+                    from = scan.good,
+                    to = limit,
+                    "torn tail cut"
+                );
+            }
+        }
+        scan.index.cut(scan.good);
+        let extent = Extent {
+            bytes: scan.good,
+            end: scan.index.end(),
+        };
+        Ok(self.into_loaded(
+            extent,
+            claim.is_none(),
+            LoadedIndex::Rebuilt(Box::new(scan.index)),
+        ))
+    }
+
+    fn into_loaded(self, extent: Extent, is_last: bool, index: LoadedIndex) -> Loaded {
+        Loaded {
+            header: self.header,
+            path: self.path,
+            file: self.file,
+            file_bytes: self.file_bytes,
+            extent,
+            is_last,
+            index,
+        }
+    }
+
+    /// Whether behind the broken record at `at` lies a batch that was written when all before it had been synced.
+    fn has_confirmed_batch(
+        &self,
+        at: u32,
+        limit: u32,
+        expected: Offset,
+    ) -> Result<bool, ReadError> {
+        let mut tail = vec![0; (limit - at) as usize];
+        self.file
+            .read_exact_at(&mut tail, u64::from(at))
+            .map_err(|source| io_error(&self.path, source))?;
+        let relative_min = expected.0 - self.header.first.0;
+        let relative_max = relative_min + (tail.len() / RECORD_HEADER_BYTES) as u64;
+        let mut checked = 0;
+        for start in 1..tail.len().saturating_sub(RECORD_HEADER_BYTES) {
+            let candidate = &tail[start..];
+            if candidate[12] & SYNCED_BEFORE == 0 {
+                continue;
+            }
+            let relative = u64::from(sorted::u32_at(candidate, 8).unwrap_or(0));
+            let length = sorted::u32_at(candidate, 0).unwrap_or(u32::MAX) as usize;
+            let fits = length <= candidate.len() - RECORD_HEADER_BYTES;
+            if !fits || relative < relative_min || relative > relative_max {
+                continue;
+            }
+            checked += length;
+            if checked > SEARCH_BYTES_MAX {
+                return Ok(false);
+            }
+            if let Parsed::Record(record) = codec::parse(candidate, self.header.salt)
+                && record.flags & SYNCED_BEFORE != 0
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads a segment from its first record on and builds its index.
+struct Scan {
+    index: TopicIndex,
+    /// Behind the last whole batch.
+    good: u32,
+}
+
+impl Scan {
+    fn new(header: &Header) -> Self {
+        Self {
+            index: TopicIndex::new(header.first),
+            good: HEADER_BYTES,
+        }
+    }
+
+    /// Gives where and what the first bytes are that are no whole batch; `None` if the limit was reached.
+    fn run(
+        &mut self,
+        opened: &Opened,
+        limit: u32,
+    ) -> Result<Option<(u32, &'static str)>, ReadError> {
+        let mut window = Window::new(&*opened.file, &opened.path, opened.header.salt, limit);
+        let mut at = HEADER_BYTES;
+        while at < limit {
+            let record = match window.record(at, SCAN_BYTES)? {
+                Parsed::Record(record) => record,
+                Parsed::Invalid(what) => return Ok(Some((at, what))),
+                Parsed::Incomplete => return Ok(Some((at, "record cut off"))),
+            };
+            let expected = self.index.end().0 - opened.header.first.0;
+            if u64::from(record.relative) != expected {
+                return Ok(Some((at, "record out of order")));
+            }
+            let after = at + record.size();
+            match record.kind {
+                Kind::Topic => match topic_text(&record) {
+                    Some(topic) => {
+                        self.index.define(topic, at);
+                    }
+                    None => return Err(opened.damaged(at, "topic is not UTF-8")),
+                },
+                Kind::Message => {
+                    let Some(body) = MessageBody::decode(record.body) else {
+                        return Err(opened.damaged(at, "message of an unknown format"));
+                    };
+                    let Some(topic) = self.index.defined(body.topic_at) else {
+                        return Err(opened.damaged(at, "message whose topic is not defined"));
+                    };
+                    self.index
+                        .push(at, (body.qos > QoS::AtMostOnce).then_some(topic));
+                }
+                Kind::Session | Kind::Liveness => self.index.push(at, None),
+            }
+            at = after;
+            if record.flags & BATCH_END != 0 {
+                self.good = at;
+            }
+        }
+        Ok((self.good < limit).then_some((self.good, "batch without an end")))
+    }
+}

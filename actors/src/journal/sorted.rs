@@ -1,0 +1,486 @@
+//! The index file of a sealed segment: sorted topics -> positions, and offset -> position.
+//!
+//! Owns: that file's bytes (drawn in `docs/adr/0002`). Does not know: records. In memory stay only the first topic of
+//! each block and a Bloom filter; the rest is read when asked for.
+//!
+//! Invariant: derived data. A file that is missing, torn or of another version is built again from the segment.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::ReadError;
+use super::files::{File, Files};
+use super::index::TopicIndex;
+use super::select::{Postings, Selector, TopicSource};
+use crate::model::ids::Offset;
+
+const MAGIC: [u8; 8] = *b"OUTLIVEX";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 64;
+/// A block of topics is closed once it is this long.
+const BLOCK_BYTES: usize = 4096;
+/// Written at once while an index file is made.
+const CHUNK_BYTES: usize = 1 << 20;
+const BLOOM_BITS_PER_TOPIC: u64 = 10;
+const BLOOM_PROBES: u64 = 7;
+
+/// Which segment an index belongs to, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Covers {
+    pub(super) segment: u64,
+    pub(super) first: Offset,
+    /// Bytes of the segment.
+    pub(super) bytes: u32,
+}
+
+/// The open index of one sealed segment.
+#[derive(Debug)]
+pub(super) struct SortedIndex {
+    file: Arc<dyn File>,
+    path: String,
+    first: Offset,
+    records: u32,
+    postings_at: u64,
+    meta_at: u64,
+    /// Checksum of all between header and meta.
+    body_crc: u32,
+    /// Whether it was found right, which is looked at before the first use and not at every start.
+    checked: AtomicBool,
+    blocks: Vec<Block>,
+    bloom: Bloom,
+}
+
+#[derive(Debug)]
+struct Block {
+    first_topic: Box<str>,
+    at: u64,
+    bytes: u32,
+}
+
+/// Writes the index file and makes it durable; a file that a power cut left half written is recognized by its header,
+/// which is written last.
+pub(super) fn write(
+    files: &dyn Files,
+    name: &str,
+    covers: Covers,
+    index: &TopicIndex,
+) -> io::Result<()> {
+    let mut out = Sink::create(files, name)?;
+    for position in index.offsets() {
+        out.put(&position.to_le_bytes())?;
+    }
+    let mut topics = 0u64;
+    for (_, positions) in index.topics() {
+        topics += 1;
+        for position in positions {
+            out.put(&position.to_le_bytes())?;
+        }
+    }
+    let mut bloom = Bloom::with_topics(topics);
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut block = Vec::with_capacity(2 * BLOCK_BYTES);
+    let mut first_topic: Option<Box<str>> = None;
+    let mut postings = 0u32;
+    for (topic, positions) in index.topics() {
+        bloom.insert(topic);
+        first_topic.get_or_insert_with(|| Box::from(topic));
+        let (length, count) = (short(topic.len())?, long(positions.len())?);
+        block.extend_from_slice(&length.to_le_bytes());
+        block.extend_from_slice(topic.as_bytes());
+        block.extend_from_slice(&postings.to_le_bytes());
+        block.extend_from_slice(&count.to_le_bytes());
+        postings += count;
+        if block.len() >= BLOCK_BYTES {
+            blocks.extend(out.put_block(&mut first_topic, &mut block)?);
+        }
+    }
+    blocks.extend(out.put_block(&mut first_topic, &mut block)?);
+    out.flush()?;
+    let (meta_at, body_crc) = (out.written, out.crc);
+    let meta = encode_meta(&bloom, &blocks)?;
+    out.put(&meta)?;
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&VERSION.to_le_bytes());
+    header.extend_from_slice(&covers.bytes.to_le_bytes());
+    header.extend_from_slice(&covers.segment.to_le_bytes());
+    header.extend_from_slice(&covers.first.0.to_le_bytes());
+    header.extend_from_slice(&long(index.offsets().len())?.to_le_bytes());
+    header.extend_from_slice(&postings.to_le_bytes());
+    header.extend_from_slice(&meta_at.to_le_bytes());
+    header.extend_from_slice(&long(meta.len())?.to_le_bytes());
+    header.extend_from_slice(&body_crc.to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&meta).to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    out.finish(&header)
+}
+
+impl SortedIndex {
+    /// Opens an index file; `None` if it has to be built again.
+    pub(super) fn open(files: &dyn Files, name: &str, covers: Covers) -> Option<Self> {
+        let file = files.open(name).ok()?;
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(&mut header, 0).ok()?;
+        let (fields, crc) = header.split_at(HEADER_BYTES - 4);
+        let is_ours = fields[..8] == MAGIC
+            && u32_at(fields, 8)? == VERSION
+            && crc == crc32c::crc32c(fields).to_le_bytes();
+        let found = Covers {
+            bytes: u32_at(fields, 12)?,
+            segment: u64_at(fields, 16)?,
+            first: Offset(u64_at(fields, 24)?),
+        };
+        if !is_ours || found != covers {
+            return None;
+        }
+        let records = u32_at(fields, 32)?;
+        let (meta_at, meta_bytes) = (u64_at(fields, 40)?, u32_at(fields, 48)?);
+        if meta_at.checked_add(u64::from(meta_bytes))? > file.size().ok()? {
+            return None;
+        }
+        let mut meta = vec![0; meta_bytes as usize];
+        file.read_exact_at(&mut meta, meta_at).ok()?;
+        if crc32c::crc32c(&meta) != u32_at(fields, 56)? {
+            return None;
+        }
+        let (bloom, blocks) = decode_meta(&meta)?;
+        Some(Self {
+            file,
+            path: files.path(name),
+            first: covers.first,
+            records,
+            postings_at: HEADER_BYTES as u64 + u64::from(records) * 4,
+            meta_at,
+            body_crc: u32_at(fields, 52)?,
+            checked: AtomicBool::new(false),
+            blocks,
+            bloom,
+        })
+    }
+
+    /// How many offsets the segment has.
+    pub(super) fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// The position of the record at `offset`.
+    pub(super) fn position(&self, offset: Offset) -> Result<Option<u32>, ReadError> {
+        let relative = offset.0.checked_sub(self.first.0);
+        let Some(relative) = relative.filter(|at| *at < u64::from(self.records)) else {
+            return Ok(None);
+        };
+        self.check()?;
+        self.number(HEADER_BYTES as u64 + relative * 4).map(Some)
+    }
+
+    /// Appends the first positions at or behind `start` of a topic whose `count` positions begin at the `at`th.
+    pub(super) fn postings(
+        &self,
+        at: u32,
+        count: u32,
+        start: u32,
+        count_max: usize,
+        out: &mut Vec<u32>,
+    ) -> Result<(), ReadError> {
+        let place = |n: u32| self.postings_at + (u64::from(at) + u64::from(n)) * 4;
+        let (mut low, mut high) = (0, count);
+        // Down to a stretch that is read in one go.
+        while high - low > 256 {
+            let middle = low + (high - low) / 2;
+            match self.number(place(middle))? < start {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let wanted = count_max.saturating_add((high - low) as usize);
+        let stretch = wanted.min((count - low) as usize);
+        let mut bytes = vec![0; stretch * 4];
+        self.file
+            .read_exact_at(&mut bytes, place(low))
+            .map_err(|source| self.io(source))?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let positions = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes));
+        out.extend(positions.filter(|at| *at >= start).take(count_max));
+        Ok(())
+    }
+
+    fn number(&self, at: u64) -> Result<u32, ReadError> {
+        let mut bytes = [0; 4];
+        self.file
+            .read_exact_at(&mut bytes, at)
+            .map_err(|source| self.io(source))?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn block(&self, block: &Block) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; block.bytes as usize];
+        self.file
+            .read_exact_at(&mut bytes, block.at)
+            .map_err(|source| self.io(source))?;
+        Ok(bytes)
+    }
+
+    /// Checksums what lies between header and meta, once.
+    fn check(&self) -> Result<(), ReadError> {
+        if self.checked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let (mut at, mut crc) = (HEADER_BYTES as u64, 0);
+        while at < self.meta_at {
+            let left = usize::try_from(self.meta_at - at).unwrap_or(usize::MAX);
+            let chunk = &mut buffer[..left.min(CHUNK_BYTES)];
+            self.file
+                .read_exact_at(chunk, at)
+                .map_err(|source| self.io(source))?;
+            crc = crc32c::crc32c_append(crc, chunk);
+            at += chunk.len() as u64;
+        }
+        if crc != self.body_crc {
+            return Err(self.damaged(HEADER_BYTES as u64));
+        }
+        self.checked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn io(&self, source: io::Error) -> ReadError {
+        ReadError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn damaged(&self, at: u64) -> ReadError {
+        ReadError::Damaged {
+            path: self.path.clone(),
+            at,
+            what: "topic index (without this one file it is built again at the next start)",
+        }
+    }
+
+    /// Hands the topics from the block that may hold `from` on to `each`, until that says stop.
+    fn walk(
+        &self,
+        from: &str,
+        each: &mut dyn FnMut(&str, Postings<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        self.check()?;
+        let after = self
+            .blocks
+            .partition_point(|block| &*block.first_topic <= from);
+        for block in &self.blocks[after.saturating_sub(1)..] {
+            let bytes = self.block(block)?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let Some((topic, at, count)) = take_topic(&mut rest) else {
+                    return Err(self.damaged(block.at));
+                };
+                let postings = Postings::Sorted {
+                    index: self,
+                    at,
+                    count,
+                };
+                if topic >= from && !each(topic, postings)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TopicSource for SortedIndex {
+    fn start(&self, from: Offset) -> Result<Option<u32>, ReadError> {
+        self.position(from.max(self.first))
+    }
+
+    fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+        if !self.bloom.may_contain(topic) {
+            return Ok(());
+        }
+        self.walk(topic, &mut |found, postings| {
+            if found == topic {
+                out.topic(found, postings)?;
+            }
+            Ok(false)
+        })
+    }
+
+    fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+        self.walk(prefix, &mut |found, postings| {
+            if !found.starts_with(prefix) || out.is_too_broad() {
+                return Ok(false);
+            }
+            out.topic(found, postings)?;
+            Ok(true)
+        })
+    }
+}
+
+/// Buffers what goes to the file behind the header.
+struct Sink {
+    file: Arc<dyn File>,
+    buffer: Vec<u8>,
+    written: u64,
+    crc: u32,
+}
+
+impl Sink {
+    fn create(files: &dyn Files, name: &str) -> io::Result<Self> {
+        Ok(Self {
+            file: files.create(name)?,
+            buffer: Vec::with_capacity(CHUNK_BYTES),
+            written: HEADER_BYTES as u64,
+            crc: 0,
+        })
+    }
+
+    fn at(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        match self.buffer.len() >= CHUNK_BYTES {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn put_block(
+        &mut self,
+        first_topic: &mut Option<Box<str>>,
+        bytes: &mut Vec<u8>,
+    ) -> io::Result<Option<Block>> {
+        let Some(first_topic) = first_topic.take() else {
+            return Ok(None);
+        };
+        let block = Block {
+            first_topic,
+            at: self.at(),
+            bytes: long(bytes.len())?,
+        };
+        self.put(bytes)?;
+        bytes.clear();
+        Ok(Some(block))
+    }
+
+    fn finish(mut self, header: &[u8]) -> io::Result<()> {
+        self.flush()?;
+        self.file.sync()?;
+        self.file.write_all_at(header, 0)?;
+        self.file.sync()
+    }
+}
+
+#[derive(Debug)]
+struct Bloom {
+    words: Vec<u64>,
+}
+
+impl Bloom {
+    fn with_topics(topics: u64) -> Self {
+        let words = (topics * BLOOM_BITS_PER_TOPIC).div_ceil(64).max(1);
+        Self {
+            words: vec![0; usize::try_from(words).unwrap_or(usize::MAX)],
+        }
+    }
+
+    fn insert(&mut self, topic: &str) {
+        for bit in bits(topic, self.words.len()) {
+            self.words[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+
+    fn may_contain(&self, topic: &str) -> bool {
+        bits(topic, self.words.len()).all(|bit| self.words[bit / 64] & (1 << (bit % 64)) != 0)
+    }
+}
+
+fn bits(topic: &str, words: usize) -> impl Iterator<Item = usize> + use<> {
+    // FNV-1a, mixed; two halves make all probes.
+    let mut hash = topic.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let step = (hash >> 32) | 1;
+    let count = words as u64 * 64;
+    #[expect(clippy::cast_possible_truncation, reason = "below the number of bits")]
+    (0..BLOOM_PROBES)
+        .map(move |probe| (hash.wrapping_add(probe.wrapping_mul(step)) % count) as usize)
+}
+
+fn encode_meta(bloom: &Bloom, blocks: &[Block]) -> io::Result<Vec<u8>> {
+    let mut meta = Vec::with_capacity(bloom.words.len() * 8 + blocks.len() * 48 + 4);
+    meta.extend_from_slice(&long(bloom.words.len())?.to_le_bytes());
+    for word in &bloom.words {
+        meta.extend_from_slice(&word.to_le_bytes());
+    }
+    for block in blocks {
+        meta.extend_from_slice(&block.at.to_le_bytes());
+        meta.extend_from_slice(&block.bytes.to_le_bytes());
+        meta.extend_from_slice(&short(block.first_topic.len())?.to_le_bytes());
+        meta.extend_from_slice(block.first_topic.as_bytes());
+    }
+    Ok(meta)
+}
+
+fn decode_meta(meta: &[u8]) -> Option<(Bloom, Vec<Block>)> {
+    let words = u32_at(meta, 0)? as usize;
+    let (bloom, mut rest) = meta.get(4..)?.split_at_checked(words.checked_mul(8)?)?;
+    let (words, _) = bloom.as_chunks::<8>();
+    let bloom = Bloom {
+        words: words.iter().map(|word| u64::from_le_bytes(*word)).collect(),
+    };
+    let mut blocks = Vec::new();
+    while !rest.is_empty() {
+        let length = usize::from(u16_at(rest, 12)?);
+        let topic = rest.get(14..14 + length)?;
+        blocks.push(Block {
+            at: u64_at(rest, 0)?,
+            bytes: u32_at(rest, 8)?,
+            first_topic: Box::from(std::str::from_utf8(topic).ok()?),
+        });
+        rest = &rest[14 + length..];
+    }
+    (!bloom.words.is_empty()).then_some((bloom, blocks))
+}
+
+fn take_topic<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, u32, u32)> {
+    let length = usize::from(u16_at(rest, 0)?);
+    let topic = std::str::from_utf8(rest.get(2..2 + length)?).ok()?;
+    let at = u32_at(rest, 2 + length)?;
+    let count = u32_at(rest, 6 + length)?;
+    *rest = rest.get(10 + length..)?;
+    Some((topic, at, count))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn short(length: usize) -> io::Result<u16> {
+    u16::try_from(length).map_err(io::Error::other)
+}
+
+fn long(length: usize) -> io::Result<u32> {
+    u32::try_from(length).map_err(io::Error::other)
+}

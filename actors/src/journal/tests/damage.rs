@@ -1,0 +1,192 @@
+//! Damaged and foreign files are refused by name, and nothing is touched.
+
+use super::*;
+
+fn refused(files: &MemoryFiles) -> (String, &'static str) {
+    let names: Vec<_> = files::Files::list(files).unwrap();
+    let before: Vec<_> = names.iter().map(|name| files.bytes(name)).collect();
+    let error = open(Arc::new(files.clone()), OPTIONS, 9).unwrap_err();
+    assert_eq!(files::Files::list(files).unwrap(), names);
+    let after: Vec<_> = names.iter().map(|name| files.bytes(name)).collect();
+    assert_eq!(before, after, "a refused journal was changed");
+    match error {
+        ReadError::Damaged { path, what, .. } => (path, what),
+        ReadError::Io { path, source } => panic!("{path}: {source}"),
+    }
+}
+
+/// Three segments, the indexes of the first two written.
+fn three_segments() -> MemoryFiles {
+    let mut journal = Journal::new();
+    while journal.reader.observe().segments < 3 {
+        journal.publish(&["a/b"]);
+    }
+    journal.publish(&["a/b", "a/c", "a/b"]);
+    while journal.writer.maintain() {}
+    journal.files
+}
+
+fn segment(id: u64) -> String {
+    format!("{id:012}.seg")
+}
+
+fn flip(files: &MemoryFiles, name: &str, at: usize) {
+    let mut bytes = files.bytes(name).unwrap();
+    bytes[at] ^= 1;
+    files.plant(name, &bytes);
+}
+
+#[test]
+fn a_foreign_file_is_refused_by_name() {
+    for name in [
+        "notes.txt",
+        "1.seg",
+        "000000000001.seg.bak",
+        "+00000000001.seg",
+    ] {
+        let files = three_segments();
+        files.plant(name, b"hello");
+        assert_eq!(
+            refused(&files),
+            (format!("memory/{name}"), "no file of a journal")
+        );
+    }
+    let files = MemoryFiles::new();
+    files.plant(&segment(1), &[b'x'; 100]);
+    assert_eq!(refused(&files).1, "no segment of a journal");
+    files.plant(&segment(1), b"short but not ours");
+    assert_eq!(refused(&files).1, "segment header too short");
+}
+
+#[test]
+fn a_missing_segment_is_noticed() {
+    let files = three_segments();
+    files::Files::remove(&files, &segment(2)).unwrap();
+    assert_eq!(
+        refused(&files),
+        (format!("memory/{}", segment(2)), "the segment is missing")
+    );
+}
+
+#[test]
+fn a_segment_of_another_version_is_refused() {
+    let files = three_segments();
+    let mut bytes = files.bytes(&segment(3)).unwrap();
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    files.plant(&segment(3), &bytes);
+    assert!(refused(&files).1.contains("version"));
+}
+
+#[test]
+fn every_flipped_bit_of_a_header_is_noticed() {
+    for at in 0..64 {
+        let files = three_segments();
+        flip(&files, &segment(2), at);
+        assert_eq!(refused(&files).0, format!("memory/{}", segment(2)));
+    }
+}
+
+#[test]
+fn a_sealed_segment_that_is_too_short_is_damage() {
+    let files = three_segments();
+    let mut bytes = files.bytes(&segment(2)).unwrap();
+    bytes.pop();
+    files.plant(&segment(2), &bytes);
+    assert!(refused(&files).1.contains("shorter"));
+}
+
+#[test]
+fn a_flipped_bit_in_a_sealed_segment_is_damage_for_whoever_reads_it() {
+    let files = three_segments();
+    flip(&files, &segment(1), 90);
+    let journal = Journal::open(files.kill(), OPTIONS, 2);
+    let error = journal
+        .reader
+        .replay(Offset(0), &mut |_, _| {})
+        .unwrap_err();
+    assert!(error.to_string().contains(&segment(1)), "{error}");
+    // Without an index the segment is scanned at once.
+    files::Files::remove(&files, "000000000001.idx").unwrap();
+    assert_eq!(refused(&files).0, format!("memory/{}", segment(1)));
+}
+
+#[test]
+fn a_broken_record_before_a_confirmed_batch_is_damage_not_a_torn_tail() {
+    let files = three_segments();
+    let length = files.bytes(&segment(3)).unwrap().len();
+    // The last batch alone cannot be told from a torn one.
+    let last_batch = length - 50;
+    for at in 64..last_batch {
+        let files = files.kill();
+        flip(&files, &segment(3), at);
+        assert_eq!(
+            refused(&files).0,
+            format!("memory/{}", segment(3)),
+            "byte {at}"
+        );
+    }
+}
+
+#[test]
+fn an_index_that_is_missing_or_damaged_is_built_again() {
+    let files = three_segments();
+    let whole = files.bytes("000000000001.idx").unwrap();
+    let expected = Journal::open(files.kill(), OPTIONS, 2).offsets(&["a/b"]);
+    for damage in ["missing", "empty", "header", "meta"] {
+        let files = files.kill();
+        match damage {
+            "missing" => files::Files::remove(&files, "000000000001.idx").unwrap(),
+            "empty" => files.plant("000000000001.idx", b""),
+            "header" => flip(&files, "000000000001.idx", 30),
+            _ => flip(&files, "000000000001.idx", whole.len() - 1),
+        }
+        let journal = Journal::open(files, OPTIONS, 2);
+        assert_eq!(journal.offsets(&["a/b"]), expected, "{damage}");
+        assert_eq!(
+            journal.files.bytes("000000000001.idx").unwrap(),
+            whole,
+            "{damage}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_index_never_answers_wrongly() {
+    let files = three_segments();
+    let whole = files.bytes("000000000001.idx").unwrap();
+    let expected = Journal::open(files.kill(), OPTIONS, 2).offsets(&["a/b"]);
+    for at in 0..whole.len() {
+        let files = files.kill();
+        flip(&files, "000000000001.idx", at);
+        let journal = Journal::open(files, OPTIONS, 2);
+        let filters = [(Filter::new("a/b").unwrap(), Offset(0))];
+        let request = ReadRequest {
+            filters: &filters,
+            from: Offset(0),
+            records_max: 1000,
+            bytes_max: usize::MAX,
+        };
+        if let Ok(page) = journal.reader.read(&request) {
+            let found: Vec<_> = page.records.iter().map(|record| record.offset).collect();
+            assert_eq!(found, expected, "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn decoding_never_panics() {
+    let files = three_segments();
+    let whole = files.bytes(&segment(3)).unwrap();
+    let mut random = memory::Random(1);
+    for _ in 0..20_000 {
+        let mut bytes = whole[64..].to_vec();
+        for _ in 0..1 + random.below(4) {
+            let at = random.below(bytes.len());
+            bytes[at] = u8::try_from(random.below(256)).unwrap();
+        }
+        let start = random.below(bytes.len());
+        codec::fuzz(&bytes[start..]);
+    }
+}

@@ -1,0 +1,53 @@
+//! The bytes on the disk: they change only with the format version.
+
+use super::*;
+
+const GOLDEN: &[u8] = include_bytes!("golden-v1.seg");
+
+fn golden_entries() -> Vec<Vec<Entry>> {
+    let properties = Entry::Message {
+        message: Arc::new(Message::new(MessageParts {
+            topic: "meters/7",
+            payload: b"{\"kwh\":12}",
+            properties: &[0x01, 0x01],
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            published_at: Timestamp(1_700_000_000_000),
+            expires_at: Some(Timestamp(1_700_000_060_000)),
+            publisher: SessionNumber(5),
+        })),
+        received: PacketId::new(513),
+    };
+    vec![
+        vec![message("meters/7", b"on"), released(2), properties],
+        vec![Entry::Liveness {
+            at: Timestamp(1_700_000_000_001),
+        }],
+        vec![message("meters/8", b"")],
+    ]
+}
+
+#[test]
+fn the_format_is_the_one_that_was_published() {
+    let mut journal = Journal::new();
+    for batch in golden_entries() {
+        journal.commit(&batch);
+    }
+    let bytes = journal.files.bytes("000000000001.seg").unwrap();
+    assert_eq!(
+        bytes, GOLDEN,
+        "the format changed: raise its version and keep the old file readable"
+    );
+}
+
+#[test]
+fn a_segment_of_format_version_1_can_be_read() {
+    let files = MemoryFiles::new();
+    files.plant("000000000001.seg", GOLDEN);
+    let journal = Journal::open(files, OPTIONS, 2);
+    let expected: Vec<_> = golden_entries().into_iter().flatten().collect();
+    let found = journal.entries();
+    assert_eq!(found[0].0, Offset(1 << 40));
+    let found: Vec<_> = found.into_iter().map(|(_, entry)| entry).collect();
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,102 @@
+//! A full disk stops messages, not progress, and heals.
+
+use super::*;
+
+const RESERVED: JournalOptions = JournalOptions {
+    reserve_bytes: 4000,
+    ..OPTIONS
+};
+
+#[test]
+fn a_full_disk_refuses_messages_and_heals_when_space_returns() {
+    let mut journal = Journal::new();
+    let first = journal.publish(&["a"])[0];
+    journal
+        .files
+        .limit_space(Some(journal.files.used_bytes() + 20));
+    for _ in 0..3 {
+        let error = journal
+            .writer
+            .append(&[message("a", &[0; 100])])
+            .unwrap_err();
+        assert!(matches!(error, AppendError::Write { .. }));
+    }
+    assert_eq!(journal.reader.observe().failures, 3);
+    journal.files.limit_space(None);
+    let second = journal.publish(&["a"])[0];
+    assert_eq!(journal.offsets(&["a"]), [first, second]);
+    let reopened = Journal::open(journal.files.crash(1), OPTIONS, 2);
+    assert_eq!(reopened.offsets(&["a"]), [first, second]);
+}
+
+#[test]
+fn the_reserve_lets_progress_and_trimming_go_on() {
+    let mut journal = Journal::open(MemoryFiles::new(), RESERVED, 1);
+    let offsets = journal.publish(&["a"; 30]);
+    journal.files.limit_space(Some(journal.files.used_bytes()));
+    let refused = |journal: &mut Journal| journal.writer.append(&[message("a", b"1")]).is_err();
+    assert!(refused(&mut journal));
+    for packet_id in 1..40 {
+        journal.commit(&[released(packet_id)]);
+    }
+    // Room there is, but it is kept for progress.
+    assert!(refused(&mut journal));
+    journal.writer.trim(offsets[29], &[]).unwrap();
+    let mut freed = 0;
+    while refused(&mut journal) {
+        freed += 1000;
+        journal
+            .files
+            .limit_space(Some(journal.files.used_bytes() + freed));
+    }
+    journal.writer.sync().unwrap();
+    assert!(
+        journal
+            .files
+            .bytes("reserve")
+            .is_some_and(|bytes| bytes.len() == 4000)
+    );
+    let before = journal.entries();
+    assert_eq!(
+        Journal::open(journal.files.crash(5), RESERVED, 2).entries(),
+        before
+    );
+}
+
+#[test]
+fn a_full_disk_at_start_is_no_reason_not_to_start() {
+    let mut journal = Journal::new();
+    let first = journal.publish(&["a"])[0];
+    let files = journal.files.kill();
+    files.limit_space(Some(files.used_bytes()));
+    let mut journal = Journal::open(files, RESERVED, 2);
+    assert_eq!(journal.offsets(&["a"]), [first]);
+    assert!(journal.writer.append(&[message("a", b"1")]).is_err());
+    journal.files.limit_space(None);
+    journal.publish(&["a"]);
+    assert_eq!(journal.offsets(&["a"]).len(), 2);
+}
+
+#[test]
+fn a_stored_message_of_64_bytes_takes_at_most_110_bytes_of_disk() {
+    let options = JournalOptions {
+        segment_bytes_max: 1 << 20,
+        ..OPTIONS
+    };
+    let mut journal = Journal::open(MemoryFiles::new(), options, 1);
+    let topics: Vec<_> = (0..1000)
+        .map(|n| format!("devices/{n:06}/command"))
+        .collect();
+    let mut count = 0;
+    while journal.reader.observe().segments < 3 {
+        let batch: Vec<_> = topics
+            .iter()
+            .map(|topic| message(topic, &[7; 64]))
+            .collect();
+        journal.commit(&batch);
+        count += batch.len() as u64;
+    }
+    while journal.writer.maintain() {}
+    let bytes = journal.files.used_bytes();
+    assert!(bytes <= count * 110, "{bytes} bytes for {count} messages");
+}

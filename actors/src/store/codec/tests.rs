@@ -1,0 +1,107 @@
+//! The golden bytes of every version, and what damage looks like.
+
+use super::*;
+use crate::model::ids::{Offset, Timestamp};
+use crate::store::fixtures::full_snapshot;
+
+/// [`full_snapshot`] number 7 as version 1 wrote it.
+const SESSION_V1: &str = "\
+    0115b3f92707076d657465722d37056f776e6572e80701648380808070e80701d00f010477696c6c0004676f6e6502000500\
+    011e013c0305612f2b2f230101010001ffffff7f2d01620000010101ffffff7f2d0a2473686172652f672f630200010201ff\
+    ffff7f2dfa010a0307640100000008c8010201010109ac02020000020201ffff03f403d804";
+
+/// The marks {covers: 1000, epoch: 3, alive_at: 123456789} as version 1 wrote them.
+const MARKS_V1: &str = "01d2d7b858e80703959aef3a";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn encoded() -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_session(&full_snapshot(7), &mut out).unwrap();
+    out
+}
+
+fn marks() -> Marks {
+    Marks {
+        covers: Offset(1000),
+        epoch: 3,
+        alive_at: Timestamp(123_456_789),
+    }
+}
+
+#[test]
+fn version_1_of_a_session_is_written_and_read_as_ever() {
+    assert_eq!(hex(&encoded()), SESSION_V1);
+    let read = decode_session(SessionNumber(7), &bytes(SESSION_V1));
+    assert_eq!(read, Ok(full_snapshot(7)));
+}
+
+#[test]
+fn version_1_of_the_marks_is_written_and_read_as_ever() {
+    let mut out = Vec::new();
+    encode_marks(&marks(), &mut out).unwrap();
+    assert_eq!(hex(&out), MARKS_V1);
+    assert_eq!(decode_marks(&bytes(MARKS_V1)), Ok(marks()));
+}
+
+#[test]
+fn what_is_appended_does_not_disturb_what_is_there() {
+    let mut out = vec![1, 2, 3];
+    encode_session(&full_snapshot(7), &mut out).unwrap();
+    assert_eq!(out[..3], [1, 2, 3]);
+    assert_eq!(out[3..], encoded());
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let whole = encoded();
+    for at in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[at / 8] ^= 1 << (at % 8);
+        let expected = match at / 8 {
+            0 => CodecError::Version { found: flipped[0] },
+            _ => CodecError::Checksum,
+        };
+        assert_eq!(decode_session(SessionNumber(7), &flipped), Err(expected));
+    }
+}
+
+#[test]
+fn a_value_that_is_cut_off_or_too_long_is_noticed() {
+    let whole = encoded();
+    for end in 0..whole.len() {
+        assert!(decode_session(SessionNumber(7), &whole[..end]).is_err());
+    }
+    let longer = [whole.as_slice(), &[0]].concat();
+    assert!(decode_session(SessionNumber(7), &longer).is_err());
+}
+
+#[test]
+fn a_value_under_another_key_is_noticed() {
+    assert_eq!(
+        decode_session(SessionNumber(8), &encoded()),
+        Err(CodecError::Checksum)
+    );
+}
+
+#[test]
+fn a_body_with_a_right_checksum_that_is_no_value_is_noticed() {
+    let body = [0xff_u8; 12];
+    let crc = checksum(&7_u64.to_le_bytes(), VERSION, &body);
+    let mut value = vec![VERSION];
+    value.extend_from_slice(&crc.to_le_bytes());
+    value.extend_from_slice(&body);
+    assert_eq!(
+        decode_session(SessionNumber(7), &value),
+        Err(CodecError::Body)
+    );
+}

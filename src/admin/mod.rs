@@ -1,0 +1,19 @@
+//! Metrics, health and status over HTTP.
+//!
+//! Owns the pages and their form. Does not know where numbers come from ([`MetricsSource`]) nor how the broker starts
+//! ([`Readiness`]).
+//!
+//! - No page changes anything, and none waits for a session, a disk or a client.
+//! - The pages ask for no password; the configuration keeps them on loopback unless told otherwise.
+//! - The server takes no signals: ending the process is the broker's business.
+
+mod metrics;
+mod readiness;
+mod server;
+mod sources;
+mod status;
+
+pub use metrics::{Labels, MetricKind, MetricsSource, Sample, broker_samples, exposition};
+pub use readiness::{Missing, Readiness};
+pub use sources::{ActorMetrics, WireMetrics};
+pub use server::{Admin, start};

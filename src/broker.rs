@@ -1,0 +1,229 @@
+//! The broker: starts everything in order, runs until it is told to stop, drains in reverse.
+//!
+//! Start: lock the data directory, recover, build the routes of what survived, and only then open the ports. Stop: close
+//! the ports, tell every client, let every session record where it is, make a last checkpoint.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outlive_actors::actor::appender::Durability;
+use outlive_actors::clock::SystemClock;
+use outlive_actors::model::limits::{Overflow, SessionLimits};
+use outlive_actors::store::StoreError;
+use outlive_actors::system::{ActorSystem, StartError, SystemConfig};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, ActorMetrics, Admin, MetricsSource, Readiness, WireMetrics};
+use crate::auth::Anonymous;
+use crate::config::{Config, Durability as DurabilityKey, Overflow as OverflowKey};
+use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
+
+/// How many connections may wait in the system until they are accepted: a fleet that comes back at once.
+const BACKLOG: u16 = 8192;
+
+/// Why the broker does not start, or did not stop in good order.
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    /// The actors.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A port cannot be opened.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    /// The last checkpoint failed; nothing acknowledged is lost, the next start replays more of the journal.
+    #[error("the last checkpoint failed: {0}")]
+    Checkpoint(#[from] StoreError),
+}
+
+/// A running broker. Must be started and stopped inside one actix system.
+#[derive(Debug)]
+pub struct Broker {
+    system: ActorSystem,
+    server: Server,
+    readiness: Arc<Readiness>,
+    admin: Option<actix_web::dev::ServerHandle>,
+    drain_timeout: Duration,
+}
+
+impl Broker {
+    /// Starts the broker; resolves when it takes connections.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; what was opened is closed again.
+    pub async fn start(config: &Config) -> Result<Self, BrokerError> {
+        raise_open_files();
+        let readiness = Arc::new(Readiness::default());
+        let counters = Arc::new(WireCounters::new());
+        // Bound first: an address in use is found before anything is recovered. Nobody is accepted yet.
+        let listeners = listen(config)?;
+        let admin_listener = config.admin.listen.map(|address| bind("admin.listen", address)).transpose()?;
+        let clock = Arc::new(SystemClock::new());
+        let system = ActorSystem::start(system_config(config), clock.clone()).await?;
+        readiness.rehydrated();
+        let admin = admin_listener
+            .map(|listener| {
+                let sources: Vec<Arc<dyn MetricsSource>> = vec![
+                    Arc::new(ActorMetrics::new(system.observer())),
+                    Arc::new(WireMetrics::new(Arc::clone(&counters))),
+                ];
+                start_admin(listener, Admin { readiness: Arc::clone(&readiness), sources })
+            })
+            .transpose()?;
+        let shards = (0..system.shards())
+            .map(|shard| ShardHandle { arbiter: system.arbiter(shard), connects: system.connects(shard) })
+            .collect();
+        let setup = Setup {
+            shards,
+            home: system.homes(),
+            config: Arc::new(wire_config(config)),
+            authenticator: Arc::new(Anonymous),
+            authorizer: Arc::new(Anonymous),
+            counters,
+            clock,
+        };
+        let server = mqtt::serve(&listeners, setup).map_err(|source| BrokerError::Listen {
+            key: "mqtt.listen",
+            address: String::new(),
+            source,
+        })?;
+        readiness.listening();
+        tracing::info!(addresses = ?server.addresses(), "listening");
+        let drain_timeout = Duration::from_millis(u64::from(config.runtime.drain_timeout_millis));
+        Ok(Self { system, server, readiness, admin, drain_timeout })
+    }
+
+    /// The actors, to observe or to command.
+    pub fn system(&self) -> &ActorSystem {
+        &self.system
+    }
+
+    /// Where clients can connect.
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Closes the ports, tells every client that the broker shuts down, lets every session record where it is.
+    ///
+    /// # Errors
+    /// [`BrokerError::Checkpoint`].
+    pub async fn stop(self) -> Result<(), BrokerError> {
+        self.readiness.draining();
+        self.server.stop_accepting();
+        let result = self.system.drain(self.drain_timeout).await;
+        if let Some(admin) = self.admin {
+            admin.stop(false).await;
+        }
+        tracing::info!("stopped");
+        Ok(result?)
+    }
+}
+
+/// Runs the broker until SIGTERM or SIGINT, then drains it.
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn run(config: &Config) -> Result<(), BrokerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(BrokerError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(BrokerError::Signals)?;
+    let broker = Broker::start(config).await?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "draining"),
+        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "draining"),
+    }
+    broker.stop().await
+}
+
+/// Every connection is an open file: the soft limit is raised to the hard one.
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "open files allowed"),
+        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
+    }
+}
+
+fn listen(config: &Config) -> Result<Vec<TcpListener>, BrokerError> {
+    config.mqtt.listen.iter().map(|address| bind("mqtt.listen", *address)).collect()
+}
+
+fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, BrokerError> {
+    mqtt::bind(address, BACKLOG).map_err(|source| BrokerError::Listen { key, address: address.to_string(), source })
+}
+
+fn start_admin(listener: TcpListener, admin: Admin) -> Result<actix_web::dev::ServerHandle, BrokerError> {
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let failed = |source| BrokerError::Listen { key: "admin.listen", address, source };
+    let server = admin::start(listener, admin).map_err(failed)?;
+    let handle = server.handle();
+    actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "admin pages ended");
+        }
+    });
+    Ok(handle)
+}
+
+fn system_config(config: &Config) -> SystemConfig {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let shards = match config.runtime.shards {
+        0 => u8::try_from(cores).unwrap_or(u8::MAX),
+        shards => u8::try_from(shards).unwrap_or(u8::MAX),
+    };
+    SystemConfig {
+        data_dir: config.storage.data_dir.clone(),
+        shards,
+        limits: SessionLimits {
+            expiry_seconds_max: config.session.expiry_seconds_max,
+            inflight_max: config.session.inflight_max,
+            receive_max: config.mqtt.receive_max,
+            subscriptions_max: config.session.subscriptions_max,
+            queue_messages_max: config.session.queue_messages_max,
+            queue_bytes_max: config.session.queue_bytes_max,
+            overflow: match config.session.overflow {
+                OverflowKey::DropOldest => Overflow::DropOldest,
+                OverflowKey::DropNew => Overflow::DropNew,
+                OverflowKey::ExpireSession => Overflow::ExpireSession,
+            },
+            ..SessionLimits::default()
+        },
+        sessions_max: u64::from(config.quota.sessions_max),
+        durability: match config.log.durability {
+            DurabilityKey::Always => Durability::Always,
+            DurabilityKey::Interval => Durability::Interval { millis: u64::from(config.log.interval_millis) },
+            DurabilityKey::Never => Durability::Never,
+        },
+        segment_bytes: u32::try_from(config.log.segment_bytes).unwrap_or(u32::MAX),
+        cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
+        checkpoint_interval_millis: u64::from(config.storage.checkpoint_interval_millis),
+        passivate_after_millis: u64::from(config.session.passivate_after_seconds) * 1000,
+    }
+}
+
+fn wire_config(config: &Config) -> WireConfig {
+    let mqtt = &config.mqtt;
+    let bytes = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+    WireConfig {
+        packet_bytes_max: mqtt.packet_bytes_max,
+        connect_bytes_max: mqtt.connect_bytes_max,
+        connect_timeout_millis: u64::from(mqtt.connect_timeout_millis),
+        unauthenticated_max: bytes(mqtt.unauthenticated_max),
+        keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
+        topic_alias_max: mqtt.topic_alias_max,
+        topic_levels_max: mqtt.topic_levels_max,
+        receive_max: mqtt.receive_max.try_into().unwrap_or(std::num::NonZeroU16::MIN),
+        write_buffer_high_bytes: bytes(mqtt.write_buffer_high_bytes),
+        write_buffer_max_bytes: bytes(mqtt.write_buffer_max_bytes),
+        write_timeout_millis: u64::from(mqtt.write_timeout_millis),
+    }
+}

@@ -1,0 +1,57 @@
+//! Section `mqtt`: listeners and the limits of one connection.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Listeners and what a connection may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttConfig {
+    /// Addresses and ports to listen on; port 0 lets the system choose.
+    pub listen: Vec<SocketAddr>,
+    /// The largest packet a client may send, fixed header not counted.
+    pub packet_bytes_max: u32,
+    /// The largest CONNECT, fixed header not counted.
+    pub connect_bytes_max: u32,
+    /// From accept to a complete, authenticated CONNECT.
+    pub connect_timeout_millis: u32,
+    /// The longest keep-alive; 0 = whatever the client asks for, none included.
+    pub keep_alive_seconds_max: u16,
+    /// Topic aliases a 5.0 client may set up per connection; 0 = none.
+    pub topic_alias_max: u16,
+    /// Levels of a topic or filter.
+    pub topic_levels_max: u16,
+    /// Unacknowledged QoS 1 and 2 publications that a client may have under way to the broker.
+    pub receive_max: u16,
+    /// Bytes waiting for a client to read, above which it gets no further deliveries for now.
+    pub write_buffer_high_bytes: u32,
+    /// Bytes waiting for a client to read, above which its connection is closed.
+    pub write_buffer_max_bytes: u32,
+    /// Without any progress in writing for so long, a client's connection is closed.
+    pub write_timeout_millis: u32,
+    /// Connections that have not completed CONNECT yet.
+    pub unauthenticated_max: u32,
+    /// Connections in all; 0 = none.
+    pub connections_max: u32,
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
+            packet_bytes_max: 1_048_576,
+            connect_bytes_max: 262_144,
+            connect_timeout_millis: 10_000,
+            keep_alive_seconds_max: 0,
+            topic_alias_max: 64,
+            topic_levels_max: 128,
+            receive_max: 1024,
+            write_buffer_high_bytes: 262_144,
+            write_buffer_max_bytes: 4_194_304,
+            write_timeout_millis: 30_000,
+            unauthenticated_max: 10_000,
+            connections_max: 0,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What values must be in view of each other. Ranges of single numbers are in `limits`.
+
+use std::collections::BTreeSet;
+
+use super::{Config, Problem};
+use crate::telemetry;
+
+/// Every rule that `config` breaks.
+pub(super) fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    listeners(config, &mut problems);
+    admin(config, &mut problems);
+    sizes(config, &mut problems);
+    if let Err(error) = telemetry::filter(&config.telemetry.level) {
+        problems.push(Problem::new(
+            "telemetry.level",
+            format!("{error}; allowed are error, warn, info, debug, trace, off and directives such as info,outlive=debug"),
+        ));
+    }
+    if config.storage.data_dir.as_os_str().is_empty() {
+        problems.push(Problem::new("storage.data_dir", "must name a directory"));
+    }
+    problems
+}
+
+fn listeners(config: &Config, problems: &mut Vec<Problem>) {
+    let listen = &config.mqtt.listen;
+    if listen.is_empty() {
+        problems.push(Problem::new(
+            "mqtt.listen",
+            "must name at least one address and port",
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for address in listen {
+        if address.port() != 0 && !seen.insert(address) {
+            problems.push(Problem::new(
+                "mqtt.listen",
+                format!("names {address} more than once"),
+            ));
+        }
+    }
+    if config.auth.allow_anonymous {
+        return;
+    }
+    for address in listen.iter().filter(|a| !a.ip().is_loopback()) {
+        problems.push(Problem::new(
+            "auth.allow_anonymous",
+            format!(
+                "mqtt.listen has {address}, which other machines can reach, and no authentication is set up; \
+                 listen on a loopback address such as 127.0.0.1, or set auth.allow_anonymous = true to let everybody in"
+            ),
+        ));
+    }
+}
+
+fn admin(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(address) = config.admin.listen else {
+        return;
+    };
+    if !address.ip().is_loopback() && !config.admin.allow_remote {
+        problems.push(Problem::new(
+            "admin.allow_remote",
+            format!(
+                "admin.listen is {address}, which other machines can reach, and the admin pages ask for no password; \
+                 listen on a loopback address such as 127.0.0.1, or set admin.allow_remote = true"
+            ),
+        ));
+    }
+    if address.port() != 0 && config.mqtt.listen.contains(&address) {
+        problems.push(Problem::new(
+            "admin.listen",
+            format!("{address} is one of mqtt.listen already"),
+        ));
+    }
+}
+
+fn sizes(config: &Config, problems: &mut Vec<Problem>) {
+    let mqtt = &config.mqtt;
+    if mqtt.write_buffer_max_bytes < mqtt.write_buffer_high_bytes {
+        problems.push(Problem::new(
+            "mqtt.write_buffer_max_bytes",
+            format!(
+                "{} is below mqtt.write_buffer_high_bytes, which is {}",
+                mqtt.write_buffer_max_bytes, mqtt.write_buffer_high_bytes
+            ),
+        ));
+    }
+    let log = &config.log;
+    if log.segment_bytes < u64::from(mqtt.packet_bytes_max) {
+        problems.push(Problem::new(
+            "log.segment_bytes",
+            format!(
+                "{} is below mqtt.packet_bytes_max, which is {}: a message must fit into a segment",
+                log.segment_bytes, mqtt.packet_bytes_max
+            ),
+        ));
+    }
+    if log.bytes_max != 0 && log.bytes_max / 2 < log.segment_bytes {
+        problems.push(Problem::new(
+            "log.bytes_max",
+            format!(
+                "{} holds less than two segments of log.segment_bytes = {}; 0 means no limit",
+                log.bytes_max, log.segment_bytes
+            ),
+        ));
+    }
+}

@@ -1,0 +1,62 @@
+//! The limits of the wire. Every one has a default, a unit in its name and an answer when it is reached.
+
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+/// Limits of MQTT listeners and connections (the section `mqtt` of the configuration).
+///
+/// What one connection can make the broker hold: at most `packet_bytes_max` + 64 KiB of a packet that is still
+/// arriving, at most twice `write_buffer_high_bytes` + one packet for encoded bytes that wait for the socket, and
+/// besides these only shared references to messages in its send window; all that waits is at most
+/// `write_buffer_max_bytes`.
+/// An idle connection holds no buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WireConfig {
+    /// The largest packet that a client may send, header included. Larger ones are refused from their header, before
+    /// memory is taken (5.0: DISCONNECT 0x95).
+    pub packet_bytes_max: u32,
+    /// The largest CONNECT, which a client sends before anybody vouches for it. Larger ones end the connection.
+    pub connect_bytes_max: u32,
+    /// How long a client may take from accept to a whole CONNECT, how long authentication may take, and how long
+    /// the session may take to answer. Then the connection ends.
+    pub connect_timeout_millis: u64,
+    /// The most connections that have not authenticated yet; what comes above is closed at once.
+    pub unauthenticated_max: usize,
+    /// The longest keep-alive of 5.0 clients, which are told (Server Keep Alive); 0: no limit. 3.x clients cannot be
+    /// told and keep what they ask for.
+    pub keep_alive_seconds_max: u16,
+    /// Topic aliases that a 5.0 client may set; 0: none. Above, DISCONNECT 0x94.
+    pub topic_alias_max: u16,
+    /// The most levels of a topic or filter. Above, a PUBLISH is refused with 0x90, a filter with 0x8F.
+    pub topic_levels_max: u16,
+    /// Unacknowledged QoS 1 and 2 publications that a 5.0 client may have under way. Above, DISCONNECT 0x93.
+    pub receive_max: NonZeroU16,
+    /// With so many bytes waiting for a client's socket, QoS 0 deliveries to it are dropped and its packets are no
+    /// longer read, until it reads again.
+    pub write_buffer_high_bytes: usize,
+    /// With so many bytes waiting for a client, its connection is closed. Messages in its send window count, so keep
+    /// it above the session's in-flight limit times the size of usual messages.
+    pub write_buffer_max_bytes: usize,
+    /// A connection whose client takes no byte for so long while bytes wait is closed.
+    pub write_timeout_millis: u64,
+}
+
+impl Default for WireConfig {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: 1024 * 1024,
+            connect_bytes_max: 256 * 1024,
+            connect_timeout_millis: 10_000,
+            unauthenticated_max: 4096,
+            keep_alive_seconds_max: 0,
+            topic_alias_max: 16,
+            topic_levels_max: 128,
+            receive_max: NonZeroU16::new(1024).unwrap_or(NonZeroU16::MAX),
+            write_buffer_high_bytes: 256 * 1024,
+            write_buffer_max_bytes: 32 * 1024 * 1024,
+            write_timeout_millis: 30_000,
+        }
+    }
+}

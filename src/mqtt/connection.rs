@@ -1,0 +1,537 @@
+//! The connection actor: it owns the socket of one authenticated client, on the thread of the client's session.
+//!
+//! Owns: socket, partial frames, topic aliases, outbox, keep-alive, credit. Does not know: subscriptions, windows, the
+//! will; nothing in here must survive.
+//!
+//! One future drives it, polled whenever the actor is: it writes what the handlers left in the outbox (one write per turn),
+//! then reads while the socket has something and the client has credit, one batch to the session per read.
+//!
+//! Invariants:
+//! - Nothing is read from the client before its CONNACK is in the outbox; what it pipelined waits, in order.
+//! - At most `INBOUND_PACKETS_MAX` packets are under way to the session.
+//! - `FromConnection::Closed` is sent exactly once after `Attached`, by the drop of [`Attachment`].
+//! - A connection whose address nobody holds any more ends: so a session or shard that fails takes it along.
+//! - An idle connection holds no buffer.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient};
+use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection};
+use outlive_actors::model::ids::{ClientId, Fence};
+use outlive_actors::model::packet::{Connect, Inbound, Outbound, ProtocolVersion};
+use outlive_actors::model::refusal::Refusal;
+use tokio::time::{Instant, Sleep};
+use tracing::debug;
+
+use super::Shared;
+use super::convert::Decoder;
+use super::counters::WireCounter;
+use super::door::Door;
+use super::encode::{self, Announce};
+use super::outbox::{Outbox, Surroundings};
+use super::scratch;
+use super::transport::Stream;
+
+mod deadline;
+mod inbound;
+
+use deadline::Deadline;
+
+/// Where a shard runs and whom its connections ask for a session.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    /// The shard's thread.
+    pub arbiter: actix_rt::ArbiterHandle,
+    /// The shard: takes an authenticated CONNECT.
+    pub connects: Recipient<ConnectRequest>,
+}
+
+/// Full reads that one connection may do in a turn before others get theirs.
+const READS_PER_TURN: usize = 4;
+
+/// Encoded bytes at which a batch from the session is written in between.
+const WRITE_EARLY_BYTES: usize = 64 * 1024;
+
+/// How long the last bytes and the peer's close may take together, once the broker has ended a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An authenticated client that has no session yet.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) connect: Connect,
+    /// The largest packet that the client takes.
+    pub(super) packet_bytes_max: u32,
+    /// The keep-alive in force; 0: none.
+    pub(super) keep_alive_seconds: u16,
+    /// It is not what the client asked for.
+    pub(super) keep_alive_capped: bool,
+    /// The broker assigned the client id.
+    pub(super) assigned: bool,
+    /// What came behind the CONNECT.
+    pub(super) rest: Vec<u8>,
+}
+
+/// Starts the actor on this thread, which is that of shard `home`.
+pub(super) fn start(shared: &Arc<Shared>, home: usize, stream: Stream, newcomer: Newcomer) {
+    Connection::new(shared, home, stream, newcomer).start();
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The client sent DISCONNECT.
+    Disconnect,
+    /// End of stream or socket error.
+    Gone,
+    /// The broker ends it.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Ending {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<std::io::Error> for Ending {
+    fn from(_: std::io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// Where a connection stands.
+#[derive(Debug)]
+enum Phase {
+    /// Waits for its CONNACK.
+    Opening(Box<Opening>),
+    /// Carries packets.
+    Open,
+    /// Writes its last bytes, then waits for the peer to close.
+    Closing { shut: bool },
+    /// Done.
+    Over,
+}
+
+/// What is needed until CONNACK only.
+#[derive(Debug)]
+struct Opening {
+    /// Until it was sent to the shard.
+    connect: Option<Connect>,
+    home: usize,
+    asked_expiry_seconds: u32,
+    assigned: bool,
+    keep_alive_capped: bool,
+}
+
+/// The bond to a session. Its drop tells the session that the connection is gone.
+#[derive(Debug)]
+struct Attachment {
+    fence: Fence,
+    session: Recipient<FromConnection>,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.session
+            .do_send(FromConnection::Closed { fence: self.fence });
+    }
+}
+
+/// The connection actor.
+#[derive(Debug)]
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    client_id: ClientId,
+    stream: Stream,
+    phase: Phase,
+    attachment: Option<Attachment>,
+    decoder: Decoder,
+    door: Door,
+    outbox: Outbox,
+    /// A frame that is not whole yet, or frames for which there was no credit.
+    partial: Vec<u8>,
+    /// `partial` may begin with a whole frame.
+    partial_is_due: bool,
+    /// Packets under way to the session.
+    in_flight: u32,
+    /// Unacknowledged QoS 1 and 2 publications of the client.
+    unacknowledged: u16,
+    /// 0: none.
+    keep_alive_seconds: u16,
+    /// When the client was last heard of.
+    heard_at: Instant,
+    /// Since when the socket takes nothing of what waits.
+    stalled_at: Option<Instant>,
+    /// When the phase began.
+    phase_at: Instant,
+    /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
+    /// `ToConnection::Attached` meets somebody who says that the connection is gone.
+    answered: bool,
+    /// Goes off at the earliest of the deadlines, or before.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    fn new(shared: &Arc<Shared>, home: usize, stream: Stream, newcomer: Newcomer) -> Self {
+        let setup = &shared.setup;
+        let connect = newcomer.connect;
+        let now = Instant::now();
+        Self {
+            shared: Arc::clone(shared),
+            client_id: connect.client_id.clone(),
+            stream,
+            attachment: None,
+            decoder: Decoder::new(connect.version, setup.config.topic_alias_max),
+            door: Door::new(
+                setup.config.topic_levels_max,
+                &setup.authorizer,
+                &connect.client_id,
+                &connect.principal,
+            ),
+            outbox: Outbox::new(connect.version, newcomer.packet_bytes_max),
+            partial_is_due: !newcomer.rest.is_empty(),
+            partial: newcomer.rest,
+            in_flight: 0,
+            unacknowledged: 0,
+            keep_alive_seconds: newcomer.keep_alive_seconds,
+            heard_at: now,
+            stalled_at: None,
+            phase_at: now,
+            answered: false,
+            timer: None,
+            phase: Phase::Opening(Box::new(Opening {
+                home,
+                asked_expiry_seconds: connect.expiry_seconds,
+                assigned: newcomer.assigned,
+                keep_alive_capped: newcomer.keep_alive_capped,
+                connect: Some(connect),
+            })),
+        }
+    }
+
+    fn version(&self) -> ProtocolVersion {
+        self.decoder.version()
+    }
+
+    fn count(&self, counter: WireCounter, more: usize) {
+        self.shared.setup.counters.add(counter, more);
+    }
+
+    /// One turn: write, read, write what the reading brought about.
+    fn turn(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        self.flush(cx)?;
+        self.read(cx)?;
+        self.flush(cx)?;
+        let settled = self.outbox.take_settled();
+        self.send(settled)?;
+        self.watch_deadline(cx)
+    }
+
+    /// Writes until the outbox is empty or the socket full.
+    fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        loop {
+            let bytes = self.outbox.unwritten(around(&self.shared))?;
+            if bytes.is_empty() {
+                // Gives the buffer back.
+                self.outbox.advance(0);
+                return Ok(());
+            }
+            match self.stream.poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(Ending::Gone),
+                Poll::Ready(written) => self.wrote(written?),
+                Poll::Pending => {
+                    self.stalled_at.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.outbox.advance(bytes);
+        self.count(WireCounter::BytesOut, bytes);
+        self.stalled_at = None;
+    }
+
+    /// Takes one packet of the session.
+    fn take(&mut self, packet: Outbound) -> Result<(), Ending> {
+        match packet {
+            Outbound::Close(refusal) => return Err(refusal.into()),
+            Outbound::ConnAck {
+                session_present,
+                expiry_seconds,
+            } => self.open(session_present, expiry_seconds)?,
+            packet => {
+                self.acknowledge(&packet);
+                self.outbox.push(packet, around(&self.shared))?;
+            }
+        }
+        // A large batch shall not fill the outbox of a client that reads.
+        if self.outbox.encoded() >= WRITE_EARLY_BYTES {
+            while let bytes = self.outbox.unwritten(around(&self.shared))?
+                && !bytes.is_empty()
+                && let Ok(written @ 1..) = self.stream.try_write(bytes)
+            {
+                self.wrote(written);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the client's window down.
+    fn acknowledge(&mut self, packet: &Outbound) {
+        let ends = match packet {
+            Outbound::PubAck { .. } | Outbound::PubComp { .. } => true,
+            Outbound::PubRec { result, .. } => result.is_err(),
+            Outbound::ConnAck { .. }
+            | Outbound::Publish(_)
+            | Outbound::PubRel { .. }
+            | Outbound::SubAck { .. }
+            | Outbound::UnsubAck { .. }
+            | Outbound::Close(_) => false,
+        };
+        self.unacknowledged = self.unacknowledged.saturating_sub(u16::from(ends));
+    }
+
+    /// CONNACK with success.
+    fn open(&mut self, session_present: bool, expiry_seconds: u32) -> Result<(), Ending> {
+        if self.attachment.is_none() {
+            return Err(Refusal::Internal.into());
+        }
+        let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Open) else {
+            return Err(Refusal::Internal.into());
+        };
+        let config = &self.shared.setup.config;
+        let changed = expiry_seconds != opening.asked_expiry_seconds;
+        let announce = Announce {
+            expiry_seconds: changed.then_some(expiry_seconds),
+            receive_max: config.receive_max.get(),
+            packet_bytes_max: config.packet_bytes_max,
+            topic_alias_max: config.topic_alias_max,
+            assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),
+            keep_alive_seconds: opening.keep_alive_capped.then_some(self.keep_alive_seconds),
+        };
+        let version = self.decoder.version();
+        encode::connack(self.outbox.raw(), version, session_present, &announce);
+        self.count(WireCounter::PacketsOut, 1);
+        self.count(WireCounter::Opened, 1);
+        self.heard_at = Instant::now();
+        Ok(())
+    }
+
+    /// Sends packets to the session.
+    fn send(&mut self, packets: Vec<Inbound>) -> Result<(), Ending> {
+        if packets.is_empty() {
+            return Ok(());
+        }
+        let Some(attachment) = &self.attachment else {
+            return Err(Refusal::Internal.into());
+        };
+        // A session that failed is rebuilt, but not under this connection.
+        if !attachment.session.connected() {
+            return Err(Refusal::Internal.into());
+        }
+        let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
+        self.in_flight = self.in_flight.saturating_add(count);
+        attachment.session.do_send(FromConnection::Packets {
+            fence: attachment.fence,
+            packets,
+        });
+        Ok(())
+    }
+
+    /// Ends the connection, once. The session hears of it at once, the peer as far as it listens.
+    fn end(&mut self, ending: Ending) {
+        let was_open = match self.phase {
+            Phase::Opening(_) => false,
+            Phase::Open => true,
+            Phase::Closing { .. } | Phase::Over => return,
+        };
+        debug!(client_id = %self.client_id, ?ending, "connection ends");
+        self.attachment = None;
+        self.partial = Vec::new();
+        self.phase = Phase::Over;
+        self.stalled_at = None;
+        self.phase_at = Instant::now();
+        self.count(WireCounter::Closed, usize::from(was_open));
+        let refusal = match ending {
+            Ending::Disconnect => return self.count(WireCounter::ClosedByClient, 1),
+            Ending::Gone if was_open => return self.count(WireCounter::ClosedAbruptly, 1),
+            Ending::Gone => return self.count(WireCounter::ConnectMissing, 1),
+            Ending::Refused(refusal) => refusal,
+        };
+        let version = self.version();
+        self.outbox.drop_pending();
+        if was_open {
+            self.shared.setup.counters.ended(refusal);
+            encode::disconnect(self.outbox.raw(), version, refusal);
+        } else {
+            self.shared.setup.counters.refused(refusal);
+            encode::connack_refused(self.outbox.raw(), version, refusal);
+        }
+        // Who does not read does not read this either.
+        if refusal != Refusal::NotReading {
+            self.phase = Phase::Closing { shut: false };
+        }
+    }
+
+    /// Writes what is left, then waits for the peer to close: closing with unread bytes would reset the connection, and
+    /// the last packet might be lost.
+    fn close(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        self.flush(cx)?;
+        if self.outbox.is_empty() {
+            if let Phase::Closing { shut } = &mut self.phase
+                && !*shut
+            {
+                match self.stream.poll_shutdown(cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => return self.watch_deadline(cx),
+                }
+                *shut = true;
+            }
+            while let Poll::Ready(count) =
+                scratch::with(|scratch| self.stream.poll_read(cx, scratch))
+            {
+                if count? == 0 {
+                    return Err(Ending::Gone);
+                }
+            }
+        }
+        self.watch_deadline(cx)
+    }
+
+    fn watch_deadline(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        while let Some((at, deadline)) = self.deadline() {
+            let timer = match &mut self.timer {
+                Some(timer) => timer,
+                None => self.timer.insert(Box::pin(tokio::time::sleep_until(at))),
+            };
+            // A timer that goes off early is set anew then, so that packets need not touch it.
+            if at < timer.deadline() {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            if at <= Instant::now() {
+                return Err(self.passed(deadline));
+            }
+            timer.as_mut().reset(at);
+        }
+        self.timer = None;
+        Ok(())
+    }
+
+    fn passed(&self, deadline: Deadline) -> Ending {
+        match deadline {
+            Deadline::Opening => Refusal::Busy.into(),
+            Deadline::KeepAlive => Refusal::KeepAlive.into(),
+            Deadline::Write => Refusal::NotReading.into(),
+            Deadline::Close => Ending::Gone,
+        }
+    }
+}
+
+fn around(shared: &Shared) -> Surroundings<'_> {
+    Surroundings {
+        config: &shared.setup.config,
+        counters: &shared.setup.counters,
+        clock: &*shared.setup.clock,
+    }
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(Drive);
+        if let Phase::Opening(opening) = &mut self.phase
+            && let Some(connect) = opening.connect.take()
+        {
+            self.shared.setup.shards[opening.home]
+                .connects
+                .do_send(ConnectRequest {
+                    connect,
+                    connection: ctx.address().recipient(),
+                });
+        }
+    }
+}
+
+impl Handler<ToConnection> for Connection {
+    type Result = ();
+
+    /// Encodes only; [`Drive`] writes, at the end of the turn.
+    fn handle(&mut self, message: ToConnection, _: &mut Self::Context) {
+        self.answered = true;
+        if matches!(self.phase, Phase::Closing { .. } | Phase::Over) {
+            // Attached to a connection that has ended meanwhile: its drop tells the session.
+            if let ToConnection::Attached { fence, session } = message {
+                drop(Attachment { fence, session });
+            }
+            return;
+        }
+        match message {
+            ToConnection::Attached { fence, session } => {
+                self.attachment = Some(Attachment { fence, session });
+            }
+            ToConnection::Packets { packets, processed } => {
+                self.in_flight = self.in_flight.saturating_sub(processed);
+                for packet in packets {
+                    if let Err(ending) = self.take(packet) {
+                        return self.end(ending);
+                    }
+                }
+                let settled = self.outbox.take_settled();
+                if let Err(ending) = self.send(settled) {
+                    self.end(ending);
+                }
+            }
+        }
+    }
+}
+
+/// The future that drives a connection: polled whenever the actor is, after its mailbox.
+#[derive(Debug)]
+struct Drive;
+
+impl ActorFuture<Connection> for Drive {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        connection: &mut Connection,
+        ctx: &mut Context<Connection>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        // Whoever could answer is gone: the session failed, or its shard.
+        let abandoned = !ctx.connected();
+        if matches!(connection.phase, Phase::Opening(_) | Phase::Open) {
+            if abandoned {
+                connection.end(Refusal::Internal.into());
+            } else if let Err(ending) = connection.turn(cx) {
+                connection.end(ending);
+            }
+        }
+        if matches!(connection.phase, Phase::Closing { .. }) && connection.close(cx).is_err() {
+            connection.phase = Phase::Over;
+        }
+        if !matches!(connection.phase, Phase::Over) {
+            return Poll::Pending;
+        }
+        connection.stream = Stream::Gone;
+        if !connection.answered && !abandoned {
+            return Poll::Pending;
+        }
+        ctx.stop();
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

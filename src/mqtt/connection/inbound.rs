@@ -1,0 +1,209 @@
+//! The way in: from the socket to one batch per read for the session.
+
+use std::task::{Context as TaskContext, Poll};
+
+use outlive_actors::actor::protocol::INBOUND_PACKETS_MAX;
+use outlive_actors::model::ids::{PacketId, Timestamp};
+use outlive_actors::model::message::{Message, QoS};
+use outlive_actors::model::packet::{Inbound, Outbound, ProtocolVersion, Routed};
+use outlive_actors::model::refusal::Refusal;
+use tokio::time::Instant;
+
+use super::super::convert::Packet;
+use super::super::counters::WireCounter;
+use super::super::{encode, guard, scratch};
+use super::{Connection, Ending, Phase, READS_PER_TURN, around};
+
+/// About the bytes of a small PUBLISH, to guess how many packets a read brings.
+const PACKET_BYTES_GUESS: usize = 48;
+
+/// What the frames of one read became.
+struct Batch {
+    packets: Vec<Inbound>,
+    /// Frames, those that concern no session included.
+    frames: usize,
+    /// Bytes of the buffer that were used up.
+    used: usize,
+}
+
+impl Connection {
+    /// Whether the client's packets are taken now.
+    pub(super) fn may_read(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && self.in_flight < INBOUND_PACKETS_MAX
+            && self.outbox.held() < self.shared.setup.config.write_buffer_high_bytes
+    }
+
+    /// Reads until the socket is drained, the client has no credit, or its turn is over.
+    pub(super) fn read(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        if self.partial_is_due && self.may_read() {
+            // The time in which it was not read is not the client's.
+            self.heard_at = Instant::now();
+            self.partial_is_due = false;
+            let partial = std::mem::take(&mut self.partial);
+            self.keep_rest(partial)?;
+        }
+        for _ in 0..READS_PER_TURN {
+            if !self.may_read() {
+                return Ok(());
+            }
+            let read = scratch::with(|scratch| match self.stream.poll_read(cx, scratch) {
+                Poll::Pending => Ok(false),
+                Poll::Ready(Ok(0)) => Err(Ending::Gone),
+                Poll::Ready(Ok(count)) => self.received(&scratch[..count]).map(|()| true),
+                Poll::Ready(Err(error)) => Err(error.into()),
+            });
+            if !read? {
+                return Ok(());
+            }
+        }
+        // The others' turn; more may be there.
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn received(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        self.heard_at = Instant::now();
+        self.count(WireCounter::BytesIn, bytes.len());
+        if self.partial.is_empty() {
+            let used = self.frames(bytes)?;
+            self.partial.extend_from_slice(&bytes[used..]);
+            return Ok(());
+        }
+        let mut partial = std::mem::take(&mut self.partial);
+        partial.extend_from_slice(bytes);
+        self.keep_rest(partial)
+    }
+
+    /// Takes the frames of `partial` and keeps what is left.
+    fn keep_rest(&mut self, mut partial: Vec<u8>) -> Result<(), Ending> {
+        let used = self.frames(&partial)?;
+        if used < partial.len() {
+            partial.drain(..used);
+            self.partial = partial;
+        }
+        Ok(())
+    }
+
+    /// Sends the whole frames at the start of `buf` to the session, as far as there is credit; returns their bytes.
+    fn frames(&mut self, buf: &[u8]) -> Result<usize, Ending> {
+        let mut batch = Batch {
+            packets: Vec::new(),
+            frames: 0,
+            used: 0,
+        };
+        let decoded = self.decode(buf, &mut batch);
+        self.count(WireCounter::PacketsIn, batch.frames);
+        // What came before a bad frame was good.
+        let sent = self.send(batch.packets);
+        decoded?;
+        sent?;
+        Ok(batch.used)
+    }
+
+    fn decode(&mut self, buf: &[u8], batch: &mut Batch) -> Result<(), Ending> {
+        let now = self.shared.setup.clock.now();
+        let bytes_max = self.shared.setup.config.packet_bytes_max;
+        let credit = (INBOUND_PACKETS_MAX - self.in_flight.min(INBOUND_PACKETS_MAX)) as usize;
+        loop {
+            let rest = &buf[batch.used..];
+            let Some(frame) = guard::peek(rest, Some(self.version()), bytes_max)? else {
+                return Ok(());
+            };
+            if batch.packets.len() >= credit {
+                self.partial_is_due = true;
+                return Ok(());
+            }
+            if batch.packets.capacity() == 0 {
+                batch
+                    .packets
+                    .reserve((rest.len() / PACKET_BYTES_GUESS + 1).min(credit));
+            }
+            self.packet(frame, rest, now, batch)?;
+            batch.used += frame.end;
+        }
+    }
+
+    fn packet(
+        &mut self,
+        frame: guard::Frame,
+        rest: &[u8],
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<(), Ending> {
+        batch.frames += 1;
+        match self.decoder.decode(frame, rest, now)? {
+            Packet::Ping => {
+                encode::pingresp(self.outbox.raw());
+                self.count(WireCounter::PacketsOut, 1);
+            }
+            Packet::Session(Inbound::Publish {
+                message,
+                packet_id,
+                dup,
+            }) => {
+                self.take_credit(packet_id)?;
+                match self.door.publish(message.topic()) {
+                    Ok(()) => batch.packets.push(Inbound::Publish {
+                        message,
+                        packet_id,
+                        dup,
+                    }),
+                    Err(refusal) => self.refuse_publish(&message, packet_id, refusal)?,
+                }
+            }
+            Packet::Session(Inbound::Subscribe {
+                packet_id,
+                mut filters,
+            }) => {
+                let refused = self.door.subscribe(&mut filters);
+                self.count(WireCounter::FiltersRefused, refused);
+                batch
+                    .packets
+                    .push(Inbound::Subscribe { packet_id, filters });
+            }
+            Packet::Session(disconnect @ Inbound::Disconnect { .. }) => {
+                batch.packets.push(disconnect);
+                return Err(Ending::Disconnect);
+            }
+            Packet::Session(packet) => batch.packets.push(packet),
+        }
+        Ok(())
+    }
+
+    /// [MQTT-3.3.4-9]: a 5.0 client keeps to the receive maximum that it was told. 3.x clients were told none.
+    fn take_credit(&mut self, packet_id: Option<PacketId>) -> Result<(), Refusal> {
+        if packet_id.is_none() || self.version() != ProtocolVersion::V5 {
+            return Ok(());
+        }
+        if self.unacknowledged >= self.shared.setup.config.receive_max.get() {
+            return Err(Refusal::ReceiveMax);
+        }
+        self.unacknowledged += 1;
+        Ok(())
+    }
+
+    /// Answers a publication that the session never sees; see [`super::super::door`].
+    fn refuse_publish(
+        &mut self,
+        message: &Message,
+        packet_id: Option<PacketId>,
+        refusal: Refusal,
+    ) -> Result<(), Refusal> {
+        self.count(WireCounter::PublishesRefused, 1);
+        let Some(packet_id) = packet_id else {
+            return Ok(());
+        };
+        let result = match self.version() {
+            ProtocolVersion::V5 => Err(refusal),
+            ProtocolVersion::V31 | ProtocolVersion::V311 => Ok(Routed::Matched),
+        };
+        let answer = match message.qos {
+            QoS::AtMostOnce => return Ok(()),
+            QoS::AtLeastOnce => Outbound::PubAck { packet_id, result },
+            QoS::ExactlyOnce => Outbound::PubRec { packet_id, result },
+        };
+        self.acknowledge(&answer);
+        self.outbox.push(answer, around(&self.shared))
+    }
+}

@@ -1,0 +1,304 @@
+//! Writes what the broker sends, straight into the bytes of a connection. No allocation besides the buffer's own.
+//!
+//! Owns: the encoding of every packet that a server sends, in all versions. Does not know: sockets, limits of buffers.
+//!
+//! What MQTT 3.1 cannot say: it has no failure in SUBACK. mosquitto grants what it refuses there, a lie that costs a
+//! client its messages; 0x80 would be read as some QoS. So a refused filter ends a 3.1 connection, which is the only
+//! "no" that version has ([`outbound`] returns the refusal).
+
+use outlive_actors::model::ids::{PacketId, Timestamp};
+use outlive_actors::model::message::QoS;
+use outlive_actors::model::packet::{Delivery, Outbound, ProtocolVersion, Routed};
+use outlive_actors::model::refusal::Refusal;
+
+use super::properties::{self, put_variable_int, variable_int_len};
+use super::{guard, reason};
+
+/// The most that a remaining length can say.
+const REMAINING_MAX: usize = 0x0FFF_FFFF;
+
+/// What the connection announces in a CONNACK of 5.0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Announce<'a> {
+    /// The session expiry in force, if it is not what the client asked for.
+    pub(super) expiry_seconds: Option<u32>,
+    /// The broker's receive maximum.
+    pub(super) receive_max: u16,
+    /// The largest packet that the broker takes.
+    pub(super) packet_bytes_max: u32,
+    /// The broker's topic alias maximum.
+    pub(super) topic_alias_max: u16,
+    /// The client id, if the broker assigned it.
+    pub(super) assigned_client_id: Option<&'a str>,
+    /// The keep-alive in force, if it is not what the client asked for.
+    pub(super) keep_alive_seconds: Option<u16>,
+}
+
+/// CONNACK with success.
+pub(super) fn connack(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    session_present: bool,
+    announce: &Announce<'_>,
+) {
+    // MQTT 3.1 reserves the byte in which later versions have the session-present bit.
+    let present = u8::from(session_present && version != ProtocolVersion::V31);
+    if version != ProtocolVersion::V5 {
+        out.extend_from_slice(&[0x20, 2, present, reason::SUCCESS]);
+        return;
+    }
+    let mut block = Vec::with_capacity(32);
+    if let Some(seconds) = announce.expiry_seconds {
+        block.push(properties::SESSION_EXPIRY);
+        block.extend_from_slice(&seconds.to_be_bytes());
+    }
+    if announce.receive_max != u16::MAX {
+        block.push(properties::RECEIVE_MAX);
+        block.extend_from_slice(&announce.receive_max.to_be_bytes());
+    }
+    block.push(properties::PACKET_BYTES_MAX);
+    block.extend_from_slice(&announce.packet_bytes_max.to_be_bytes());
+    if let Some(client_id) = announce.assigned_client_id {
+        block.push(properties::ASSIGNED_CLIENT_ID);
+        put_prefixed(&mut block, client_id.as_bytes());
+    }
+    if announce.topic_alias_max > 0 {
+        block.push(properties::TOPIC_ALIAS_MAX);
+        block.extend_from_slice(&announce.topic_alias_max.to_be_bytes());
+    }
+    block.extend_from_slice(&[properties::SHARED_AVAILABLE, 0]);
+    if let Some(seconds) = announce.keep_alive_seconds {
+        block.push(properties::SERVER_KEEP_ALIVE);
+        block.extend_from_slice(&seconds.to_be_bytes());
+    }
+    out.push(0x20);
+    put_variable_int(out, 2 + variable_int_len(block.len()) + block.len());
+    out.extend_from_slice(&[present, reason::SUCCESS]);
+    put_variable_int(out, block.len());
+    out.extend_from_slice(&block);
+}
+
+/// CONNACK with a refusal; nothing where the version demands to close without one.
+pub(super) fn connack_refused(out: &mut Vec<u8>, version: ProtocolVersion, refusal: Refusal) {
+    match version {
+        ProtocolVersion::V5 => {
+            out.extend_from_slice(&[0x20, 3, 0, reason::connack_v5(refusal), 0]);
+        }
+        ProtocolVersion::V31 | ProtocolVersion::V311 => {
+            if let Some(code) = reason::connack_v3(refusal) {
+                out.extend_from_slice(&[0x20, 2, 0, code]);
+            }
+        }
+    }
+}
+
+/// DISCONNECT of 5.0; 3.x servers have none.
+pub(super) fn disconnect(out: &mut Vec<u8>, version: ProtocolVersion, refusal: Refusal) {
+    if version == ProtocolVersion::V5 {
+        out.extend_from_slice(&[0xE0, 1, reason::disconnect_v5(refusal)]);
+    }
+}
+
+/// PINGRESP.
+pub(super) fn pingresp(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0xD0, 0]);
+}
+
+/// A PUBLISH that exceeds what the client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Oversized;
+
+/// PUBLISH. `now` says how much of the message expiry interval is left.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "topics are at most 65,535 bytes"
+)]
+pub(super) fn publish(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    delivery: &Delivery,
+    now: impl FnOnce() -> Timestamp,
+    bytes_max: u32,
+) -> Result<(), Oversized> {
+    let message = &*delivery.message;
+    let topic = message.topic_bytes();
+    let packet_id = delivery
+        .packet_id
+        .filter(|_| delivery.qos != QoS::AtMostOnce);
+    let v5 = version == ProtocolVersion::V5;
+    let block = if v5 { block_len(delivery) } else { 0 };
+    let mut remaining = 2 + topic.len() + message.payload().len();
+    if packet_id.is_some() {
+        remaining += 2;
+    }
+    if v5 {
+        remaining += variable_int_len(block) + block;
+    }
+    let total = 1 + variable_int_len(remaining) + remaining;
+    if remaining > REMAINING_MAX || total > bytes_max as usize {
+        return Err(Oversized);
+    }
+    out.reserve(total);
+    out.push(
+        guard::PUBLISH << 4
+            | u8::from(delivery.dup) << 3
+            | delivery.qos.level() << 1
+            | u8::from(delivery.retain),
+    );
+    put_variable_int(out, remaining);
+    out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+    out.extend_from_slice(topic);
+    if let Some(packet_id) = packet_id {
+        out.extend_from_slice(&packet_id.get().to_be_bytes());
+    }
+    if v5 {
+        put_variable_int(out, block);
+        if let Some(expires_at) = message.expires_at {
+            // Rounded up: a message that is still valid never looks expired.
+            let seconds = expires_at.millis_since(now()).div_ceil(1000);
+            let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+            out.push(properties::MESSAGE_EXPIRY);
+            out.extend_from_slice(&seconds.to_be_bytes());
+        }
+        for &id in &delivery.subscription_ids {
+            out.push(properties::SUBSCRIPTION_ID);
+            put_variable_int(out, id as usize);
+        }
+        out.extend_from_slice(message.properties());
+    }
+    out.extend_from_slice(message.payload());
+    Ok(())
+}
+
+/// The length of a delivery's property block.
+fn block_len(delivery: &Delivery) -> usize {
+    let expiry = if delivery.message.expires_at.is_some() {
+        5
+    } else {
+        0
+    };
+    let ids: usize = delivery
+        .subscription_ids
+        .iter()
+        .map(|&id| 1 + variable_int_len(id as usize))
+        .sum();
+    expiry + ids + delivery.message.properties().len()
+}
+
+/// Everything that a session answers with; `Err` if `version` cannot say it, which ends the connection. PUBLISH,
+/// CONNACK and Close have their own functions and write nothing here.
+pub(super) fn outbound(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    packet: &Outbound,
+) -> Result<(), Refusal> {
+    let v5 = version == ProtocolVersion::V5;
+    match packet {
+        Outbound::PubAck { packet_id, result } => {
+            put_answer(out, version, 0x40, *packet_id, *result)?;
+        }
+        Outbound::PubRec { packet_id, result } => {
+            put_answer(out, version, 0x50, *packet_id, *result)?;
+        }
+        Outbound::PubRel { packet_id, known } => put_release(out, v5, 0x62, *packet_id, *known),
+        Outbound::PubComp { packet_id, known } => put_release(out, v5, 0x70, *packet_id, *known),
+        Outbound::SubAck { packet_id, results } => suback(out, version, *packet_id, results)?,
+        Outbound::UnsubAck { packet_id, existed } => {
+            unsuback(out, v5, *packet_id, existed);
+        }
+        Outbound::ConnAck { .. } | Outbound::Publish(_) | Outbound::Close(_) => {}
+    }
+    Ok(())
+}
+
+/// PUBACK or PUBREC. 3.x has no failure there: what says that the message was not taken ends the connection, so that
+/// the client sends it again.
+fn put_answer(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    first: u8,
+    packet_id: PacketId,
+    result: Result<Routed, Refusal>,
+) -> Result<(), Refusal> {
+    let code = if version == ProtocolVersion::V5 {
+        reason::puback_v5(result)
+    } else {
+        result?;
+        reason::SUCCESS
+    };
+    put_ack(out, first, packet_id, code);
+    Ok(())
+}
+
+fn put_release(out: &mut Vec<u8>, v5: bool, first: u8, packet_id: PacketId, known: bool) {
+    let code = if known || !v5 {
+        reason::SUCCESS
+    } else {
+        reason::PACKET_ID_NOT_FOUND
+    };
+    put_ack(out, first, packet_id, code);
+}
+
+/// Success needs no code in any version.
+fn put_ack(out: &mut Vec<u8>, first: u8, packet_id: PacketId, code: u8) {
+    let [high, low] = packet_id.get().to_be_bytes();
+    if code == reason::SUCCESS {
+        out.extend_from_slice(&[first, 2, high, low]);
+    } else {
+        out.extend_from_slice(&[first, 3, high, low, code]);
+    }
+}
+
+fn suback(
+    out: &mut Vec<u8>,
+    version: ProtocolVersion,
+    packet_id: PacketId,
+    results: &[Result<QoS, Refusal>],
+) -> Result<(), Refusal> {
+    let v5 = version == ProtocolVersion::V5;
+    if version == ProtocolVersion::V31
+        && let Some(refusal) = results.iter().find_map(|result| result.err())
+    {
+        return Err(refusal);
+    }
+    out.push(0x90);
+    put_variable_int(out, 2 + usize::from(v5) + results.len());
+    out.extend_from_slice(&packet_id.get().to_be_bytes());
+    if v5 {
+        out.push(0);
+    }
+    out.extend(results.iter().map(|result| match result {
+        Ok(qos) => qos.level(),
+        Err(refusal) if v5 => reason::suback_v5(*refusal),
+        Err(_) => reason::SUBACK_FAILURE_V311,
+    }));
+    Ok(())
+}
+
+fn unsuback(out: &mut Vec<u8>, v5: bool, packet_id: PacketId, existed: &[bool]) {
+    out.push(0xB0);
+    put_variable_int(out, 2 + if v5 { 1 + existed.len() } else { 0 });
+    out.extend_from_slice(&packet_id.get().to_be_bytes());
+    if v5 {
+        out.push(0);
+        out.extend(existed.iter().map(|existed| {
+            if *existed {
+                reason::SUCCESS
+            } else {
+                reason::NO_SUBSCRIPTION_EXISTED
+            }
+        }));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "client ids are at most 65,535 bytes"
+)]
+fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests;
