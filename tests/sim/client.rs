@@ -256,7 +256,7 @@ impl Client {
         let v5 = self.version == ProtocolVersion::V5;
         let mut filters: Vec<(Filter, SubscriptionOptions, _)> = Vec::new();
         for _ in 0..rng.between(1, 2) {
-            let filter = Filter::new(rng.pick(&FILTERS)).unwrap();
+            let filter = Filter::new(rng.pick::<&str>(&FILTERS)).unwrap();
             if filters.iter().any(|(known, _, _)| *known == filter) {
                 continue;
             }
@@ -288,7 +288,7 @@ impl Client {
 
     pub(crate) fn unsubscribe(&mut self, rng: &mut Rng, oracle: &mut Oracle) -> Inbound {
         let packet_id = self.identifier();
-        let filter = Filter::new(rng.pick(&FILTERS)).unwrap();
+        let filter = Filter::new(rng.pick::<&str>(&FILTERS)).unwrap();
         oracle.dropped(&mut self.holding, &filter);
         self.unsubscribing
             .insert(packet_id, (oracle.clock, vec![filter.clone()]));

@@ -20,7 +20,7 @@ use world::World;
 /// Seeds that a plain test run tries.
 const SEEDS: u64 = 300;
 /// Steps with faults of one run.
-const STEPS: u32 = 600;
+const STEPS: u32 = 1000;
 
 /// One run from its seed to its end; gives what the oracle counted.
 fn run(world: &mut World) {

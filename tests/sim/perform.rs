@@ -49,7 +49,7 @@ impl World {
                     actor.held.push_front(Held::Barrier(ticket));
                     break;
                 }
-                Held::Barrier(ticket) => actor.refused = actor.failed.remove(&ticket),
+                Held::Barrier(ticket) => actor.refused = actor.failed.contains(&ticket),
                 Held::Effect(effect) => self.perform(client, &mut actor, effect),
             }
         }
@@ -80,7 +80,12 @@ impl World {
                 *left -= 1;
             }
             if !matches!(effect, Effect::Count(_)) {
-                self.note(|| format!("  {client} -> {effect:?}"));
+                let label = self.label(match &effect {
+                    Effect::Publish { message, .. } => Some(message),
+                    Effect::Send(Outbound::Publish(delivery)) => Some(&delivery.message),
+                    _ => None,
+                });
+                self.note(|| format!("  {client} -> {effect:?}{label}"));
             }
             self.watch(actor, &effect);
             if !actor.held.is_empty() && effect.waits() {
@@ -306,6 +311,7 @@ impl World {
             let why = refusal.unwrap_or(Refusal::Internal);
             link.down.push_back(Outbound::Close(why));
             link.up_ends = true;
+            link.ended_at = link.ended_at.or(Some(self.time));
         }
     }
 

@@ -24,14 +24,14 @@ impl World {
             700..=759 => self.release(client),
             760..=839 => self.hand_over(client),
             840..=909 => self.read_some(client),
-            910..=924 => self.cut(),
-            925..=949 => self.time_passes(),
+            910..=921 => self.cut(),
+            922..=949 => self.time_passes(),
             950..=959 => self.turn_if_active(client, vec![Input::Tick]),
             960..=969 => self.passivate(client),
             970..=974 => self.journal_refuses(),
             975..=980 => self.die_soon(client),
-            981..=983 => self.crash(),
-            984..=989 => self.journal.checkpoint(),
+            981 => self.crash(),
+            982..=986 => self.journal.checkpoint(),
             _ => self.rebuild_if_dead(client),
         }
     }
@@ -45,7 +45,8 @@ impl World {
         };
         if !calm && self.rng.permille(5) {
             // It does not wait for the old connection to die.
-            self.clients[client].lost(now);
+            let ended_at = self.links.get(&link).and_then(|link| link.ended_at);
+            self.clients[client].lost(ended_at.unwrap_or(now));
             return self.connect(client, calm);
         }
         let who = &mut self.clients[client];
@@ -61,7 +62,11 @@ impl World {
             _ => Some(who.disconnect(&mut self.rng, now, calm)),
         };
         let Some(packet) = packet else { return };
-        self.note(|| format!("client {client} sends {packet:?}"));
+        let label = self.label(match &packet {
+            Inbound::Publish { message, .. } => Some(message),
+            _ => None,
+        });
+        self.note(|| format!("client {client} sends {packet:?}{label}"));
         let leaves = matches!(packet, Inbound::Disconnect { .. });
         if let Some(link) = self.links.get_mut(&link)
             && !link.up_ends
@@ -90,6 +95,7 @@ impl World {
                 up_ends: false,
                 down_ends: false,
                 told: false,
+                ended_at: None,
             },
         );
     }
@@ -212,10 +218,16 @@ impl World {
                 return;
             };
             let (client, number) = (link.client, link.number);
+            let at_client = link.ended_at.filter(|_| matches!(packet, Outbound::Close(_)));
+            let now = at_client.unwrap_or(now);
             if self.clients[client].link != Some(at) {
                 continue; // it does not listen any more
             }
-            self.note(|| format!("client {client} gets {packet:?}"));
+            let label = self.label(match &packet {
+                Outbound::Publish(delivery) => Some(&delivery.message),
+                _ => None,
+            });
+            self.note(|| format!("client {client} gets {packet:?}{label}"));
             if let Outbound::ConnAck { session_present: true, .. } = packet {
                 self.check_resumed(client);
             }
@@ -262,6 +274,7 @@ impl World {
         link.down.truncate(down);
         link.up_ends = true;
         link.down_ends = true;
+        link.ended_at = link.ended_at.or(Some(self.time));
         link.down.push_back(Outbound::Close(
             outlive_actors::model::refusal::Refusal::KeepAlive,
         ));
@@ -278,9 +291,11 @@ impl World {
     pub(crate) fn commit_first(&mut self, count: usize) {
         let records = self.journal.commit(count, &mut self.rng);
         let end = self.journal.end;
-        self.note(|| format!("commit up to {end:?}: {records:?}"));
+        self.note(|| format!("commit up to {end:?}"));
         for record in &records {
             self.oracle.committed(&record.message);
+            let label = self.label(Some(&record.message));
+            self.note(|| format!("committed {:?}{label}", record.offset));
             for slot in &mut self.slots {
                 let wanted = slot.readers.iter().any(|(filter, _, durable)| {
                     *durable && filter.matches(record.message.topic())
@@ -344,8 +359,8 @@ impl World {
 
     fn time_passes(&mut self) {
         let millis = match self.rng.between(0, 99) {
-            0..=69 => self.rng.between(1, 300),
-            70..=95 => self.rng.between(300, 8000),
+            0..=79 => self.rng.between(1, 300),
+            80..=97 => self.rng.between(300, 8000),
             _ => self.rng.between(8000, 150_000),
         };
         self.advance(millis);
@@ -395,8 +410,8 @@ impl World {
         let idle = session.is_begun() && !session.is_attached() && actor.held.is_empty();
         let quiet = idle && !self.journal.owes(client) && self.slots[client].queue.is_empty();
         if quiet {
-            self.note(|| format!("client {client}'s session is passivated"));
             crate::fold::agrees(&self.journal, session);
+            self.note(|| format!("client {client}'s session is passivated"));
             self.residences[client] = Residence::Passive;
         }
     }
@@ -424,9 +439,6 @@ impl World {
             self.oracle.committed(&record.message);
         }
         self.epoch += 1;
-        let down = self.rng.between(0, 40_000);
-        self.time = Timestamp(self.time.0 + down);
-        self.live_end = self.journal.end;
         let links: Vec<u64> = self.links.keys().copied().collect();
         for at in links {
             self.cut_link(at);
@@ -436,6 +448,8 @@ impl World {
             }
             self.bury(at);
         }
+        let down = self.rng.between(0, 40_000);
+        self.time = Timestamp(self.time.0 + down);
         let end = self.journal.end;
         let last_stamp = self.journal.alive_at;
         for client in 0..self.clients.len() {

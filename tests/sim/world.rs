@@ -10,13 +10,14 @@ use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::{Change, Entry};
 use outlive_actors::model::ids::{Fence, Now, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::limits::{Overflow, SessionLimits};
+use outlive_actors::model::message::Message;
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, SubscriptionOptions};
 use outlive_actors::model::session::Session;
 use outlive_actors::model::topic::Filter;
 
 use crate::client::{Client, EXPIRY_SECONDS_MAX};
 use crate::journal::Journal;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, attempt_of};
 use crate::rng::Rng;
 
 /// One network connection.
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) up_ends: bool,
     /// The broker sends nothing any more.
     pub(crate) down_ends: bool,
+    /// When it died, whoever noticed when.
+    pub(crate) ended_at: Option<Timestamp>,
     /// The session was told that it is closed.
     pub(crate) told: bool,
 }
@@ -191,6 +194,14 @@ impl World {
             let line = format!("{:>6} {:>9} {}", self.oracle.clock, self.time.0, what());
             trace.push(line);
         }
+    }
+
+    /// What a trace says of a message: its post and attempt, so that a story can be followed.
+    pub(crate) fn label(&self, message: Option<&Message>) -> String {
+        message.map_or(String::new(), |message| {
+            let post = self.oracle.post_of(message);
+            format!(" [post {post} attempt {}]", attempt_of(message))
+        })
     }
 
     /// The moment at which a session decides. Its live end stays below the records that are still on their way to it.
