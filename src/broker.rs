@@ -68,7 +68,11 @@ impl Broker {
         let counters = Arc::new(WireCounters::new());
         // Bound first: an address in use is found before anything is recovered. Nobody is accepted yet.
         let listeners = listen(config)?;
-        let admin_listener = config.admin.listen.map(|address| bind("admin.listen", address)).transpose()?;
+        let admin_listener = config
+            .admin
+            .listen
+            .map(|address| bind("admin.listen", address))
+            .transpose()?;
         let clock = Arc::new(SystemClock::new());
         let system = ActorSystem::start(system_config(config), clock.clone()).await?;
         readiness.rehydrated();
@@ -78,11 +82,20 @@ impl Broker {
                     Arc::new(ActorMetrics::new(system.observer())),
                     Arc::new(WireMetrics::new(Arc::clone(&counters))),
                 ];
-                start_admin(listener, Admin { readiness: Arc::clone(&readiness), sources })
+                start_admin(
+                    listener,
+                    Admin {
+                        readiness: Arc::clone(&readiness),
+                        sources,
+                    },
+                )
             })
             .transpose()?;
         let shards = (0..system.shards())
-            .map(|shard| ShardHandle { arbiter: system.arbiter(shard), connects: system.connects(shard) })
+            .map(|shard| ShardHandle {
+                arbiter: system.arbiter(shard),
+                connects: system.connects(shard),
+            })
             .collect();
         let setup = Setup {
             shards,
@@ -101,7 +114,13 @@ impl Broker {
         readiness.listening();
         tracing::info!(addresses = ?server.addresses(), "listening");
         let drain_timeout = Duration::from_millis(u64::from(config.runtime.drain_timeout_millis));
-        Ok(Self { system, server, readiness, admin, drain_timeout })
+        Ok(Self {
+            system,
+            server,
+            readiness,
+            admin,
+            drain_timeout,
+        })
     }
 
     /// The actors, to observe or to command.
@@ -154,16 +173,35 @@ fn raise_open_files() {
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, BrokerError> {
-    config.mqtt.listen.iter().map(|address| bind("mqtt.listen", *address)).collect()
+    config
+        .mqtt
+        .listen
+        .iter()
+        .map(|address| bind("mqtt.listen", *address))
+        .collect()
 }
 
 fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, BrokerError> {
-    mqtt::bind(address, BACKLOG).map_err(|source| BrokerError::Listen { key, address: address.to_string(), source })
+    mqtt::bind(address, BACKLOG).map_err(|source| BrokerError::Listen {
+        key,
+        address: address.to_string(),
+        source,
+    })
 }
 
-fn start_admin(listener: TcpListener, admin: Admin) -> Result<actix_web::dev::ServerHandle, BrokerError> {
-    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-    let failed = |source| BrokerError::Listen { key: "admin.listen", address, source };
+fn start_admin(
+    listener: TcpListener,
+    admin: Admin,
+) -> Result<actix_web::dev::ServerHandle, BrokerError> {
+    let address = listener
+        .local_addr()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let failed = |source| BrokerError::Listen {
+        key: "admin.listen",
+        address,
+        source,
+    };
     let server = admin::start(listener, admin).map_err(failed)?;
     let handle = server.handle();
     actix_rt::spawn(async move {
@@ -200,7 +238,9 @@ fn system_config(config: &Config) -> SystemConfig {
         sessions_max: u64::from(config.quota.sessions_max),
         durability: match config.log.durability {
             DurabilityKey::Always => Durability::Always,
-            DurabilityKey::Interval => Durability::Interval { millis: u64::from(config.log.interval_millis) },
+            DurabilityKey::Interval => Durability::Interval {
+                millis: u64::from(config.log.interval_millis),
+            },
             DurabilityKey::Never => Durability::Never,
         },
         segment_bytes: u32::try_from(config.log.segment_bytes).unwrap_or(u32::MAX),
@@ -221,7 +261,10 @@ fn wire_config(config: &Config) -> WireConfig {
         keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
         topic_alias_max: mqtt.topic_alias_max,
         topic_levels_max: mqtt.topic_levels_max,
-        receive_max: mqtt.receive_max.try_into().unwrap_or(std::num::NonZeroU16::MIN),
+        receive_max: mqtt
+            .receive_max
+            .try_into()
+            .unwrap_or(std::num::NonZeroU16::MIN),
         write_buffer_high_bytes: bytes(mqtt.write_buffer_high_bytes),
         write_buffer_max_bytes: bytes(mqtt.write_buffer_max_bytes),
         write_timeout_millis: u64::from(mqtt.write_timeout_millis),

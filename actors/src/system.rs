@@ -19,10 +19,14 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::actor::appender::{Answer, Appender, AppenderObservation, AppenderParts, Durability};
-use crate::actor::checkpointer::{CheckpointConfig, CheckpointObservation, Checkpointer};
+use crate::actor::checkpointer::{
+    CheckpointConfig, CheckpointObservation, CheckpointSink, Checkpointer,
+};
 use crate::actor::local::Local;
 use crate::actor::protocol::{Committed, ConnectRequest, Drain, EndSession, SetQuota};
-use crate::actor::recovery::{ExpiredSession, RecoverError, SessionSummary, Survivor, begin_epoch, recover};
+use crate::actor::recovery::{
+    ExpiredSession, RecoverError, SessionSummary, Survivor, begin_epoch, recover,
+};
 use crate::actor::registry::RegistryActor;
 use crate::actor::session;
 use crate::actor::shard::ShardActor;
@@ -35,8 +39,8 @@ use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Offset, SHARDS_MAX, ShardId};
 use crate::model::limits::SessionLimits;
 use crate::model::quota::Quota;
-use crate::model::retained::Retained;
 use crate::model::refusal::Refusal;
+use crate::model::retained::Retained;
 use crate::observe::{ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
 use crate::store::{SnapshotStore, StoreError};
@@ -151,8 +155,10 @@ impl ActorSystem {
     pub async fn start(config: SystemConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let mut data_dir = DataDir::lock(&config.data_dir)?;
         let store: Arc<dyn SnapshotStore> = Arc::new(data_dir.open_store(config.cache_bytes)?);
-        let files = DiskFiles::open(&data_dir.journal_path())
-            .map_err(|source| StartError::Io { what: "journal directory", source })?;
+        let files = DiskFiles::open(&data_dir.journal_path()).map_err(|source| StartError::Io {
+            what: "journal directory",
+            source,
+        })?;
         Self::start_on(config, clock, store, Arc::new(files), data_dir).await
     }
 
@@ -164,19 +170,33 @@ impl ActorSystem {
         data_dir: DataDir,
     ) -> Result<Self, StartError> {
         let shards = config.shards.clamp(1, SHARDS_MAX);
-        let options = JournalOptions { segment_bytes_max: config.segment_bytes, ..JournalOptions::default() };
+        let options = JournalOptions {
+            segment_bytes_max: config.segment_bytes,
+            ..JournalOptions::default()
+        };
         let epoch = store.marks()?.epoch.saturating_add(1);
         let (writer, reader) = crate::journal::recovery::open(files, options, epoch)?;
         let reader: Arc<dyn JournalReader> = reader;
         let mut retained = Retained::new();
-        let mut inheritances: Vec<Inheritance> = (0..shards).map(|_| Inheritance::default()).collect();
-        let recovered = recover(Arc::clone(&store), &*reader, clock.now(), &mut |survivor| match survivor {
-            Survivor::Session(summary) => inheritances[home(&summary.client_id, shards)].sessions.push(summary),
-            Survivor::Expired(expired) => inheritances[home(&expired.client_id, shards)].expired.push(expired),
-            Survivor::Retained { topic, offset } => {
-                retained.set(topic, offset);
-            }
-        })?;
+        let mut inheritances: Vec<Inheritance> =
+            (0..shards).map(|_| Inheritance::default()).collect();
+        let recovered =
+            recover(
+                Arc::clone(&store),
+                &*reader,
+                clock.now(),
+                &mut |survivor| match survivor {
+                    Survivor::Session(summary) => inheritances[home(&summary.client_id, shards)]
+                        .sessions
+                        .push(summary),
+                    Survivor::Expired(expired) => inheritances[home(&expired.client_id, shards)]
+                        .expired
+                        .push(expired),
+                    Survivor::Retained { topic, offset } => {
+                        retained.set(topic, offset);
+                    }
+                },
+            )?;
         begin_epoch(&*store)?;
         tracing::info!(
             sessions = recovered.sessions,
@@ -187,14 +207,20 @@ impl ActorSystem {
         );
         let (appender, appending) = Appender::new();
         let trimming = appending.clone();
-        let checkpoints = CheckpointConfig { interval_millis: config.checkpoint_interval_millis, ..Default::default() };
+        let checkpoints = CheckpointConfig {
+            interval_millis: config.checkpoint_interval_millis,
+            ..Default::default()
+        };
         let checkpointer = Checkpointer::start(
             recovered.replica,
             checkpoints,
             Arc::clone(&clock),
             Box::new(move |trim| trimming.trim(trim.floor, trim.pinned.iter().copied().collect())),
         )
-        .map_err(|source| StartError::Io { what: "checkpointer thread", source })?;
+        .map_err(|source| StartError::Io {
+            what: "checkpointer thread",
+            source,
+        })?;
         let shared = Arc::new(Shared {
             clock: Arc::clone(&clock),
             limits: Arc::new(config.limits),
@@ -209,11 +235,27 @@ impl ActorSystem {
             passivate_after_millis: config.passivate_after_millis,
         });
         let shards = start_shards(&shared, inheritances).await?;
-        start_appender(appender, Box::new(writer), config.durability, &shared, &shards)?;
+        start_appender(
+            appender,
+            Box::new(writer),
+            config.durability,
+            &shared,
+            &shards,
+        )?;
         let nobody = ShardId(SHARDS_MAX);
-        let registry =
-            RegistryActor::new(Arc::clone(&shared.quota), shared.appender.clone(), clock, nobody).start();
-        Ok(Self { shards, shared, registry, _data_dir: data_dir })
+        let registry = RegistryActor::new(
+            Arc::clone(&shared.quota),
+            shared.appender.clone(),
+            clock,
+            nobody,
+        )
+        .start();
+        Ok(Self {
+            shards,
+            shared,
+            registry,
+            _data_dir: data_dir,
+        })
     }
 
     /// How many shards there are.
@@ -223,7 +265,10 @@ impl ActorSystem {
 
     /// The shard that a client id's session lives on.
     pub fn home(&self, client_id: &ClientId) -> usize {
-        home(client_id, u8::try_from(self.shards.len()).unwrap_or(SHARDS_MAX))
+        home(
+            client_id,
+            u8::try_from(self.shards.len()).unwrap_or(SHARDS_MAX),
+        )
     }
 
     /// A function that tells a client id's home; for listeners, which outlive a borrow.
@@ -245,7 +290,15 @@ impl ActorSystem {
     /// Ends a client's connection, or with `discard` its session. Gives whether it had an actor.
     pub async fn end_session(&self, client_id: ClientId, refusal: Refusal, discard: bool) -> bool {
         let shard = &self.shards[self.home(&client_id)];
-        shard.address.send(EndSession { client_id, refusal, discard }).await.unwrap_or(false)
+        shard
+            .address
+            .send(EndSession {
+                client_id,
+                refusal,
+                discard,
+            })
+            .await
+            .unwrap_or(false)
     }
 
     /// Changes the limit on sessions; 0 = none. Nobody who is in is thrown out.
@@ -255,10 +308,18 @@ impl ActorSystem {
 
     /// A function that observes the system; for metrics, which outlive a borrow.
     pub fn observer(&self) -> impl Fn() -> SystemObservation + Send + Sync + 'static {
-        let cells: Vec<_> = self.shards.iter().map(|shard| Arc::clone(&shard.cells)).collect();
+        let cells: Vec<_> = self
+            .shards
+            .iter()
+            .map(|shard| Arc::clone(&shard.cells))
+            .collect();
         let shared = Arc::clone(&self.shared);
         move || SystemObservation {
-            shards: cells.iter().fold(ShardObservation::default(), |sum, cells| sum.plus(&cells.observe())),
+            shards: cells
+                .iter()
+                .fold(ShardObservation::default(), |sum, cells| {
+                    sum.plus(&cells.observe())
+                }),
             journal: shared.journal.observe(),
             appender: shared.appender.observe(),
             checkpoint: shared.checkpointer.observe(),
@@ -277,7 +338,11 @@ impl ActorSystem {
     /// # Errors
     /// [`StoreError`] if the last checkpoint failed; nothing is lost, the next start replays more.
     pub async fn drain(self, timeout: Duration) -> Result<(), StoreError> {
-        let drains: Vec<_> = self.shards.iter().map(|shard| shard.address.send(Drain)).collect();
+        let drains: Vec<_> = self
+            .shards
+            .iter()
+            .map(|shard| shard.address.send(Drain))
+            .collect();
         let drained = tokio::time::timeout(timeout, async {
             for drain in drains {
                 // A shard that is gone has nothing left to drain.
@@ -285,7 +350,10 @@ impl ActorSystem {
             }
         });
         if drained.await.is_err() {
-            tracing::warn!(timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(0), "drain timed out");
+            tracing::warn!(
+                timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(0),
+                "drain timed out"
+            );
         }
         let shared = Arc::clone(&self.shared);
         let stopped = tokio::task::spawn_blocking(move || {
@@ -342,11 +410,18 @@ async fn start_shards(
             started.send(address).ok();
         });
         let address = address.await.map_err(|_| StartError::Shard(number))?;
-        shards.push(ShardHandle { arbiter, address, cells });
+        shards.push(ShardHandle {
+            arbiter,
+            address,
+            cells,
+        });
         meets.push(meet);
     }
     for meet in meets {
-        let peers = shards.iter().map(|shard| shard.address.clone().recipient()).collect();
+        let peers = shards
+            .iter()
+            .map(|shard| shard.address.clone().recipient())
+            .collect();
         meet.send(peers).map_err(|_| StartError::Shard(0))?;
     }
     Ok(shards)
@@ -391,14 +466,21 @@ fn start_appender(
         durability,
         answers,
         targets: Box::new(move |message| routes.targets(message)),
-        sink: Box::new(move |entries: Vec<(Offset, Entry)>| {
+        sink: Box::new(move |mut entries: Vec<(Offset, Entry)>| {
             retain(&retained, &entries);
-            if checkpoints.send(entries).is_err() {
+            let end = entries
+                .last()
+                .map_or(Offset::default(), |(at, _)| at.next());
+            entries.retain(|(_, entry)| CheckpointSink::wants(entry));
+            if checkpoints.send_below(entries, end).is_err() {
                 tracing::error!("checkpointer is gone, the journal grows until the next start");
             }
         }),
     };
-    appender.start(parts).map_err(|source| StartError::Io { what: "appender thread", source })
+    appender.start(parts).map_err(|source| StartError::Io {
+        what: "appender thread",
+        source,
+    })
 }
 
 /// Keeps the table of retained messages in step with the journal.

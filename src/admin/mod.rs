@@ -15,5 +15,5 @@ mod status;
 
 pub use metrics::{Labels, MetricKind, MetricsSource, Sample, broker_samples, exposition};
 pub use readiness::{Missing, Readiness};
-pub use sources::{ActorMetrics, WireMetrics};
 pub use server::{Admin, start};
+pub use sources::{ActorMetrics, WireMetrics};

@@ -25,7 +25,9 @@ impl fmt::Debug for ActorMetrics {
 impl ActorMetrics {
     /// What `observe` shows.
     pub fn new(observe: impl Fn() -> SystemObservation + Send + Sync + 'static) -> Self {
-        Self { observe: Box::new(observe) }
+        Self {
+            observe: Box::new(observe),
+        }
     }
 }
 
@@ -34,9 +36,11 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
     const EVENTS: &str = "outlive_session_events_total";
     const EVENTS_HELP: &str = "What happened to sessions.";
     const RECEIVED: &str = "outlive_messages_received_total";
-    const RECEIVED_HELP: &str = "PUBLISH packets from clients, by QoS; QoS 2 duplicates are not counted.";
+    const RECEIVED_HELP: &str =
+        "PUBLISH packets from clients, by QoS; QoS 2 duplicates are not counted.";
     const DELIVERED: &str = "outlive_messages_delivered_total";
-    const DELIVERED_HELP: &str = "PUBLISH packets handed to connections, by QoS, redeliveries included.";
+    const DELIVERED_HELP: &str =
+        "PUBLISH packets handed to connections, by QoS, redeliveries included.";
     const DROPPED: &str = "outlive_messages_dropped_total";
     const DROPPED_HELP: &str = "Deliveries that will never reach their session, by reason.";
     match counter {
@@ -49,41 +53,67 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         Counter::SessionPassivated => (EVENTS, EVENTS_HELP, &[("event", "passivated")]),
         Counter::ExpiryClamped => (EVENTS, EVENTS_HELP, &[("event", "expiry_clamped")]),
         Counter::OwnerRefused => (EVENTS, EVENTS_HELP, &[("event", "owner_refused")]),
-        Counter::StaleFence => {
-            ("outlive_stale_fence_total", "Packets of connections that no longer hold their session.", &[])
-        }
+        Counter::StaleFence => (
+            "outlive_stale_fence_total",
+            "Packets of connections that no longer hold their session.",
+            &[],
+        ),
         Counter::ReceivedQos0 => (RECEIVED, RECEIVED_HELP, &[("qos", "0")]),
         Counter::ReceivedQos1 => (RECEIVED, RECEIVED_HELP, &[("qos", "1")]),
         Counter::ReceivedQos2 => (RECEIVED, RECEIVED_HELP, &[("qos", "2")]),
-        Counter::ReceivedDuplicate => {
-            ("outlive_messages_duplicate_total", "QoS 2 PUBLISH packets received again before PUBREL.", &[])
-        }
+        Counter::ReceivedDuplicate => (
+            "outlive_messages_duplicate_total",
+            "QoS 2 PUBLISH packets received again before PUBREL.",
+            &[],
+        ),
         Counter::DeliveredQos0 => (DELIVERED, DELIVERED_HELP, &[("qos", "0")]),
         Counter::DeliveredQos1 => (DELIVERED, DELIVERED_HELP, &[("qos", "1")]),
         Counter::DeliveredQos2 => (DELIVERED, DELIVERED_HELP, &[("qos", "2")]),
-        Counter::Redelivered => ("outlive_messages_redelivered_total", "PUBLISH packets sent again with DUP.", &[]),
-        Counter::Acked => ("outlive_messages_acked_total", "Deliveries settled by their client.", &[]),
-        Counter::AckFailed => {
-            ("outlive_messages_ack_failed_total", "Deliveries that their client refused (reason code 0x80 or above).", &[])
-        }
+        Counter::Redelivered => (
+            "outlive_messages_redelivered_total",
+            "PUBLISH packets sent again with DUP.",
+            &[],
+        ),
+        Counter::Acked => (
+            "outlive_messages_acked_total",
+            "Deliveries settled by their client.",
+            &[],
+        ),
+        Counter::AckFailed => (
+            "outlive_messages_ack_failed_total",
+            "Deliveries that their client refused (reason code 0x80 or above).",
+            &[],
+        ),
         Counter::DroppedExpired => (DROPPED, DROPPED_HELP, &[("reason", "message_expiry")]),
         Counter::DroppedQueueFull => (DROPPED, DROPPED_HELP, &[("reason", "queue_full")]),
         Counter::DroppedOffline => (DROPPED, DROPPED_HELP, &[("reason", "offline_qos0")]),
         Counter::DroppedRetention => (DROPPED, DROPPED_HELP, &[("reason", "retention")]),
         Counter::DroppedSessionEnded => (DROPPED, DROPPED_HELP, &[("reason", "session_ended")]),
-        Counter::SubscriptionRefused => {
-            ("outlive_subscriptions_refused_total", "Filters refused because of session.subscriptions_max.", &[])
-        }
-        Counter::ReceiveMaxExceeded => {
-            ("outlive_receive_max_exceeded_total", "Connections closed for exceeding the receive maximum.", &[])
-        }
-        Counter::WillPublished => ("outlive_wills_published_total", "Will messages published.", &[]),
-        Counter::JournalRefused => {
-            ("outlive_journal_refused_total", "Publications refused because the journal could not take them.", &[])
-        }
-        Counter::InboxOverflowed => {
-            ("outlive_inbox_overflows_total", "Sessions that fell behind the live end and went back to catch-up.", &[])
-        }
+        Counter::SubscriptionRefused => (
+            "outlive_subscriptions_refused_total",
+            "Filters refused because of session.subscriptions_max.",
+            &[],
+        ),
+        Counter::ReceiveMaxExceeded => (
+            "outlive_receive_max_exceeded_total",
+            "Connections closed for exceeding the receive maximum.",
+            &[],
+        ),
+        Counter::WillPublished => (
+            "outlive_wills_published_total",
+            "Will messages published.",
+            &[],
+        ),
+        Counter::JournalRefused => (
+            "outlive_journal_refused_total",
+            "Publications refused because the journal could not take them.",
+            &[],
+        ),
+        Counter::InboxOverflowed => (
+            "outlive_inbox_overflows_total",
+            "Sessions that fell behind the live end and went back to catch-up.",
+            &[],
+        ),
     }
 }
 
@@ -100,9 +130,24 @@ impl MetricsSource for ActorMetrics {
         let gauge = |gauge| number(u64::try_from(seen.shards.gauge(gauge)).unwrap_or(0));
         let sessions = "Sessions by whether a connection is attached.";
         samples.extend([
-            Sample::gauge("outlive_sessions", sessions, &[("state", "online")], gauge(Gauge::SessionsOnline)),
-            Sample::gauge("outlive_sessions", sessions, &[("state", "offline")], gauge(Gauge::SessionsOffline)),
-            Sample::gauge("outlive_actors", "Actors by kind.", &[("kind", "session")], gauge(Gauge::SessionActors)),
+            Sample::gauge(
+                "outlive_sessions",
+                sessions,
+                &[("state", "online")],
+                gauge(Gauge::SessionsOnline),
+            ),
+            Sample::gauge(
+                "outlive_sessions",
+                sessions,
+                &[("state", "offline")],
+                gauge(Gauge::SessionsOffline),
+            ),
+            Sample::gauge(
+                "outlive_actors",
+                "Actors by kind.",
+                &[("kind", "session")],
+                gauge(Gauge::SessionActors),
+            ),
             Sample::gauge(
                 "outlive_subscriptions",
                 "Subscriptions of sessions that have an actor.",
@@ -130,8 +175,18 @@ impl MetricsSource for ActorMetrics {
 
 fn quota_samples(seen: &SystemObservation) -> [Sample; 4] {
     [
-        Sample::gauge("outlive_session_quota_limit", "quota.sessions_max; 0 = none.", &[], number(seen.quota_limit)),
-        Sample::gauge("outlive_session_quota_used", "Sessions, online and offline.", &[], number(seen.quota_used)),
+        Sample::gauge(
+            "outlive_session_quota_limit",
+            "quota.sessions_max; 0 = none.",
+            &[],
+            number(seen.quota_limit),
+        ),
+        Sample::gauge(
+            "outlive_session_quota_used",
+            "Sessions, online and offline.",
+            &[],
+            number(seen.quota_used),
+        ),
         Sample::gauge(
             "outlive_session_quota_high_water",
             "The most sessions at once since the start.",
@@ -152,24 +207,76 @@ fn storage_samples(seen: &SystemObservation) -> Vec<Sample> {
     let gauge = |name, help, value| Sample::gauge(name, help, &[], number(value));
     let (journal, appender, checkpoint) = (&seen.journal, &seen.appender, &seen.checkpoint);
     vec![
-        gauge("outlive_journal_segments", "Segment files of the journal.", journal.segments),
-        gauge("outlive_journal_bytes", "Bytes of all segment files.", journal.bytes),
-        counter("outlive_journal_syncs_total", "Successful syncs of the journal.", journal.syncs),
-        counter("outlive_journal_failures_total", "Failed writes and syncs of the journal.", journal.failures),
-        counter("outlive_journal_records_read_total", "Records that catch-up reads decoded.", journal.records_read),
+        gauge(
+            "outlive_journal_segments",
+            "Segment files of the journal.",
+            journal.segments,
+        ),
+        gauge(
+            "outlive_journal_bytes",
+            "Bytes of all segment files.",
+            journal.bytes,
+        ),
+        counter(
+            "outlive_journal_syncs_total",
+            "Successful syncs of the journal.",
+            journal.syncs,
+        ),
+        counter(
+            "outlive_journal_failures_total",
+            "Failed writes and syncs of the journal.",
+            journal.failures,
+        ),
+        counter(
+            "outlive_journal_records_read_total",
+            "Records that catch-up reads decoded.",
+            journal.records_read,
+        ),
         counter(
             "outlive_journal_records_matched_total",
             "Records that catch-up reads handed to sessions.",
             journal.records_matched,
         ),
-        gauge("outlive_journal_waiting", "Entries accepted and not yet durable.", appender.waiting),
-        counter("outlive_journal_entries_total", "Entries committed to the journal.", appender.committed),
-        counter("outlive_journal_batches_total", "Group commits of the journal.", appender.batches),
-        counter("outlive_journal_entries_refused_total", "Entries that the disk refused.", appender.refused),
-        gauge("outlive_retained_messages", "Retained messages.", seen.retained),
-        gauge("outlive_snapshot_pending_writes", "Journal entries that no checkpoint covers.", checkpoint.lag),
-        counter("outlive_checkpoints_total", "Checkpoints made.", checkpoint.commits),
-        counter("outlive_checkpoint_failures_total", "Checkpoints that failed and will be tried again.", checkpoint.failures),
+        gauge(
+            "outlive_journal_waiting",
+            "Entries accepted and not yet durable.",
+            appender.waiting,
+        ),
+        counter(
+            "outlive_journal_entries_total",
+            "Entries committed to the journal.",
+            appender.committed,
+        ),
+        counter(
+            "outlive_journal_batches_total",
+            "Group commits of the journal.",
+            appender.batches,
+        ),
+        counter(
+            "outlive_journal_entries_refused_total",
+            "Entries that the disk refused.",
+            appender.refused,
+        ),
+        gauge(
+            "outlive_retained_messages",
+            "Retained messages.",
+            seen.retained,
+        ),
+        gauge(
+            "outlive_snapshot_pending_writes",
+            "Journal entries that no checkpoint covers.",
+            checkpoint.lag,
+        ),
+        counter(
+            "outlive_checkpoints_total",
+            "Checkpoints made.",
+            checkpoint.commits,
+        ),
+        counter(
+            "outlive_checkpoint_failures_total",
+            "Checkpoints that failed and will be tried again.",
+            checkpoint.failures,
+        ),
     ]
 }
 
@@ -225,23 +332,62 @@ fn number(value: u64) -> f64 {
 fn wire_series(counter: WireCounter) -> (&'static str, &'static str) {
     match counter {
         WireCounter::Accepted => ("outlive_connections_accepted_total", "Sockets accepted."),
-        WireCounter::AcceptErrors => ("outlive_accept_errors_total", "`accept` failed, for example for want of file descriptors."),
-        WireCounter::AcceptRefused => ("outlive_accept_refused_total", "Closed at accept: `unauthenticated_max` was reached."),
-        WireCounter::ConnectMissing => ("outlive_connect_missing_total", "Closed before a whole CONNECT had come, by the client or by the connect timeout."),
-        WireCounter::ConnectTimeouts => ("outlive_connect_timeouts_total", "The connect timeout passed."),
-        WireCounter::Opened => ("outlive_connections_opened_total", "Connections that got a CONNACK with success."),
-        WireCounter::Closed => ("outlive_connections_closed_total", "Connections that had been opened and ended, however they ended."),
-        WireCounter::ClosedByClient => ("outlive_connections_closed_by_client_total", "Ended by a DISCONNECT of the client."),
-        WireCounter::ClosedAbruptly => ("outlive_connections_closed_abruptly_total", "Ended without a DISCONNECT: end of stream or socket error."),
+        WireCounter::AcceptErrors => (
+            "outlive_accept_errors_total",
+            "`accept` failed, for example for want of file descriptors.",
+        ),
+        WireCounter::AcceptRefused => (
+            "outlive_accept_refused_total",
+            "Closed at accept: `unauthenticated_max` was reached.",
+        ),
+        WireCounter::ConnectMissing => (
+            "outlive_connect_missing_total",
+            "Closed before a whole CONNECT had come, by the client or by the connect timeout.",
+        ),
+        WireCounter::ConnectTimeouts => (
+            "outlive_connect_timeouts_total",
+            "The connect timeout passed.",
+        ),
+        WireCounter::Opened => (
+            "outlive_connections_opened_total",
+            "Connections that got a CONNACK with success.",
+        ),
+        WireCounter::Closed => (
+            "outlive_connections_closed_total",
+            "Connections that had been opened and ended, however they ended.",
+        ),
+        WireCounter::ClosedByClient => (
+            "outlive_connections_closed_by_client_total",
+            "Ended by a DISCONNECT of the client.",
+        ),
+        WireCounter::ClosedAbruptly => (
+            "outlive_connections_closed_abruptly_total",
+            "Ended without a DISCONNECT: end of stream or socket error.",
+        ),
         WireCounter::BytesIn => ("outlive_bytes_in_total", "Bytes read."),
         WireCounter::BytesOut => ("outlive_bytes_out_total", "Bytes written."),
         WireCounter::PacketsIn => ("outlive_packets_in_total", "Packets read."),
         WireCounter::PacketsOut => ("outlive_packets_out_total", "Packets encoded for clients."),
-        WireCounter::PublishesOut => ("outlive_publishes_out_total", "PUBLISH packets encoded for clients."),
-        WireCounter::PublishesRefused => ("outlive_publishes_refused_total", "PUBLISH packets refused at the door: topic reserved, too deep or not authorized."),
-        WireCounter::FiltersRefused => ("outlive_filters_refused_total", "Filters refused at the door: shared, too deep or not authorized."),
-        WireCounter::DroppedSlowReader => ("outlive_deliveries_dropped_slow_reader_total", "QoS 0 deliveries dropped because their client does not read fast enough."),
-        WireCounter::DroppedOversized => ("outlive_deliveries_dropped_oversized_total", "Deliveries dropped because they exceed their client's maximum packet size."),
+        WireCounter::PublishesOut => (
+            "outlive_publishes_out_total",
+            "PUBLISH packets encoded for clients.",
+        ),
+        WireCounter::PublishesRefused => (
+            "outlive_publishes_refused_total",
+            "PUBLISH packets refused at the door: topic reserved, too deep or not authorized.",
+        ),
+        WireCounter::FiltersRefused => (
+            "outlive_filters_refused_total",
+            "Filters refused at the door: shared, too deep or not authorized.",
+        ),
+        WireCounter::DroppedSlowReader => (
+            "outlive_deliveries_dropped_slow_reader_total",
+            "QoS 0 deliveries dropped because their client does not read fast enough.",
+        ),
+        WireCounter::DroppedOversized => (
+            "outlive_deliveries_dropped_oversized_total",
+            "Deliveries dropped because they exceed their client's maximum packet size.",
+        ),
     }
 }
 

@@ -26,6 +26,7 @@ const TIB: u64 = 1024 * GIB;
 pub const LIMITS: &[Limit] = &[
     // The remaining length of an MQTT packet has 28 bits.
     limit("mqtt.packet_bytes_max", KIB, 268_435_455),
+    limit("mqtt.connect_bytes_max", KIB, 268_435_455),
     limit("mqtt.connect_timeout_millis", 100, 600_000),
     limit("mqtt.keep_alive_seconds_max", 0, 65_535),
     limit("mqtt.topic_alias_max", 0, 65_535),
@@ -33,6 +34,7 @@ pub const LIMITS: &[Limit] = &[
     limit("mqtt.receive_max", 1, 65_535),
     limit("mqtt.write_buffer_high_bytes", 4 * KIB, GIB),
     limit("mqtt.write_buffer_max_bytes", 64 * KIB, GIB),
+    limit("mqtt.write_timeout_millis", 100, 600_000),
     limit("mqtt.unauthenticated_max", 1, 1_000_000),
     limit("mqtt.connections_max", 0, 100_000_000),
     limit("session.expiry_seconds_max", 0, 4_294_967_295),

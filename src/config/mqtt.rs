@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 pub struct MqttConfig {
     /// Addresses and ports to listen on; port 0 lets the system choose.
     pub listen: Vec<SocketAddr>,
-    /// The largest packet a client may send, fixed header not counted.
+    /// The largest packet a client may send, header included.
     pub packet_bytes_max: u32,
-    /// The largest CONNECT, fixed header not counted.
+    /// The largest CONNECT, which a client sends before anybody vouches for it.
     pub connect_bytes_max: u32,
     /// From accept to a complete, authenticated CONNECT.
     pub connect_timeout_millis: u32,
-    /// The longest keep-alive; 0 = whatever the client asks for, none included.
+    /// The longest keep-alive of 5.0 clients; 0 = whatever the client asks for, none included.
     pub keep_alive_seconds_max: u16,
     /// Topic aliases a 5.0 client may set up per connection; 0 = none.
     pub topic_alias_max: u16,
@@ -24,11 +24,11 @@ pub struct MqttConfig {
     pub topic_levels_max: u16,
     /// Unacknowledged QoS 1 and 2 publications that a client may have under way to the broker.
     pub receive_max: u16,
-    /// Bytes waiting for a client to read, above which it gets no further deliveries for now.
+    /// Bytes waiting for a client to read, above which its QoS 0 deliveries are dropped and it is not read.
     pub write_buffer_high_bytes: u32,
     /// Bytes waiting for a client to read, above which its connection is closed.
     pub write_buffer_max_bytes: u32,
-    /// Without any progress in writing for so long, a client's connection is closed.
+    /// How long a client may take no byte while bytes wait for it.
     pub write_timeout_millis: u32,
     /// Connections that have not completed CONNECT yet.
     pub unauthenticated_max: u32,

@@ -10,24 +10,30 @@
 //!   end finds every record either in what it reads or in what it is handed;
 //! - while the disk refuses, publications are refused, state changes wait: what a session decided is never undone.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, unbounded};
 use parking_lot::Mutex;
 
 use super::protocol::{Committed, Submission};
 use crate::journal::{AppendError, JournalWriter};
 use crate::model::entry::Entry;
 use crate::model::ids::{Offset, ShardSet};
-use crate::model::message::Message;
+use crate::model::message::{Message, QoS};
 use crate::model::record::Record;
 
 /// Entries that one batch takes at most, so that an answer never waits for ever behind a flood.
 const BATCH_ENTRIES_MAX: usize = 16_384;
+
+/// A batch of this many bytes takes no further submission.
+const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// How long the appender waits before it tries a disk again that refused.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -115,14 +121,18 @@ pub struct AppenderParts {
 
 impl std::fmt::Debug for AppenderParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AppenderParts").field("durability", &self.durability).finish_non_exhaustive()
+        f.debug_struct("AppenderParts")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
     }
 }
 
 impl AppenderHandle {
     /// Submits entries. Never waits: what is under way is bounded by what connections may have unanswered.
     pub fn submit(&self, submission: Submission) {
-        self.cells.submitted.fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
+        self.cells
+            .submitted
+            .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
         // After the stop nobody waits for an answer any more.
         self.commands.send(Command::Append(submission)).ok();
     }
@@ -160,12 +170,20 @@ impl AppenderHandle {
 
 impl Appender {
     /// An appender that does not run yet, and the way to it.
-    #[expect(clippy::disallowed_methods, reason = "bounded by the credit that connections give their clients")]
     pub fn new() -> (Self, AppenderHandle) {
         let (sender, commands) = unbounded();
-        let handle =
-            AppenderHandle { commands: sender, cells: Arc::default(), thread: Arc::default() };
-        (Self { commands, handle: handle.clone() }, handle)
+        let handle = AppenderHandle {
+            commands: sender,
+            cells: Arc::default(),
+            thread: Arc::default(),
+        };
+        (
+            Self {
+                commands,
+                handle: handle.clone(),
+            },
+            handle,
+        )
     }
 
     /// Starts the thread.
@@ -178,13 +196,42 @@ impl Appender {
             cells: Arc::clone(&self.handle.cells),
             parts,
             stuck: Vec::new(),
+            due: never(),
             unsynced: false,
             failing: false,
         };
-        let thread = std::thread::Builder::new().name("appender".into()).spawn(move || worker.run())?;
+        let thread = std::thread::Builder::new()
+            .name("appender".into())
+            .spawn(move || worker.run())?;
         *self.handle.thread.lock() = Some(thread);
         Ok(())
     }
+}
+
+/// How large a batch is.
+#[derive(Default)]
+struct Load {
+    entries: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, submission: &Submission) {
+        self.entries += submission.entries.len();
+        for entry in &submission.entries {
+            if let Entry::Message { message, .. } = entry {
+                self.bytes += message.size_bytes();
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+}
+
+fn is_message(entry: &Entry) -> bool {
+    matches!(entry, Entry::Message { .. })
 }
 
 struct Worker {
@@ -193,6 +240,8 @@ struct Worker {
     parts: AppenderParts,
     /// Submissions that hold state changes and wait for the disk to come back.
     stuck: Vec<Submission>,
+    /// Says when to sync (`interval`) or to try the disk again.
+    due: Receiver<Instant>,
     /// Something was written and not synced (`interval`).
     unsynced: bool,
     failing: bool,
@@ -209,11 +258,12 @@ impl Worker {
                 Some(Command::Stop(done)) => stop = Some(done),
                 None => {}
             }
-            let mut entries: usize = batch.iter().map(|submission| submission.entries.len()).sum();
-            while stop.is_none() && entries < BATCH_ENTRIES_MAX {
+            let mut load = Load::default();
+            batch.iter().for_each(|submission| load.add(submission));
+            while stop.is_none() && !load.is_full() {
                 match self.commands.try_recv() {
                     Ok(Command::Append(submission)) => {
-                        entries += submission.entries.len();
+                        load.add(&submission);
                         batch.push(submission);
                     }
                     Ok(Command::Trim { floor, pinned }) => self.trim(floor, &pinned),
@@ -229,40 +279,44 @@ impl Worker {
                 done.send(()).ok();
                 return;
             }
+            // Whoever waits was answered: now is the time for what nobody waits for.
+            while !self.failing && self.commands.is_empty() && self.parts.writer.maintain() {}
         }
     }
 
     /// The next command; `None` when it is time to sync or to try the disk again.
     fn wait(&mut self) -> Option<Command> {
-        let timeout = match self.parts.durability {
-            _ if self.failing => RETRY_INTERVAL,
-            Durability::Interval { millis } if self.unsynced => Duration::from_millis(millis),
-            Durability::Always | Durability::Interval { .. } | Durability::Never => {
-                return Some(self.commands.recv().unwrap_or_else(|_| Command::Stop(bounded(1).0)));
+        select! {
+            recv(self.commands) -> command => {
+                Some(command.unwrap_or_else(|_| Command::Stop(bounded(1).0)))
             }
-        };
-        match self.commands.recv_timeout(timeout) {
-            Ok(command) => Some(command),
-            Err(RecvTimeoutError::Timeout) => {
+            recv(self.due) -> _ => {
+                self.due = never();
                 if self.unsynced {
                     self.sync_rest();
                 }
                 None
             }
-            Err(RecvTimeoutError::Disconnected) => Some(Command::Stop(bounded(1).0)),
         }
     }
 
     fn commit(&mut self, mut batch: Vec<Submission>) {
-        let mut entries = Vec::with_capacity(batch.iter().map(|submission| submission.entries.len()).sum());
+        let mut entries = Vec::with_capacity(
+            batch
+                .iter()
+                .map(|submission| submission.entries.len())
+                .sum(),
+        );
         let mut lengths = Vec::with_capacity(batch.len());
         for submission in &mut batch {
             lengths.push(submission.entries.len());
             entries.append(&mut submission.entries);
         }
+        let has_message = entries.iter().any(is_message);
         match self.write(&entries) {
             Ok(first) => {
-                if std::mem::take(&mut self.failing) {
+                // That state gets through says nothing: there is room kept for it.
+                if has_message && std::mem::take(&mut self.failing) {
                     tracing::info!("journal takes entries again");
                 }
                 self.answer(&batch, entries, first);
@@ -276,7 +330,30 @@ impl Worker {
                     submission.entries.extend(entries.by_ref().take(length));
                 }
                 self.refuse(batch);
+                self.due = after(RETRY_INTERVAL);
+                if has_message {
+                    self.commit_state();
+                }
             }
+        }
+    }
+
+    /// Commits what waits only because a publication was in its batch: the journal keeps room for state when it has none
+    /// for messages. Behind a message that cannot be refused its shard waits, so that the order stays.
+    fn commit_state(&mut self) {
+        let mut behind = ShardSet::default();
+        let (state, stuck) = std::mem::take(&mut self.stuck)
+            .into_iter()
+            .partition(|submission| {
+                if submission.entries.iter().any(is_message) {
+                    behind.insert(submission.shard);
+                }
+                !behind.contains(submission.shard)
+            });
+        self.stuck = stuck;
+        let state: Vec<Submission> = state;
+        if !state.is_empty() {
+            self.commit(state);
         }
     }
 
@@ -284,16 +361,21 @@ impl Worker {
         let first = self.parts.writer.append(entries)?;
         match self.parts.durability {
             Durability::Always => self.parts.writer.sync()?,
-            Durability::Interval { .. } | Durability::Never => {
+            Durability::Interval { millis } => {
                 self.parts.writer.publish();
-                self.unsynced = true;
+                // From the first unsynced batch on, however busy it is.
+                if !std::mem::replace(&mut self.unsynced, true) {
+                    self.due = after(Duration::from_millis(millis));
+                }
             }
+            Durability::Never => self.parts.writer.publish(),
         }
         Ok(first)
     }
 
     fn answer(&mut self, batch: &[Submission], entries: Vec<Entry>, first: Offset) {
-        let mut answers: Vec<Option<(Committed, Vec<Record>)>> = vec![None; self.parts.answers.len()];
+        let mut answers: Vec<Option<(Committed, Vec<Record>)>> =
+            vec![None; self.parts.answers.len()];
         let end = Offset(first.0 + entries.len() as u64);
         for submission in batch {
             if let Some(answer) = answers.get_mut(usize::from(submission.shard.0)) {
@@ -303,15 +385,26 @@ impl Worker {
         }
         let placed: Vec<_> = (first.0..).map(Offset).zip(entries).collect();
         for (offset, entry) in &placed {
-            let Entry::Message { message, .. } = entry else { continue };
+            // Whoever takes QoS 0 was served when it was published; it is here for the retained table only.
+            let Entry::Message { message, .. } = entry else {
+                continue;
+            };
+            if message.qos == QoS::AtMostOnce {
+                continue;
+            }
             for shard in (self.parts.targets)(message).iter() {
                 if let Some(answer) = answers.get_mut(usize::from(shard.0)) {
                     let (_, records) = answer.get_or_insert_default();
-                    records.push(Record { offset: *offset, message: Arc::clone(message) });
+                    records.push(Record {
+                        offset: *offset,
+                        message: Arc::clone(message),
+                    });
                 }
             }
         }
-        self.cells.committed.fetch_add(placed.len() as u64, Ordering::Relaxed);
+        self.cells
+            .committed
+            .fetch_add(placed.len() as u64, Ordering::Relaxed);
         self.cells.batches.fetch_add(1, Ordering::Relaxed);
         (self.parts.sink)(placed);
         for (answer, send) in answers.into_iter().zip(&self.parts.answers) {
@@ -327,9 +420,14 @@ impl Worker {
     fn refuse(&mut self, batch: Vec<Submission>) {
         let mut failed: Vec<Vec<u64>> = vec![Vec::new(); self.parts.answers.len()];
         for submission in batch {
-            let refusable = submission.entries.iter().all(|entry| matches!(entry, Entry::Message { received: None, .. }));
+            let refusable = submission
+                .entries
+                .iter()
+                .all(|entry| matches!(entry, Entry::Message { received: None, .. }));
             if refusable && let Some(failed) = failed.get_mut(usize::from(submission.shard.0)) {
-                self.cells.refused.fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
+                self.cells
+                    .refused
+                    .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
                 failed.push(submission.ticket);
             } else {
                 self.stuck.push(submission);
@@ -337,7 +435,10 @@ impl Worker {
         }
         for (failed, send) in failed.into_iter().zip(&self.parts.answers) {
             if !failed.is_empty() {
-                send(Committed { failed, ..Committed::default() });
+                send(Committed {
+                    failed,
+                    ..Committed::default()
+                });
             }
         }
     }
@@ -345,6 +446,7 @@ impl Worker {
     fn sync_rest(&mut self) {
         if let Err(error) = self.parts.writer.sync() {
             self.failing = true;
+            self.due = after(RETRY_INTERVAL);
             tracing::error!(%error, "journal cannot be synced");
         } else {
             self.unsynced = false;

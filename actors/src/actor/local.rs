@@ -354,11 +354,19 @@ impl Local {
     pub fn inherit(&mut self, summary: SessionSummary) {
         let permit = self.shared.quota.adopt();
         let client_id = summary.client_id;
-        self.admit(client_id.clone(), permit, ResidentState::Passive, Presence::Offline);
+        self.admit(
+            client_id.clone(),
+            permit,
+            ResidentState::Passive,
+            Presence::Offline,
+        );
         if let Some(resident) = self.directory.get_mut(&client_id) {
             resident.number = summary.number;
         }
-        let deadline = summary.will_due_at.into_iter().fold(summary.deadline, Ord::min);
+        let deadline = summary
+            .will_due_at
+            .into_iter()
+            .fold(summary.deadline, Ord::min);
         self.set_deadline(&client_id, Some(deadline));
         for filter in &summary.filters {
             self.hold(filter);
@@ -429,7 +437,10 @@ impl Local {
 
     /// A session reads nothing any more: it is detached, or its actor died.
     pub fn mute_all(&mut self, slot: Slot) {
-        let filters = self.slot(slot).map(|state| std::mem::take(&mut state.filters)).unwrap_or_default();
+        let filters = self
+            .slot(slot)
+            .map(|state| std::mem::take(&mut state.filters))
+            .unwrap_or_default();
         for filter in filters {
             let edge = self.routes.unsubscribe(slot, &filter);
             self.publish_edge(&filter, edge);
@@ -579,7 +590,11 @@ impl Local {
         self.live_end = self.live_end.max(committed.end);
         self.answered = self.answered.max(committed.ticket);
         for ticket in &committed.failed {
-            let slot = self.waiting.iter().find(|(waiting, _)| waiting == ticket).map(|(_, slot)| *slot);
+            let slot = self
+                .waiting
+                .iter()
+                .find(|(waiting, _)| waiting == ticket)
+                .map(|(_, slot)| *slot);
             if let Some(state) = slot.and_then(|slot| self.slot(slot)) {
                 state.failed.push(*ticket);
                 state.wake();

@@ -189,7 +189,10 @@ impl ShardActor {
             let now = local.now();
             if snapshot.detached_at.is_none() {
                 // Its actor died with a connection: what was sent since its last record may have been received.
-                let change = Change::Recovered { at: now.time, maybe_sent_below: now.log_end };
+                let change = Change::Recovered {
+                    at: now.time,
+                    maybe_sent_below: now.log_end,
+                };
                 snapshot.apply(snapshot.covers, &change);
                 local.append(Entry::change(snapshot.number, change));
             }

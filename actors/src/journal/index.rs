@@ -8,13 +8,14 @@
 //! - QoS 0 records have an offset but are in no topic's list: no durable reader wants them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::ReadError;
-use super::select::{Postings, Selector, TopicSource};
+use super::select::{Postings, Selector};
 use crate::model::ids::Offset;
 
 /// Index of one segment in memory.
@@ -100,9 +101,11 @@ impl TopicIndex {
         let topics = self
             .topics
             .partition_point(|topic| topic.defined_at < position);
-        self.topics.truncate(topics);
-        self.numbers.retain(|_, number| (*number as usize) < topics);
-        self.sorted.retain(|_, number| (*number as usize) < topics);
+        if topics < self.topics.len() {
+            self.topics.truncate(topics);
+            self.numbers.retain(|_, number| (*number as usize) < topics);
+            self.sorted.retain(|_, number| (*number as usize) < topics);
+        }
         for topic in &mut self.topics {
             let kept = topic.positions.partition_point(|at| *at < position);
             topic.positions.truncate(kept);
@@ -127,36 +130,44 @@ impl TopicIndex {
             .filter(|(_, positions)| !positions.is_empty())
     }
 
+    /// Hands at most `topics_max` topics that begin with `prefix`, behind the topic `after`, to `out`; gives the last one
+    /// if there may be more.
+    pub(super) fn range_part(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        topics_max: usize,
+        out: &mut Selector<'_>,
+    ) -> Result<Option<Arc<str>>, ReadError> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let topics = self.sorted.range::<str, _>((from, Bound::Unbounded));
+        for (passed, (topic, number)) in topics.enumerate() {
+            if !topic.starts_with(prefix) || out.is_too_broad() {
+                return Ok(None);
+            }
+            let positions = &self.topics[*number as usize].positions;
+            out.topic(topic, Postings::Memory(positions))?;
+            if passed + 1 >= topics_max {
+                return Ok(Some(topic.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The position of the record at `offset`.
     pub(super) fn position(&self, offset: Offset) -> Option<u32> {
         let relative = usize::try_from(offset.0.checked_sub(self.first.0)?).ok()?;
         self.offsets.get(relative).copied()
     }
-}
 
-impl TopicSource for TopicIndex {
-    fn start(&self, from: Offset) -> Result<Option<u32>, ReadError> {
-        Ok(self.position(from.max(self.first)))
-    }
-
-    fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
-        if let Some(TopicNumber(number)) = self.topic(topic) {
-            let positions = &self.topics[number as usize].positions;
-            out.topic(topic, Postings::Memory(positions))?;
-        }
-        Ok(())
-    }
-
-    fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
-        use std::ops::Bound;
-        let from: (Bound<&str>, Bound<&str>) = (Bound::Included(prefix), Bound::Unbounded);
-        for (topic, number) in self.sorted.range::<str, _>(from) {
-            if !topic.starts_with(prefix) || out.is_too_broad() {
-                break;
+    /// Hands the topic of exactly this name to `out`, if it is there.
+    pub(super) fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+        match self.topic(topic) {
+            Some(TopicNumber(number)) => {
+                let positions = &self.topics[number as usize].positions;
+                out.topic(topic, Postings::Memory(positions))
             }
-            let positions = &self.topics[*number as usize].positions;
-            out.topic(topic, Postings::Memory(positions))?;
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@
 //! - what `sync` confirmed survives a power cut, what it did not confirm is never half there;
 //! - a reader sees a record only once it is committed (as durable as `log.durability` says).
 
+mod batch;
 mod codec;
 pub mod files;
 mod index;

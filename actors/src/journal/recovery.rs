@@ -8,33 +8,32 @@
 //!   after a sync says so, and such a batch behind a broken record is damage;
 //! - what is presented as committed has been synced first.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod found;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
+use self::found::Found;
+use self::scan::{Scan, has_confirmed_batch};
 use super::ReadError;
-use super::codec::{
-    self, BATCH_END, Kind, MessageBody, Parsed, RECORD_HEADER_BYTES, SYNCED_BEFORE,
-};
 use super::files::{File, Files};
 use super::index::TopicIndex;
 use super::reader::SegmentReader;
 use super::segment::{
-    Extent, HEADER_BYTES, Header, Index, Name, Previous, SEGMENT_BYTES_LIMIT, Segment, Window,
-    io_error, topic_text,
+    Extent, HEADER_BYTES, Header, Index, Name, Previous, SEGMENT_BYTES_LIMIT, Segment, io_error,
 };
 use super::segments::{JournalOptions, Segments};
 use super::sorted::{self, Covers, SortedIndex};
 use super::writer::{SegmentWriter, WriterStart};
 use crate::model::ids::Offset;
-use crate::model::message::QoS;
 
 /// Read ahead while a segment is scanned.
 pub(super) const SCAN_BYTES: usize = 1 << 18;
 /// Offsets of boot epoch `n` begin at `n << EPOCH_SHIFT`.
 const EPOCH_SHIFT: u32 = 40;
 const EPOCH_MAX: u32 = (1 << (64 - EPOCH_SHIFT)) - 1;
-/// So many bytes are checksummed at most in the search for a confirmed batch behind a broken record.
-const SEARCH_BYTES_MAX: usize = 1 << 30;
 
 /// Opens the journal in `files` for boot epoch `epoch` (at least 1, larger than at any start before), or makes one.
 ///
@@ -50,7 +49,6 @@ pub fn open(
     let found = Found::list(&*files)?;
     let mut segments = load(&*files, &found)?;
     let mut last_id = found.segments.last().copied();
-    let torn = found.torn.map(Name::Segment);
     let Some(plan) = plan_epoch(epoch, &segments) else {
         return Err(ReadError::Damaged {
             path: directory,
@@ -59,22 +57,11 @@ pub fn open(
         });
     };
     // From here on files are changed.
-    for name in found.leftovers().into_iter().chain(torn) {
-        files.remove(&name.text()).map_err(failed)?;
-    }
+    found.clean(&*files)?;
     for loaded in &segments {
-        if loaded.file_bytes > u64::from(loaded.extent.bytes) {
-            loaded
-                .file
-                .truncate(u64::from(loaded.extent.bytes))
-                .map_err(|source| io_error(&loaded.path, source))?;
-        }
-        if loaded.is_last || loaded.file_bytes > u64::from(loaded.extent.bytes) {
-            loaded
-                .file
-                .sync()
-                .map_err(|source| io_error(&loaded.path, source))?;
-        }
+        loaded
+            .settle()
+            .map_err(|source| io_error(&loaded.path, source))?;
     }
     files.sync_directory().map_err(failed)?;
     // An empty last segment would only add a file at every start.
@@ -126,93 +113,6 @@ fn plan_epoch(epoch: u32, segments: &[Loaded]) -> Option<EpochPlan> {
     })
 }
 
-/// The files of the directory by kind.
-#[derive(Default)]
-struct Found {
-    segments: BTreeSet<u64>,
-    indexes: BTreeSet<u64>,
-    gone: BTreeSet<u64>,
-    /// The last segment, if it is what a power cut left of its creation.
-    torn: Option<u64>,
-}
-
-impl Found {
-    fn list(files: &dyn Files) -> Result<Self, ReadError> {
-        let mut found = Self::default();
-        let names = files
-            .list()
-            .map_err(|source| io_error(&files.path(""), source))?;
-        for text in names {
-            match Name::parse(&text) {
-                Some(Name::Segment(id)) => found.segments.insert(id),
-                Some(Name::Index(id)) => found.indexes.insert(id),
-                Some(Name::Gone(id)) => found.gone.insert(id),
-                Some(Name::Reserve | Name::Lock) => true,
-                None => {
-                    return Err(ReadError::Damaged {
-                        path: files.path(&text),
-                        at: 0,
-                        what: "no file of a journal",
-                    });
-                }
-            };
-        }
-        // A segment is removed after its `gone` was made durable: that removal is finished below.
-        found.segments.retain(|id| !found.gone.contains(id));
-        if let Some(last) = found.segments.last().copied()
-            && is_torn_creation(files, last)?
-        {
-            found.torn = found.segments.pop_last();
-        }
-        let known = found.segments.union(&found.gone).copied();
-        for (expected, id) in (known.clone().min().unwrap_or(0)..).zip(known) {
-            if id != expected {
-                return Err(ReadError::Damaged {
-                    path: files.path(&Name::Segment(expected).text()),
-                    at: 0,
-                    what: "the segment is missing",
-                });
-            }
-        }
-        Ok(found)
-    }
-
-    /// Files that nothing needs any more.
-    fn leftovers(&self) -> Vec<Name> {
-        let first = self.segments.first().copied().unwrap_or(u64::MAX);
-        let useless = |id: &u64| !self.segments.contains(id);
-        let mut names: Vec<Name> = Vec::new();
-        names.extend(
-            self.indexes
-                .iter()
-                .copied()
-                .filter(useless)
-                .map(Name::Index),
-        );
-        // `gone` at the front stands between nothing.
-        let front = self.gone.iter().copied().filter(|id| *id < first);
-        names.extend(front.map(Name::Gone));
-        names
-    }
-}
-
-fn is_torn_creation(files: &dyn Files, id: u64) -> Result<bool, ReadError> {
-    let name = Name::Segment(id).text();
-    let failed = |source| io_error(&files.path(&name), source);
-    let file = files.open(&name).map_err(failed)?;
-    let size = file.size().map_err(failed)?;
-    if size > u64::from(HEADER_BYTES) {
-        return Ok(false);
-    }
-    let mut bytes = [0; HEADER_BYTES as usize];
-    let bytes = &mut bytes[..usize::try_from(size).unwrap_or(0)];
-    file.read_exact_at(bytes, 0).map_err(failed)?;
-    let whole = (&*bytes)
-        .try_into()
-        .is_ok_and(|bytes| Header::decode(bytes).is_ok());
-    Ok(!whole && Header::is_torn(bytes))
-}
-
 /// A segment that was found in order.
 struct Loaded {
     header: Header,
@@ -230,6 +130,19 @@ enum LoadedIndex {
 }
 
 impl Loaded {
+    /// Cuts off what does not count, and makes durable what will be presented as committed.
+    fn settle(&self) -> io::Result<()> {
+        let bytes = u64::from(self.extent.bytes);
+        let is_longer = self.file_bytes > bytes;
+        if is_longer {
+            self.file.truncate(bytes)?;
+        }
+        match is_longer || self.is_last {
+            true => self.file.sync(),
+            false => Ok(()),
+        }
+    }
+
     fn into_segment(self, files: &dyn Files) -> Result<Segment, ReadError> {
         let covers = Covers {
             segment: self.header.id,
@@ -385,7 +298,7 @@ impl Opened {
         let mut scan = Scan::new(&self.header);
         let broken = scan.run(&self, limit)?;
         if let Some((at, what)) = broken {
-            if claim.is_some() || self.has_confirmed_batch(at, limit, scan.index.end())? {
+            if claim.is_some() || has_confirmed_batch(&self, at, limit, scan.index.end())? {
                 return Err(self.damaged(at, what));
             }
             if scan.good < limit {
@@ -419,105 +332,5 @@ impl Opened {
             is_last,
             index,
         }
-    }
-
-    /// Whether behind the broken record at `at` lies a batch that was written when all before it had been synced.
-    fn has_confirmed_batch(
-        &self,
-        at: u32,
-        limit: u32,
-        expected: Offset,
-    ) -> Result<bool, ReadError> {
-        let mut tail = vec![0; (limit - at) as usize];
-        self.file
-            .read_exact_at(&mut tail, u64::from(at))
-            .map_err(|source| io_error(&self.path, source))?;
-        let relative_min = expected.0 - self.header.first.0;
-        let relative_max = relative_min + (tail.len() / RECORD_HEADER_BYTES) as u64;
-        let mut checked = 0;
-        for start in 1..tail.len().saturating_sub(RECORD_HEADER_BYTES) {
-            let candidate = &tail[start..];
-            if candidate[12] & SYNCED_BEFORE == 0 {
-                continue;
-            }
-            let relative = u64::from(sorted::u32_at(candidate, 8).unwrap_or(0));
-            let length = sorted::u32_at(candidate, 0).unwrap_or(u32::MAX) as usize;
-            let fits = length <= candidate.len() - RECORD_HEADER_BYTES;
-            if !fits || relative < relative_min || relative > relative_max {
-                continue;
-            }
-            checked += length;
-            if checked > SEARCH_BYTES_MAX {
-                return Ok(false);
-            }
-            if let Parsed::Record(record) = codec::parse(candidate, self.header.salt)
-                && record.flags & SYNCED_BEFORE != 0
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Reads a segment from its first record on and builds its index.
-struct Scan {
-    index: TopicIndex,
-    /// Behind the last whole batch.
-    good: u32,
-}
-
-impl Scan {
-    fn new(header: &Header) -> Self {
-        Self {
-            index: TopicIndex::new(header.first),
-            good: HEADER_BYTES,
-        }
-    }
-
-    /// Gives where and what the first bytes are that are no whole batch; `None` if the limit was reached.
-    fn run(
-        &mut self,
-        opened: &Opened,
-        limit: u32,
-    ) -> Result<Option<(u32, &'static str)>, ReadError> {
-        let mut window = Window::new(&*opened.file, &opened.path, opened.header.salt, limit);
-        let mut at = HEADER_BYTES;
-        while at < limit {
-            let record = match window.record(at, SCAN_BYTES)? {
-                Parsed::Record(record) => record,
-                Parsed::Invalid(what) => return Ok(Some((at, what))),
-                Parsed::Incomplete => return Ok(Some((at, "record cut off"))),
-            };
-            let expected = self.index.end().0 - opened.header.first.0;
-            if u64::from(record.relative) != expected {
-                return Ok(Some((at, "record out of order")));
-            }
-            let after = at + record.size();
-            match record.kind {
-                Kind::Topic => match topic_text(&record) {
-                    Some(topic) => {
-                        self.index.define(topic, at);
-                    }
-                    None => return Err(opened.damaged(at, "topic is not UTF-8")),
-                },
-                Kind::Message => {
-                    let Some(body) = MessageBody::decode(record.body) else {
-                        return Err(opened.damaged(at, "message of an unknown format"));
-                    };
-                    let Some(topic) = self.index.defined(body.topic_at) else {
-                        return Err(opened.damaged(at, "message whose topic is not defined"));
-                    };
-                    self.index
-                        .push(at, (body.qos > QoS::AtMostOnce).then_some(topic));
-                }
-                Kind::Session | Kind::Liveness => self.index.push(at, None),
-            }
-            at = after;
-            if record.flags & BATCH_END != 0 {
-                self.good = at;
-            }
-        }
-        Ok((self.good < limit).then_some((self.good, "batch without an end")))
     }
 }

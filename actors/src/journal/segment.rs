@@ -14,7 +14,7 @@ use super::ReadError;
 use super::codec::{self, Kind, Parsed, RECORD_HEADER_BYTES};
 use super::files::{File, Files};
 use super::index::TopicIndex;
-use super::select::{Selection, select};
+use super::select::{Selection, Selector, TopicSource, select};
 use super::sorted::{Covers, SortedIndex, u32_at, u64_at};
 use crate::model::ids::Offset;
 use crate::model::topic::Filter;
@@ -25,6 +25,9 @@ const VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: u32 = 64;
 /// No segment is longer: positions are `u32`, and a reader may add a record's length to one.
 pub(super) const SEGMENT_BYTES_LIMIT: u64 = 1 << 31;
+
+/// So many topics are looked at under one lock.
+const LOCKED_TOPICS_MAX: usize = 512;
 
 /// The first bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,32 +205,31 @@ impl Segment {
         from: Offset,
         count_max: usize,
     ) -> Result<(Selection, Extent), ReadError> {
-        let state = self.state.read();
-        let extent = state.extent;
-        let index = match &state.index {
-            Index::Memory(index) => {
-                let found = select(&**index, filters, from, count_max, extent.bytes)?;
-                return Ok((found, extent));
-            }
-            Index::Sorted(index) => index.clone(),
-        };
-        drop(state);
-        let found = select(&*index, filters, from, count_max, extent.bytes)?;
+        let extent = self.extent();
+        let found = select(self, filters, from, count_max, extent.bytes)?;
         Ok((found, extent))
+    }
+
+    /// The sorted index, once there is one; otherwise the result of `use_open` on the one in memory.
+    fn index<T>(
+        &self,
+        use_open: impl FnOnce(&TopicIndex) -> Result<T, ReadError>,
+    ) -> Result<Asked<T>, ReadError> {
+        match &self.state.read().index {
+            Index::Memory(index) => use_open(index).map(Asked::Answer),
+            Index::Sorted(index) => Ok(Asked::Ask(index.clone())),
+        }
     }
 
     /// The position of the committed record at `offset`.
     pub(super) fn position(&self, offset: Offset) -> Result<Option<u32>, ReadError> {
-        let state = self.state.read();
-        if offset < self.header.first || offset >= state.extent.end {
+        if offset < self.header.first || offset >= self.extent().end {
             return Ok(None);
         }
-        let index = match &state.index {
-            Index::Memory(index) => return Ok(index.position(offset)),
-            Index::Sorted(index) => index.clone(),
-        };
-        drop(state);
-        index.position(offset)
+        match self.index(|index| Ok(index.position(offset)))? {
+            Asked::Answer(position) => Ok(position),
+            Asked::Ask(index) => index.position(offset),
+        }
     }
 
     /// What its index file has to cover.
@@ -244,6 +246,40 @@ impl Segment {
             path: self.path.clone(),
             at: u64::from(at),
             what,
+        }
+    }
+}
+
+enum Asked<T> {
+    Answer(T),
+    Ask(Arc<SortedIndex>),
+}
+
+/// The index in memory is asked under a lock that the writer waits for, so never for long; the one on disk without any.
+impl TopicSource for Segment {
+    fn start(&self, from: Offset) -> Result<Option<u32>, ReadError> {
+        self.position(from.max(self.header.first))
+    }
+
+    fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+        match self.index(|index| index.exact(topic, out))? {
+            Asked::Answer(()) => Ok(()),
+            Asked::Ask(index) => index.exact(topic, out),
+        }
+    }
+
+    fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+        let mut after = None;
+        loop {
+            let part = self.index(|index| {
+                index.range_part(prefix, after.as_deref(), LOCKED_TOPICS_MAX, out)
+            })?;
+            match part {
+                Asked::Answer(None) => return Ok(()),
+                Asked::Answer(last) => after = last,
+                // Sealed meanwhile: what was found already is found again, and counts once.
+                Asked::Ask(index) => return index.range(prefix, out),
+            }
         }
     }
 }

@@ -112,7 +112,7 @@ fn plan(filter: &Filter) -> Plan<'_> {
 
 /// Selects at most `count_max` records of a segment whose committed part ends at `limit_position`.
 pub(super) fn select(
-    source: &dyn TopicSource,
+    source: &impl TopicSource,
     filters: &[(Filter, Offset)],
     from: Offset,
     count_max: usize,

@@ -5,25 +5,25 @@
 //!
 //! Invariant: derived data. A file that is missing, torn or of another version is built again from the segment.
 
+mod bloom;
+mod write;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::bloom::Bloom;
+pub(super) use self::write::write;
 use super::ReadError;
 use super::files::{File, Files};
-use super::index::TopicIndex;
-use super::select::{Postings, Selector, TopicSource};
+use super::select::{Postings, Selector};
 use crate::model::ids::Offset;
 
 const MAGIC: [u8; 8] = *b"OUTLIVEX";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
-/// A block of topics is closed once it is this long.
-const BLOCK_BYTES: usize = 4096;
-/// Written at once while an index file is made.
+/// Written or checked at once.
 const CHUNK_BYTES: usize = 1 << 20;
-const BLOOM_BITS_PER_TOPIC: u64 = 10;
-const BLOOM_PROBES: u64 = 7;
 
 /// Which segment an index belongs to, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,64 +56,6 @@ struct Block {
     first_topic: Box<str>,
     at: u64,
     bytes: u32,
-}
-
-/// Writes the index file and makes it durable; a file that a power cut left half written is recognized by its header,
-/// which is written last.
-pub(super) fn write(
-    files: &dyn Files,
-    name: &str,
-    covers: Covers,
-    index: &TopicIndex,
-) -> io::Result<()> {
-    let mut out = Sink::create(files, name)?;
-    for position in index.offsets() {
-        out.put(&position.to_le_bytes())?;
-    }
-    let mut topics = 0u64;
-    for (_, positions) in index.topics() {
-        topics += 1;
-        for position in positions {
-            out.put(&position.to_le_bytes())?;
-        }
-    }
-    let mut bloom = Bloom::with_topics(topics);
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut block = Vec::with_capacity(2 * BLOCK_BYTES);
-    let mut first_topic: Option<Box<str>> = None;
-    let mut postings = 0u32;
-    for (topic, positions) in index.topics() {
-        bloom.insert(topic);
-        first_topic.get_or_insert_with(|| Box::from(topic));
-        let (length, count) = (short(topic.len())?, long(positions.len())?);
-        block.extend_from_slice(&length.to_le_bytes());
-        block.extend_from_slice(topic.as_bytes());
-        block.extend_from_slice(&postings.to_le_bytes());
-        block.extend_from_slice(&count.to_le_bytes());
-        postings += count;
-        if block.len() >= BLOCK_BYTES {
-            blocks.extend(out.put_block(&mut first_topic, &mut block)?);
-        }
-    }
-    blocks.extend(out.put_block(&mut first_topic, &mut block)?);
-    out.flush()?;
-    let (meta_at, body_crc) = (out.written, out.crc);
-    let meta = encode_meta(&bloom, &blocks)?;
-    out.put(&meta)?;
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(&MAGIC);
-    header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&covers.bytes.to_le_bytes());
-    header.extend_from_slice(&covers.segment.to_le_bytes());
-    header.extend_from_slice(&covers.first.0.to_le_bytes());
-    header.extend_from_slice(&long(index.offsets().len())?.to_le_bytes());
-    header.extend_from_slice(&postings.to_le_bytes());
-    header.extend_from_slice(&meta_at.to_le_bytes());
-    header.extend_from_slice(&long(meta.len())?.to_le_bytes());
-    header.extend_from_slice(&body_crc.to_le_bytes());
-    header.extend_from_slice(&crc32c::crc32c(&meta).to_le_bytes());
-    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
-    out.finish(&header)
 }
 
 impl SortedIndex {
@@ -290,12 +232,9 @@ impl SortedIndex {
     }
 }
 
-impl TopicSource for SortedIndex {
-    fn start(&self, from: Offset) -> Result<Option<u32>, ReadError> {
-        self.position(from.max(self.first))
-    }
-
-    fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+impl SortedIndex {
+    /// Hands the topic of exactly this name to `out`, if it is there.
+    pub(super) fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
         if !self.bloom.may_contain(topic) {
             return Ok(());
         }
@@ -307,7 +246,8 @@ impl TopicSource for SortedIndex {
         })
     }
 
-    fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+    /// Hands all topics that begin with `prefix` to `out`, until it has enough.
+    pub(super) fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
         self.walk(prefix, &mut |found, postings| {
             if !found.starts_with(prefix) || out.is_too_broad() {
                 return Ok(false);
@@ -316,123 +256,6 @@ impl TopicSource for SortedIndex {
             Ok(true)
         })
     }
-}
-
-/// Buffers what goes to the file behind the header.
-struct Sink {
-    file: Arc<dyn File>,
-    buffer: Vec<u8>,
-    written: u64,
-    crc: u32,
-}
-
-impl Sink {
-    fn create(files: &dyn Files, name: &str) -> io::Result<Self> {
-        Ok(Self {
-            file: files.create(name)?,
-            buffer: Vec::with_capacity(CHUNK_BYTES),
-            written: HEADER_BYTES as u64,
-            crc: 0,
-        })
-    }
-
-    fn at(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        match self.buffer.len() >= CHUNK_BYTES {
-            true => self.flush(),
-            false => Ok(()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
-        self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn put_block(
-        &mut self,
-        first_topic: &mut Option<Box<str>>,
-        bytes: &mut Vec<u8>,
-    ) -> io::Result<Option<Block>> {
-        let Some(first_topic) = first_topic.take() else {
-            return Ok(None);
-        };
-        let block = Block {
-            first_topic,
-            at: self.at(),
-            bytes: long(bytes.len())?,
-        };
-        self.put(bytes)?;
-        bytes.clear();
-        Ok(Some(block))
-    }
-
-    fn finish(mut self, header: &[u8]) -> io::Result<()> {
-        self.flush()?;
-        self.file.sync()?;
-        self.file.write_all_at(header, 0)?;
-        self.file.sync()
-    }
-}
-
-#[derive(Debug)]
-struct Bloom {
-    words: Vec<u64>,
-}
-
-impl Bloom {
-    fn with_topics(topics: u64) -> Self {
-        let words = (topics * BLOOM_BITS_PER_TOPIC).div_ceil(64).max(1);
-        Self {
-            words: vec![0; usize::try_from(words).unwrap_or(usize::MAX)],
-        }
-    }
-
-    fn insert(&mut self, topic: &str) {
-        for bit in bits(topic, self.words.len()) {
-            self.words[bit / 64] |= 1 << (bit % 64);
-        }
-    }
-
-    fn may_contain(&self, topic: &str) -> bool {
-        bits(topic, self.words.len()).all(|bit| self.words[bit / 64] & (1 << (bit % 64)) != 0)
-    }
-}
-
-fn bits(topic: &str, words: usize) -> impl Iterator<Item = usize> + use<> {
-    // FNV-1a, mixed; two halves make all probes.
-    let mut hash = topic.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let step = (hash >> 32) | 1;
-    let count = words as u64 * 64;
-    #[expect(clippy::cast_possible_truncation, reason = "below the number of bits")]
-    (0..BLOOM_PROBES)
-        .map(move |probe| (hash.wrapping_add(probe.wrapping_mul(step)) % count) as usize)
-}
-
-fn encode_meta(bloom: &Bloom, blocks: &[Block]) -> io::Result<Vec<u8>> {
-    let mut meta = Vec::with_capacity(bloom.words.len() * 8 + blocks.len() * 48 + 4);
-    meta.extend_from_slice(&long(bloom.words.len())?.to_le_bytes());
-    for word in &bloom.words {
-        meta.extend_from_slice(&word.to_le_bytes());
-    }
-    for block in blocks {
-        meta.extend_from_slice(&block.at.to_le_bytes());
-        meta.extend_from_slice(&block.bytes.to_le_bytes());
-        meta.extend_from_slice(&short(block.first_topic.len())?.to_le_bytes());
-        meta.extend_from_slice(block.first_topic.as_bytes());
-    }
-    Ok(meta)
 }
 
 fn decode_meta(meta: &[u8]) -> Option<(Bloom, Vec<Block>)> {
@@ -475,12 +298,4 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn short(length: usize) -> io::Result<u16> {
-    u16::try_from(length).map_err(io::Error::other)
-}
-
-fn long(length: usize) -> io::Result<u32> {
-    u32::try_from(length).map_err(io::Error::other)
 }

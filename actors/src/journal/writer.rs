@@ -11,17 +11,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::codec::{self, BATCH_END, EncodeError, Kind, SYNCED_BEFORE};
+use super::batch::{self, Place};
+use super::codec::EncodeError;
 use super::index::TopicIndex;
-use super::segment::{
-    Extent, HEADER_BYTES, Header, Index, Name, Previous, RESERVE_NAME, SEGMENT_BYTES_LIMIT, Segment,
-};
+use super::segment::{Extent, HEADER_BYTES, Header, Index, Name, Previous, RESERVE_NAME, Segment};
 use super::segments::{JournalOptions, Segments};
 use super::sorted::{self, SortedIndex};
 use super::{AppendError, JournalWriter};
 use crate::model::entry::Entry;
 use crate::model::ids::Offset;
-use crate::model::message::QoS;
 
 /// The encode buffer is given back to the allocator when a batch left it larger than this.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
@@ -81,7 +79,7 @@ impl SegmentWriter {
             unindexed: VecDeque::new(),
         };
         // A disk that is full now is met again, and reported, by the first append.
-        let _ = writer.reserve();
+        writer.reserve().ok();
         writer
     }
 
@@ -103,7 +101,7 @@ impl SegmentWriter {
             }
             Err(error) => {
                 // Half a reserve helps nobody; it may not even exist.
-                let _ = files.remove(RESERVE_NAME);
+                files.remove(RESERVE_NAME).ok();
                 Err(error)
             }
         }
@@ -162,27 +160,17 @@ impl SegmentWriter {
         };
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
-        let mut batch = Batch {
-            out: &mut self.buffer,
+        let is_confirmed = self.durable == self.written;
+        batch::encode(
+            &mut self.buffer,
             index,
-            first: segment.header.first,
-            start: self.written.bytes,
-            salt: segment.header.salt,
-            opening: match self.durable == self.written {
-                true => SYNCED_BEFORE,
-                false => 0,
+            &segment.header,
+            Place {
+                start: self.written.bytes,
+                is_confirmed,
             },
-        };
-        if let Some((last, others)) = entries.split_last() {
-            for entry in others {
-                batch.entry(entry, 0)?;
-            }
-            batch.entry(last, BATCH_END)?;
-        }
-        Ok(Extent {
-            bytes: batch.position()?,
-            end: batch.index.end(),
-        })
+            entries,
+        )
     }
 
     /// The segment to write to: a new one if there is none or it is full.
@@ -233,7 +221,7 @@ impl SegmentWriter {
             Ok(file) => file,
             Err(error) => {
                 // Made anew by the next attempt, under the same name, whatever is left of it.
-                let _ = files.remove(&name);
+                files.remove(&name).ok();
                 return Err(self.write_error(&files.path(&name), error));
             }
         };
@@ -295,7 +283,7 @@ impl SegmentWriter {
             Err(error) => {
                 tracing::warn!(segment = segment.path, %error, "topic index stays in memory");
                 // Its room is worth more than half an index.
-                let _ = files.remove(&name);
+                files.remove(&name).ok();
                 self.unindexed.push_back(segment);
                 false
             }
@@ -314,9 +302,9 @@ impl SegmentWriter {
         let files = &*self.shared.files;
         let removed = files.remove(&name.text());
         removed
-            .or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
+            .or_else(|error| match error.kind() == io::ErrorKind::NotFound {
+                true => Ok(()),
+                false => Err(error),
             })
             .and_then(|()| files.sync_directory())
             .map_err(|error| self.write_error(&files.path(&name.text()), error))
@@ -426,69 +414,5 @@ impl JournalWriter for SegmentWriter {
 fn forget(segment: &Segment, from: u32) {
     if let Index::Memory(index) = &mut segment.state.write().index {
         index.cut(from);
-    }
-}
-
-/// A batch being encoded.
-struct Batch<'a> {
-    out: &'a mut Vec<u8>,
-    index: &'a mut TopicIndex,
-    first: Offset,
-    /// Where in the segment the batch begins.
-    start: u32,
-    salt: u32,
-    /// Flags of the next record: the batch's first carries some.
-    opening: u8,
-}
-
-impl Batch<'_> {
-    /// Where in the segment the next record goes.
-    fn position(&self) -> Result<u32, EncodeError> {
-        let position = u64::from(self.start) + self.out.len() as u64;
-        if position >= SEGMENT_BYTES_LIMIT {
-            return Err(EncodeError);
-        }
-        u32::try_from(position).map_err(|_| EncodeError)
-    }
-
-    fn entry(&mut self, entry: &Entry, flags: u8) -> Result<(), EncodeError> {
-        let mut topic = None;
-        if let Entry::Message { message, .. } = entry {
-            topic = match self.index.topic(message.topic()) {
-                Some(known) => Some(known),
-                None => Some(self.define(message.topic())?),
-            };
-        }
-        let position = self.position()?;
-        let start = codec::begin(self.out);
-        let (kind, listed) = match (entry, topic) {
-            (Entry::Message { message, received }, Some(topic)) => {
-                codec::encode_message(self.out, message, *received, self.index.defined_at(topic));
-                let listed = (message.qos > QoS::AtMostOnce).then_some(topic);
-                (Kind::Message, listed)
-            }
-            _ => {
-                let kind = codec::encode_state(self.out, entry)?;
-                (kind.ok_or(EncodeError)?, None)
-            }
-        };
-        self.finish(start, kind, flags)?;
-        self.index.push(position, listed);
-        Ok(())
-    }
-
-    fn define(&mut self, topic: &str) -> Result<super::index::TopicNumber, EncodeError> {
-        let position = self.position()?;
-        let start = codec::begin(self.out);
-        self.out.extend_from_slice(topic.as_bytes());
-        self.finish(start, Kind::Topic, 0)?;
-        Ok(self.index.define(topic, position))
-    }
-
-    fn finish(&mut self, start: usize, kind: Kind, flags: u8) -> Result<(), EncodeError> {
-        let relative = self.index.end().0 - self.first.0;
-        let relative = u32::try_from(relative).map_err(|_| EncodeError)?;
-        let flags = flags | std::mem::take(&mut self.opening);
-        codec::finish(self.out, start, self.salt, relative, kind, flags)
     }
 }

@@ -52,7 +52,7 @@ pub enum Counter {
     DroppedOffline,
     /// A record that a session had not consumed is no longer in the journal.
     DroppedRetention,
-    /// A delivery begun was abandoned because its session ended.
+    /// A delivery begun or queued in memory was abandoned because its session ended.
     DroppedSessionEnded,
     /// A subscription was refused because of `session.subscriptions_max`.
     SubscriptionRefused,

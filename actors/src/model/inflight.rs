@@ -15,6 +15,8 @@ use super::message::QoS;
 #[derive(Clone, Debug)]
 pub struct Inflight {
     sent: VecDeque<Unsettled>,
+    /// How many of the last ones in `sent` the attached client must be sent again.
+    due: usize,
     next_packet_id: PacketId,
     next_replay_id: PacketId,
     /// The most unsettled records towards the attached client.
@@ -31,10 +33,36 @@ impl Inflight {
     pub fn restore(max: u16, next_packet_id: PacketId, sent: VecDeque<Unsettled>) -> Self {
         Self {
             sent,
+            due: 0,
             next_packet_id,
             next_replay_id: PacketId::LAST,
             max,
         }
+    }
+
+    /// A new connection: everything in the window must be sent again, in order, within its receive maximum.
+    pub fn resume(&mut self) {
+        self.due = self.sent.len();
+    }
+
+    /// Records that must be sent again, in the order in which they were sent.
+    pub fn due(&self) -> impl Iterator<Item = &Unsettled> {
+        self.sent.iter().skip(self.sent.len() - self.due)
+    }
+
+    /// The first of [`Self::due`].
+    pub fn first_due(&self) -> Option<Unsettled> {
+        self.due().next().copied()
+    }
+
+    /// Whether this identifier's record must still be sent again.
+    pub fn is_due(&self, packet_id: PacketId) -> bool {
+        self.due().any(|sent| sent.packet_id == packet_id)
+    }
+
+    /// The first of [`Self::due`] was sent again.
+    pub fn resent(&mut self) {
+        self.due = self.due.saturating_sub(1);
     }
 
     /// Sets the most unsettled records, from the client's receive maximum.
@@ -42,9 +70,9 @@ impl Inflight {
         self.max = max;
     }
 
-    /// How many more records may be sent.
+    /// How many more records may be sent, those due first.
     pub fn credit(&self) -> usize {
-        usize::from(self.max).saturating_sub(self.sent.len())
+        usize::from(self.max).saturating_sub(self.sent.len() - self.due)
     }
 
     /// Unsettled records in the order in which they were sent.
@@ -72,11 +100,12 @@ impl Inflight {
         self.next_packet_id = packet_id.following();
     }
 
-    /// Takes a place in the window. The caller has checked [`Self::credit`].
+    /// Takes a place in the window. The caller has checked [`Self::credit`] and that nothing is due.
     ///
     /// # Panics
     /// If the window is full: then all 65,535 identifiers might be held.
     pub fn send(&mut self, offset: Offset, qos: QoS, retain: bool, replay: bool) -> Unsettled {
+        assert!(self.due == 0, "new before old");
         assert!(self.credit() > 0, "no credit left");
         let packet_id = if replay {
             self.allocate_replay()
@@ -119,6 +148,9 @@ impl Inflight {
         if sent.qos != qos || step.is_some_and(|step| step != sent.step) {
             return None;
         }
+        if at >= self.sent.len() - self.due {
+            self.due -= 1;
+        }
         self.sent.remove(at)
     }
 
@@ -135,6 +167,7 @@ impl Inflight {
     pub fn clear(&mut self) -> usize {
         self.next_packet_id = PacketId::FIRST;
         self.next_replay_id = PacketId::LAST;
+        self.due = 0;
         std::mem::take(&mut self.sent).len()
     }
 

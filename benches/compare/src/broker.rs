@@ -128,6 +128,8 @@ impl Contender {
                     "--set".to_owned(),
                     format!("admin.listen={}", free_address()?),
                 ];
+                // mosquitto has no such limit, and some workloads make more sessions than the default.
+                arguments.extend(["--set".to_owned(), "quota.sessions_max=0".to_owned()]);
                 for set in sets {
                     arguments.extend(["--set".to_owned(), set.clone()]);
                 }

@@ -313,3 +313,17 @@ fn a_failed_batch_stays_gone_when_nothing_was_written_after_it() {
         files = reopened.files.kill();
     }
 }
+
+#[test]
+fn trimming_keeps_the_segment_that_says_where_an_abandoned_one_ends() {
+    let mut journal = Journal::new();
+    let first = journal.publish(&["a"])[0];
+    journal.writer.append(&[message("a", b"failed")]).unwrap();
+    journal.files.fail_syncs(1);
+    journal.writer.sync().unwrap_err();
+    let later = journal.publish(&["b"; 60]);
+    journal.writer.trim(later[59], &[first]).unwrap();
+    let reopened = Journal::open(journal.files.kill(), OPTIONS, 2);
+    assert_eq!(reopened.offsets(&["a"]), [first]);
+    assert!(reopened.offsets(&["b"]).len() < 60);
+}

@@ -190,3 +190,34 @@ fn decoding_never_panics() {
         codec::fuzz(&bytes[start..]);
     }
 }
+
+#[test]
+fn an_interrupted_removal_is_finished_at_the_next_start() {
+    let mut journal = Journal::new();
+    let offsets = journal.publish(&["a"; 200]);
+    while journal.writer.maintain() {}
+    let left = |journal: &Journal| journal.offsets(&["a"]).len();
+    let mut operations = 0;
+    loop {
+        let files = journal.files.kill();
+        let mut cut = Journal::open(files.clone(), OPTIONS, 2);
+        files.cut_power_after(operations);
+        let pinned = [offsets[60], offsets[130]];
+        let trimmed = cut.writer.trim(offsets[199], &pinned).is_ok();
+        let reopened = Journal::open(files.crash(operations), OPTIONS, 3);
+        assert!(left(&reopened) <= 200 && left(&reopened) > 2);
+        let records = reopened.reader.read_at(&pinned).unwrap();
+        assert!(records.iter().all(Option::is_some), "after {operations}");
+        let names = files::Files::list(&reopened.files).unwrap();
+        for gone in names.iter().filter_map(|name| name.strip_suffix(".gone")) {
+            assert!(!names.contains(&format!("{gone}.seg")), "{names:?}");
+            assert!(!names.contains(&format!("{gone}.idx")), "{names:?}");
+        }
+        Journal::open(reopened.files.crash(1), OPTIONS, 4);
+        if trimmed {
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 10);
+}

@@ -17,6 +17,45 @@ fn a_record_is_seen_only_once_it_is_committed() {
 }
 
 #[test]
+fn an_open_batch_behind_committed_records_stays_hidden() {
+    let mut journal = Journal::new();
+    let first = journal.publish(&["a"])[0];
+    let open = journal
+        .writer
+        .append(&[message("a", b"1"), message("b", b"2")])
+        .unwrap();
+    for filter in ["a", "a/#", "#", "+"] {
+        let page = journal.page(&[filter], first, 9);
+        assert_eq!(page.records.len(), 1, "{filter}");
+        assert_eq!((page.next, page.end), (open, open));
+    }
+    assert_eq!(journal.entries().len(), 1);
+}
+
+#[test]
+fn a_broad_filter_over_many_topics_finds_all_of_them() {
+    let options = JournalOptions {
+        segment_bytes_max: 1 << 20,
+        ..OPTIONS
+    };
+    let mut journal = Journal::open(MemoryFiles::new(), options, 1);
+    for round in 0..2 {
+        let batch: Vec<_> = (0..3000)
+            .map(|n| message(&format!("{}/{n}/x", ["in", "out"][n % 2]), &[round; 200]))
+            .collect();
+        journal.commit(&batch);
+    }
+    for _ in 0..2 {
+        assert_eq!(journal.offsets(&["in/#"]).len(), 3000);
+        assert_eq!(journal.offsets(&["+/7/x", "in/8/+", "out/7/x"]).len(), 4);
+        assert_eq!(journal.offsets(&["+/+/x"]).len(), 6000);
+        // Sealed, and then the same from the index file.
+        journal.publish(&["end", "end"]);
+        journal.writer.maintain();
+    }
+}
+
+#[test]
 fn publish_shows_records_without_a_sync() {
     let mut journal = Journal::new();
     let first = journal.writer.append(&[message("a", b"1")]).unwrap();

@@ -20,6 +20,7 @@ impl Session {
     /// state needs the record.
     pub(super) fn publish(
         &mut self,
+        now: Now,
         message: Arc<Message>,
         packet_id: Option<PacketId>,
         effects: &mut Vec<Effect>,
@@ -55,7 +56,7 @@ impl Session {
         {
             effects.push(Effect::Count(Counter::ReceiveMaxExceeded));
             effects.push(Effect::Send(Outbound::Close(Refusal::ReceiveMax)));
-            return;
+            return self.closed(now, effects);
         }
         self.received.insert(packet_id);
         effects.push(Effect::Count(Counter::ReceivedQos2));

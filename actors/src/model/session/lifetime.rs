@@ -6,7 +6,7 @@ use super::Session;
 use crate::model::counter::Counter;
 use crate::model::cursor::Cursor;
 use crate::model::effect::Effect;
-use crate::model::entry::{Attach, Change, Step};
+use crate::model::entry::{Attach, Change};
 use crate::model::ids::{Fence, Now, SessionNumber, Timestamp};
 use crate::model::message::{QoS, Will};
 use crate::model::packet::{Connect, Outbound};
@@ -22,15 +22,16 @@ impl Session {
         epoch: u32,
         effects: &mut Vec<Effect>,
     ) {
+        if self.begun && self.expires_at.is_some_and(|at| at <= now.time) {
+            self.expire(now, effects);
+        }
         if self.begun && self.owner != connect.principal {
             effects.push(Effect::Count(Counter::OwnerRefused));
             effects.push(Effect::RefuseConnection(Refusal::NotAuthorized));
             return;
         }
-        if self.begun && self.expires_at.is_some_and(|at| at <= now.time) {
-            self.expire(now, effects);
-        }
-        let resume = self.begun && self.kept && !connect.clean_start;
+        // A kept session that was resumed with expiry 0 ends with that connection, taken over or not.
+        let resume = self.begun && self.kept && self.expiry_seconds > 0 && !connect.clean_start;
         self.settle_will_before_attach(now, resume, effects);
         let taken_over = self.attached;
         if taken_over {
@@ -149,9 +150,9 @@ impl Session {
     /// What must happen to the will of the connection before: a resume in time cancels a delayed one; otherwise it is
     /// published, since that connection, or its session, ends ([MQTT-3.1.2-8], 5.0 section 3.1.3.2.2).
     fn settle_will_before_attach(&mut self, now: Now, resume: bool, effects: &mut Vec<Effect>) {
-        self.will_at = None;
+        let overdue = self.will_at.take().is_some_and(|at| at <= now.time);
         let Some(will) = self.will.take() else { return };
-        if !resume || (self.attached && will.delay_seconds == 0) {
+        if !resume || overdue || (self.attached && will.delay_seconds == 0) {
             publish_will(&will, now.time, effects);
         }
     }
@@ -165,7 +166,7 @@ impl Session {
         self.cursor.park();
         self.progress_at = None;
         self.replays.clear();
-        self.redelivering = false;
+        self.rereading.clear();
         self.replaying = false;
     }
 
@@ -178,7 +179,7 @@ impl Session {
                 durable,
             });
         }
-        for _ in 0..self.inflight.clear() {
+        for _ in 0..self.inflight.clear() + self.queue.len() {
             effects.push(Effect::Count(Counter::DroppedSessionEnded));
         }
         if self.kept {
@@ -235,20 +236,8 @@ impl Session {
         self.connack(true, effects);
         effects.push(Effect::Listen(true));
         self.schedule_progress(now);
-        let due: Vec<_> = self
-            .inflight
-            .iter()
-            .filter(|sent| sent.step == Step::Published)
-            .map(|sent| sent.offset)
-            .collect();
-        if self.inflight.is_empty() {
-            return self.pump(now, effects);
-        }
-        self.redelivering = true;
-        if due.is_empty() {
-            return self.redeliver(now, &[], effects);
-        }
-        effects.push(Effect::Reread(due));
+        self.inflight.resume();
+        self.pump(now, effects);
     }
 
     fn connack(&self, session_present: bool, effects: &mut Vec<Effect>) {

@@ -12,6 +12,11 @@
 mod inbound;
 mod lifetime;
 mod outbound;
+mod redelivery;
+mod replay;
+mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -58,8 +63,8 @@ pub struct Session {
     pub(super) queue_bytes: u64,
     /// Retained messages still to be replayed.
     pub(super) replays: VecDeque<Replay>,
-    /// Redelivery must finish before anything new is sent.
-    pub(super) redelivering: bool,
+    /// The records that the read for redelivery under way asked for; empty if there is none.
+    pub(super) rereading: Vec<Offset>,
     /// A read of retained messages is under way for the first replay.
     pub(super) replaying: bool,
     /// Records above the durable cursor that were sent before a restart: a re-read skips them.
@@ -105,7 +110,7 @@ impl Session {
             queue: VecDeque::new(),
             queue_bytes: 0,
             replays: VecDeque::new(),
-            redelivering: false,
+            rereading: Vec::new(),
             replaying: false,
             already_sent: Vec::new(),
             maybe_sent_below: Offset::default(),
@@ -180,7 +185,7 @@ impl Session {
                 self.pump(now, effects);
             }
             Input::Reread { fence, records } if fence == self.fence => {
-                self.redeliver(now, &records, effects)
+                self.reread(now, records, effects)
             }
             Input::RetainedFound {
                 fence,
@@ -286,7 +291,7 @@ impl Session {
                 message,
                 packet_id,
                 dup: _,
-            } => self.publish(message, packet_id, effects),
+            } => self.publish(now, message, packet_id, effects),
             Inbound::PubRel { packet_id } => self.pubrel(packet_id, effects),
             Inbound::PubAck { packet_id, failed } => self.puback(now, packet_id, failed, effects),
             Inbound::PubRec { packet_id, failed } => self.pubrec(now, packet_id, failed, effects),

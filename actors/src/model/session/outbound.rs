@@ -1,19 +1,15 @@
-//! What the client is sent: live messages, records of the journal, retained messages, redeliveries; and how the client
-//! settles them.
+//! What the client is sent: live messages and records of the journal, as far as the window has room.
 
-use super::{Replay, Session};
+use super::Session;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Live};
-use crate::model::entry::{Change, Step, Unsettled};
+use crate::model::entry::{Change, Unsettled};
 use crate::model::ids::{Now, Offset, PacketId};
 use crate::model::limits::{Overflow, SessionLimits};
 use crate::model::message::QoS;
-use crate::model::packet::{Delivery, Outbound, SubscriptionIds, SubscriptionOptions};
+use crate::model::packet::{Delivery, Outbound, SubscriptionIds};
 use crate::model::record::Record;
 use crate::model::refusal::Refusal;
-
-/// Retained messages that one read brings at most.
-const REPLAY_READ_MAX: usize = 64;
 
 impl Session {
     /// A publication from the routing pass.
@@ -46,7 +42,7 @@ impl Session {
 
     /// Sends what credit allows, and asks for more.
     pub(super) fn pump(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.attached || self.redelivering {
+        if !self.attached || !self.redeliver(effects) {
             return;
         }
         if self.kept {
@@ -55,227 +51,6 @@ impl Session {
             self.pump_queue(now, effects);
         }
         self.pump_replays(effects);
-    }
-
-    /// The unsettled records are read: send them again, in order, under their identifiers.
-    pub(super) fn redeliver(
-        &mut self,
-        now: Now,
-        records: &[Option<Record>],
-        effects: &mut Vec<Effect>,
-    ) {
-        if !std::mem::take(&mut self.redelivering) {
-            return;
-        }
-        let mut records = records.iter();
-        let sent: Vec<Unsettled> = self.inflight.iter().copied().collect();
-        for sent in sent {
-            if sent.step == Step::Released {
-                effects.push(Effect::Send(Outbound::PubRel {
-                    packet_id: sent.packet_id,
-                    known: true,
-                }));
-                continue;
-            }
-            match records.next() {
-                Some(Some(record)) => {
-                    effects.push(Effect::Count(Counter::Redelivered));
-                    self.send_record(record, sent, true, effects);
-                }
-                _ => {
-                    effects.push(Effect::Count(Counter::DroppedRetention));
-                    self.inflight.settle(sent.packet_id, sent.qos, None);
-                    self.settled(now, sent, effects);
-                }
-            }
-        }
-        self.pump(now, effects);
-    }
-
-    /// Retained messages of a new subscription were found.
-    pub(super) fn retained_found(
-        &mut self,
-        now: Now,
-        options: SubscriptionOptions,
-        offsets: Vec<Offset>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.attached && !offsets.is_empty() {
-            self.replays.push_back(Replay {
-                options,
-                offsets: offsets.into(),
-            });
-            self.pump(now, effects);
-        }
-    }
-
-    /// Retained messages of the first replay were read.
-    pub(super) fn replay(
-        &mut self,
-        now: Now,
-        records: Vec<Option<Record>>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if !std::mem::take(&mut self.replaying) {
-            return;
-        }
-        let Some(Replay {
-            options,
-            mut offsets,
-        }) = self.replays.pop_front()
-        else {
-            return;
-        };
-        for record in records {
-            let Some(at) = offsets.pop_front() else { break };
-            let Some(record) = record.filter(|record| !record.message.is_expired(now.time)) else {
-                continue; // replaced, cleared or expired since it was found
-            };
-            let qos = record.message.qos.min(options.qos);
-            if qos == QoS::AtMostOnce {
-                let subscription_ids = options.id.into_iter().collect();
-                let live = Live {
-                    message: record.message,
-                    qos,
-                    retain: true,
-                    subscription_ids,
-                };
-                send_live(live, None, effects);
-            } else if self.inflight.credit() == 0 {
-                offsets.push_front(at);
-                break;
-            } else {
-                let sent = self.inflight.send(record.offset, qos, true, true);
-                let ids = options.id.into_iter().collect();
-                self.begin_delivery(&record, sent, false, ids, effects);
-            }
-        }
-        if !offsets.is_empty() {
-            self.replays.push_front(Replay { options, offsets });
-        }
-        self.pump(now, effects);
-    }
-
-    /// PUBACK.
-    pub(super) fn puback(
-        &mut self,
-        now: Now,
-        packet_id: PacketId,
-        failed: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(sent) = self.inflight.settle(packet_id, QoS::AtLeastOnce, None) {
-            self.acked(now, sent, failed, effects);
-        }
-    }
-
-    /// PUBREC: durable before PUBREL, so that the message is never sent again.
-    pub(super) fn pubrec(
-        &mut self,
-        now: Now,
-        packet_id: PacketId,
-        failed: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        if failed {
-            if let Some(sent) =
-                self.inflight
-                    .settle(packet_id, QoS::ExactlyOnce, Some(Step::Published))
-            {
-                self.acked(now, sent, true, effects);
-            }
-            return;
-        }
-        let before = self.inflight.release(packet_id);
-        if before == Some(Step::Published) && self.kept {
-            self.persist(Change::PubRec { packet_id }, effects);
-        }
-        effects.push(Effect::Send(Outbound::PubRel {
-            packet_id,
-            known: before.is_some(),
-        }));
-    }
-
-    /// PUBCOMP.
-    pub(super) fn pubcomp(&mut self, now: Now, packet_id: PacketId, effects: &mut Vec<Effect>) {
-        if let Some(sent) = self
-            .inflight
-            .settle(packet_id, QoS::ExactlyOnce, Some(Step::Released))
-        {
-            self.acked(now, sent, false, effects);
-        }
-    }
-
-    /// Records how far the client came, if that is news.
-    pub(super) fn record_progress(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.progress_at = None;
-        if !self.kept {
-            return;
-        }
-        self.cursor.advance(now.live_end);
-        let next = self.cursor.next();
-        if self.unrecorded > 0 || next != self.recorded_next {
-            self.unrecorded = 0;
-            self.recorded_next = next;
-            let next_packet_id = self.inflight.next_packet_id();
-            let unsettled = self.inflight.at_least_once();
-            self.record(
-                Change::Progress {
-                    next,
-                    next_packet_id,
-                    unsettled,
-                },
-                effects,
-            );
-        }
-        self.schedule_progress(now);
-    }
-
-    /// An attached session records progress soon after an acknowledgement, and now and then without one, so that a
-    /// quiet reader does not pin what it has no interest in.
-    pub(super) fn schedule_progress(&mut self, now: Now) {
-        if self.kept && self.attached && self.progress_at.is_none() {
-            let soon = self.unrecorded > 0;
-            let millis = if soon {
-                self.limits.progress_millis
-            } else {
-                self.limits.progress_idle_millis
-            };
-            self.progress_at = Some(now.time.plus_millis(millis));
-        }
-    }
-
-    fn acked(&mut self, now: Now, sent: Unsettled, failed: bool, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Count(if failed {
-            Counter::AckFailed
-        } else {
-            Counter::Acked
-        }));
-        self.settled(now, sent, effects);
-        self.pump(now, effects);
-    }
-
-    fn settled(&mut self, now: Now, sent: Unsettled, effects: &mut Vec<Effect>) {
-        if !self.kept {
-            return;
-        }
-        if sent.qos == QoS::ExactlyOnce {
-            self.record(
-                Change::Settled {
-                    packet_id: sent.packet_id,
-                },
-                effects,
-            );
-        }
-        self.unrecorded += 1;
-        if self.unrecorded == 1 {
-            self.progress_at = None;
-        }
-        if self.unrecorded >= self.limits.progress_acks_max {
-            self.record_progress(now, effects);
-        } else {
-            self.schedule_progress(now);
-        }
     }
 
     fn pump_journal(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -312,23 +87,6 @@ impl Session {
         }
     }
 
-    fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
-        let credit = self.inflight.credit();
-        if self.replaying || credit == 0 {
-            return;
-        }
-        if let Some(replay) = self.replays.front() {
-            self.replaying = true;
-            let offsets = replay
-                .offsets
-                .iter()
-                .take(credit.min(REPLAY_READ_MAX))
-                .copied()
-                .collect();
-            effects.push(Effect::ReadRetained(offsets));
-        }
-    }
-
     fn send_from_journal(&mut self, now: Now, record: &Record, effects: &mut Vec<Effect>) {
         if !self.already_sent.is_empty()
             && let Some(at) = self
@@ -353,11 +111,12 @@ impl Session {
         let sent = self
             .inflight
             .send(record.offset, matched.qos, matched.retain, false);
-        let dup = record.offset < self.maybe_sent_below;
+        // A QoS 2 record that was sent is in the window: that is durable before PUBLISH.
+        let dup = matched.qos == QoS::AtLeastOnce && record.offset < self.maybe_sent_below;
         self.begin_delivery(record, sent, dup, matched.ids, effects);
     }
 
-    fn begin_delivery(
+    pub(super) fn begin_delivery(
         &mut self,
         record: &Record,
         sent: Unsettled,
@@ -368,21 +127,6 @@ impl Session {
         if sent.qos == QoS::ExactlyOnce && self.kept {
             self.persist(Change::Sent(sent), effects);
         }
-        let live = Live {
-            message: record.message.clone(),
-            qos: sent.qos,
-            retain: sent.retain,
-            subscription_ids,
-        };
-        send(live, Some(sent.packet_id), dup, effects);
-    }
-
-    /// Sends a record whose subscriptions must be looked up again.
-    fn send_record(&self, record: &Record, sent: Unsettled, dup: bool, effects: &mut Vec<Effect>) {
-        let matched = self
-            .subscriptions
-            .matching(&record.message, Offset(u64::MAX), self.number);
-        let subscription_ids = matched.map(|matched| matched.ids).unwrap_or_default();
         let live = Live {
             message: record.message.clone(),
             qos: sent.qos,
@@ -410,14 +154,21 @@ impl Session {
                     effects.push(Effect::Send(Outbound::Close(Refusal::NotReading)));
                     return self.closed(now, effects);
                 }
+                // Larger than the whole queue may be: no other message can make room.
+                Overflow::DropOldest if self.never_fits(bytes) => return,
                 Overflow::DropOldest => match self.queue.pop_front() {
                     Some(oldest) => self.queue_bytes -= oldest.message.size_bytes() as u64,
-                    None => return, // larger than the whole queue may be
+                    None => return,
                 },
             }
         }
         self.queue_bytes += bytes;
         self.queue.push_back(live);
+    }
+
+    fn never_fits(&self, bytes: u64) -> bool {
+        let max = self.limits.queue_bytes_max;
+        max > 0 && bytes > max
     }
 
     fn queue_is_full(&self, bytes: u64) -> bool {
@@ -431,11 +182,11 @@ impl Session {
     }
 }
 
-fn send_live(live: Live, packet_id: Option<PacketId>, effects: &mut Vec<Effect>) {
+pub(super) fn send_live(live: Live, packet_id: Option<PacketId>, effects: &mut Vec<Effect>) {
     send(live, packet_id, false, effects);
 }
 
-fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Effect>) {
+pub(super) fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Effect>) {
     effects.push(Effect::Count(match live.qos {
         QoS::AtMostOnce => Counter::DeliveredQos0,
         QoS::AtLeastOnce => Counter::DeliveredQos1,

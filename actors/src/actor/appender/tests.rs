@@ -1,0 +1,235 @@
+use super::*;
+use crate::journal::memory::MemoryFiles;
+use crate::journal::reader::SegmentReader;
+use crate::journal::segments::JournalOptions;
+use crate::journal::{JournalReader, recovery};
+use crate::model::ids::{SessionNumber, ShardId, Timestamp};
+use crate::model::message::MessageParts;
+
+const OPTIONS: JournalOptions = JournalOptions {
+    segment_bytes_max: 1 << 16,
+    reserve_bytes: 4096,
+    salt: 1,
+};
+
+/// An appender over memory whose answers a test takes one by one.
+struct Bench {
+    files: MemoryFiles,
+    reader: Arc<SegmentReader>,
+    handle: AppenderHandle,
+    waiting: Option<(Appender, AppenderParts)>,
+    answers: Vec<Receiver<Committed>>,
+    sunk: Receiver<Vec<(Offset, Entry)>>,
+}
+
+impl Bench {
+    /// Two shards; shard 1 wants all messages.
+    fn new(durability: Durability) -> Self {
+        let files = MemoryFiles::new();
+        let (writer, reader) = recovery::open(Arc::new(files.clone()), OPTIONS, 1).unwrap();
+        let (appender, handle) = Appender::new();
+        let mut answers = Vec::new();
+        let mut senders: Vec<Answer> = Vec::new();
+        for _ in 0..2 {
+            let (sender, receiver) = bounded(1000);
+            answers.push(receiver);
+            senders.push(Box::new(move |committed| sender.send(committed).unwrap()));
+        }
+        let (sink, sunk) = bounded(1000);
+        let asked_of = Arc::clone(&reader);
+        let parts = AppenderParts {
+            writer: Box::new(writer),
+            durability,
+            answers: senders,
+            targets: Box::new(move |_| {
+                assert!(
+                    asked_of.end() > Offset(1 << 40),
+                    "asked before it is visible"
+                );
+                let mut shards = ShardSet::default();
+                shards.insert(ShardId(1));
+                shards
+            }),
+            sink: Box::new(move |entries| sink.send(entries).unwrap()),
+        };
+        Self {
+            files,
+            reader,
+            handle,
+            waiting: Some((appender, parts)),
+            answers,
+            sunk,
+        }
+    }
+
+    fn submit(&self, shard: u8, ticket: u64, entries: Vec<Entry>) {
+        self.handle.submit(Submission {
+            shard: ShardId(shard),
+            ticket,
+            entries,
+        });
+    }
+
+    /// Lets the thread begin: what was submitted before becomes one batch.
+    fn start(&mut self) {
+        let (appender, parts) = self.waiting.take().unwrap();
+        appender.start(parts).unwrap();
+    }
+
+    fn answer(&self, shard: usize) -> Committed {
+        self.answers[shard].recv().unwrap()
+    }
+}
+
+fn message(qos: QoS) -> Entry {
+    Entry::Message {
+        message: Arc::new(Message::new(MessageParts {
+            topic: "a",
+            payload: &[0; 64],
+            properties: b"",
+            qos,
+            retain: false,
+            published_at: Timestamp(1),
+            expires_at: None,
+            publisher: SessionNumber(1),
+        })),
+        received: None,
+    }
+}
+
+fn state() -> Entry {
+    Entry::Liveness { at: Timestamp(5) }
+}
+
+#[test]
+fn what_waits_becomes_one_batch_with_one_sync_and_one_answer_per_shard() {
+    let mut bench = Bench::new(Durability::Always);
+    bench.submit(0, 1, vec![state()]);
+    bench.submit(
+        1,
+        1,
+        vec![message(QoS::AtLeastOnce), message(QoS::AtMostOnce)],
+    );
+    bench.submit(0, 2, vec![message(QoS::ExactlyOnce), state()]);
+    assert_eq!(bench.handle.observe().waiting, 5);
+    bench.start();
+    let (first, second) = (bench.answer(0), bench.answer(1));
+    assert_eq!((first.ticket, second.ticket), (2, 1));
+    assert_eq!(first.failed.len() + second.failed.len(), 0);
+    assert_eq!(
+        (first.end, second.end),
+        (bench.reader.end(), bench.reader.end())
+    );
+    assert!(first.records.is_empty());
+    let base = 1 << 40;
+    let offsets: Vec<_> = second
+        .records
+        .iter()
+        .map(|record| record.offset.0)
+        .collect();
+    assert_eq!(offsets, [base + 1, base + 3], "QoS 0 is for nobody here");
+    assert_eq!(bench.sunk.recv().unwrap().len(), 5);
+    assert_eq!(bench.reader.observe().syncs, 1);
+    let seen = bench.handle.observe();
+    assert_eq!(
+        (seen.waiting, seen.committed, seen.batches, seen.refused),
+        (0, 5, 1, 0)
+    );
+    bench.handle.stop();
+}
+
+/// An appender that committed one entry, so that the next sync is that of the next batch.
+fn warm() -> Bench {
+    let mut bench = Bench::new(Durability::Always);
+    bench.submit(0, 1, vec![state()]);
+    bench.start();
+    assert_eq!(bench.answer(0).ticket, 1);
+    bench
+}
+
+#[test]
+fn a_failed_sync_refuses_publications() {
+    let bench = warm();
+    bench.files.fail_syncs(1);
+    bench.submit(0, 2, vec![message(QoS::AtLeastOnce)]);
+    assert_eq!(bench.answer(0).failed, [2]);
+    bench.submit(0, 3, vec![message(QoS::AtLeastOnce)]);
+    let answer = bench.answer(0);
+    assert_eq!((answer.ticket, answer.failed.len()), (3, 0));
+    bench.handle.stop();
+    let mut kept = 0;
+    bench
+        .reader
+        .replay(Offset(0), &mut |_, _| kept += 1)
+        .unwrap();
+    assert_eq!(kept, 2);
+}
+
+#[test]
+fn state_is_written_again_after_a_failed_sync() {
+    let bench = warm();
+    bench.files.fail_syncs(1);
+    bench.submit(0, 2, vec![state()]);
+    let answer = bench.answer(0);
+    assert_eq!((answer.ticket, answer.failed.len()), (2, 0));
+    bench.handle.stop();
+    let mut kept = 0;
+    bench
+        .reader
+        .replay(Offset(0), &mut |_, _| kept += 1)
+        .unwrap();
+    assert_eq!((kept, bench.reader.observe().failures), (2, 1));
+}
+
+#[test]
+fn on_a_full_disk_state_gets_through_and_messages_are_refused() {
+    let mut bench = Bench::new(Durability::Always);
+    bench.submit(0, 1, vec![state()]);
+    bench.start();
+    bench.answer(0);
+    bench.files.limit_space(Some(bench.files.used_bytes()));
+    for ticket in [2, 4, 6] {
+        bench.submit(0, ticket, vec![message(QoS::AtLeastOnce)]);
+        bench.submit(1, ticket + 1, vec![state()]);
+        assert_eq!(bench.answer(0).failed, [ticket]);
+        assert_eq!(bench.answer(1).ticket, ticket + 1);
+    }
+    bench.files.limit_space(None);
+    bench.submit(0, 8, vec![message(QoS::AtLeastOnce)]);
+    let answer = bench.answer(0);
+    assert_eq!((answer.ticket, answer.failed.len()), (8, 0));
+    bench.handle.stop();
+    assert_eq!(bench.handle.observe().refused, 3);
+}
+
+#[test]
+fn interval_answers_first_and_syncs_by_itself() {
+    let mut bench = Bench::new(Durability::Interval { millis: 1 });
+    bench.submit(0, 1, vec![state()]);
+    bench.start();
+    assert_eq!(bench.answer(0).ticket, 1);
+    while bench.reader.observe().syncs == 0 {
+        std::thread::yield_now();
+    }
+    bench.handle.stop();
+}
+
+#[test]
+fn stop_commits_what_was_submitted_before() {
+    for durability in [
+        Durability::Always,
+        Durability::Interval { millis: 1 << 30 },
+        Durability::Never,
+    ] {
+        let mut bench = Bench::new(durability);
+        for ticket in 1..100 {
+            bench.submit(0, ticket, vec![message(QoS::AtLeastOnce)]);
+        }
+        bench.start();
+        bench.handle.stop();
+        let (_, reader) = recovery::open(Arc::new(bench.files.crash(1)), OPTIONS, 2).unwrap();
+        let mut count = 0;
+        reader.replay(Offset(0), &mut |_, _| count += 1).unwrap();
+        assert_eq!(count, 99);
+    }
+}

@@ -1,0 +1,91 @@
+//! Resume: what the client was sent and had not acknowledged is sent again, in order, under its identifiers, and no
+//! faster than the new connection's receive maximum allows.
+
+use super::Session;
+use super::outbound::send;
+use crate::model::counter::Counter;
+use crate::model::effect::{Effect, Live};
+use crate::model::entry::{Step, Unsettled};
+use crate::model::ids::{Now, Offset, PacketId};
+use crate::model::packet::Outbound;
+use crate::model::record::Record;
+
+impl Session {
+    /// Sends again what is due and needs no record, asks for the records that the rest needs. Gives whether nothing is
+    /// due any more: only then may anything new be sent.
+    pub(super) fn redeliver(&mut self, effects: &mut Vec<Effect>) -> bool {
+        if !self.rereading.is_empty() {
+            return false;
+        }
+        self.release_due(effects);
+        self.rereading = self
+            .inflight
+            .due()
+            .filter(|sent| sent.step == Step::Published)
+            .take(self.inflight.credit())
+            .map(|sent| sent.offset)
+            .collect();
+        if !self.rereading.is_empty() {
+            effects.push(Effect::Reread(self.rereading.clone()));
+        }
+        self.inflight.first_due().is_none()
+    }
+
+    /// The records asked for are read. What the client settled meanwhile is not due any more, so the answers are
+    /// matched by offset, not by count.
+    pub(super) fn reread(
+        &mut self,
+        now: Now,
+        records: Vec<Option<Record>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (offset, record) in std::mem::take(&mut self.rereading).into_iter().zip(records) {
+            self.release_due(effects);
+            let Some(sent) = self.inflight.first_due() else {
+                break;
+            };
+            if sent.offset != offset {
+                continue;
+            }
+            if let Some(record) = record {
+                effects.push(Effect::Count(Counter::Redelivered));
+                self.inflight.resent();
+                self.send_again(&record, sent, effects);
+            } else {
+                effects.push(Effect::Count(Counter::DroppedRetention));
+                self.inflight.settle(sent.packet_id, sent.qos, None);
+                self.settled(now, sent, effects);
+            }
+        }
+        self.pump(now, effects);
+    }
+
+    /// PUBREL for the first ones due whose PUBREC came: they need no record and no credit.
+    fn release_due(&mut self, effects: &mut Vec<Effect>) {
+        while let Some(sent) = self.inflight.first_due()
+            && sent.step != Step::Published
+        {
+            self.inflight.resent();
+            send_pubrel(sent.packet_id, true, effects);
+        }
+    }
+
+    /// Sends a record whose subscriptions must be looked up again.
+    fn send_again(&self, record: &Record, sent: Unsettled, effects: &mut Vec<Effect>) {
+        let matched = self
+            .subscriptions
+            .matching(&record.message, Offset(u64::MAX), self.number);
+        let subscription_ids = matched.map(|matched| matched.ids).unwrap_or_default();
+        let live = Live {
+            message: record.message.clone(),
+            qos: sent.qos,
+            retain: sent.retain,
+            subscription_ids,
+        };
+        send(live, Some(sent.packet_id), true, effects);
+    }
+}
+
+pub(super) fn send_pubrel(packet_id: PacketId, known: bool, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Send(Outbound::PubRel { packet_id, known }));
+}

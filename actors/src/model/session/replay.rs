@@ -1,0 +1,98 @@
+//! Retained messages at subscribe: found at once, read and sent as the window has room.
+
+use super::outbound::send_live;
+use super::{Replay, Session};
+use crate::model::effect::{Effect, Live};
+use crate::model::ids::{Now, Offset};
+use crate::model::message::QoS;
+use crate::model::packet::SubscriptionOptions;
+use crate::model::record::Record;
+
+/// Retained messages that one read brings at most.
+const REPLAY_READ_MAX: usize = 64;
+
+impl Session {
+    /// Retained messages of a new subscription were found.
+    pub(super) fn retained_found(
+        &mut self,
+        now: Now,
+        options: SubscriptionOptions,
+        offsets: Vec<Offset>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.attached && !offsets.is_empty() {
+            self.replays.push_back(Replay {
+                options,
+                offsets: offsets.into(),
+            });
+            self.pump(now, effects);
+        }
+    }
+
+    /// Retained messages of the first replay were read.
+    pub(super) fn replay(
+        &mut self,
+        now: Now,
+        records: Vec<Option<Record>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !std::mem::take(&mut self.replaying) {
+            return;
+        }
+        let Some(Replay {
+            options,
+            mut offsets,
+        }) = self.replays.pop_front()
+        else {
+            return;
+        };
+        for record in records {
+            let Some(at) = offsets.pop_front() else { break };
+            let Some(record) = record.filter(|record| !record.message.is_expired(now.time)) else {
+                continue; // replaced, cleared or expired since it was found
+            };
+            if options.no_local && record.message.publisher == self.number {
+                continue; // [MQTT-3.8.3-3]
+            }
+            let qos = record.message.qos.min(options.qos);
+            if qos == QoS::AtMostOnce {
+                let subscription_ids = options.id.into_iter().collect();
+                let live = Live {
+                    message: record.message,
+                    qos,
+                    retain: true,
+                    subscription_ids,
+                };
+                send_live(live, None, effects);
+            } else if self.inflight.credit() == 0 {
+                offsets.push_front(at);
+                break;
+            } else {
+                let sent = self.inflight.send(record.offset, qos, true, true);
+                let ids = options.id.into_iter().collect();
+                self.begin_delivery(&record, sent, false, ids, effects);
+            }
+        }
+        if !offsets.is_empty() {
+            self.replays.push_front(Replay { options, offsets });
+        }
+        self.pump(now, effects);
+    }
+
+    pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
+        let credit = self.inflight.credit();
+        if self.replaying || credit == 0 {
+            return;
+        }
+        if let Some(replay) = self.replays.front() {
+            self.replaying = true;
+            let offsets = replay
+                .offsets
+                .iter()
+                .take(credit.min(REPLAY_READ_MAX))
+                .copied()
+                .collect();
+            effects.push(Effect::ReadRetained(offsets));
+        }
+    }
+}

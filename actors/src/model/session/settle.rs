@@ -1,0 +1,134 @@
+//! How the client settles what it was sent, and how its progress is recorded.
+
+use super::Session;
+use super::redelivery::send_pubrel;
+use crate::model::counter::Counter;
+use crate::model::effect::Effect;
+use crate::model::entry::{Change, Step, Unsettled};
+use crate::model::ids::{Now, PacketId};
+use crate::model::message::QoS;
+
+impl Session {
+    /// PUBACK.
+    pub(super) fn puback(
+        &mut self,
+        now: Now,
+        packet_id: PacketId,
+        failed: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(sent) = self.inflight.settle(packet_id, QoS::AtLeastOnce, None) {
+            self.acked(now, sent, failed, effects);
+        }
+    }
+
+    /// PUBREC: durable before PUBREL, so that the message is never sent again.
+    pub(super) fn pubrec(
+        &mut self,
+        now: Now,
+        packet_id: PacketId,
+        failed: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if failed {
+            if let Some(sent) =
+                self.inflight
+                    .settle(packet_id, QoS::ExactlyOnce, Some(Step::Published))
+            {
+                self.acked(now, sent, true, effects);
+            }
+            return;
+        }
+        let before = self.inflight.release(packet_id);
+        if before == Some(Step::Published) && self.kept {
+            self.persist(Change::PubRec { packet_id }, effects);
+        }
+        if self.inflight.is_due(packet_id) {
+            // Its PUBREL has its place in the redelivery; sent now, it would be sent twice.
+            return self.pump(now, effects);
+        }
+        send_pubrel(packet_id, before.is_some(), effects);
+    }
+
+    /// PUBCOMP.
+    pub(super) fn pubcomp(&mut self, now: Now, packet_id: PacketId, effects: &mut Vec<Effect>) {
+        if let Some(sent) = self
+            .inflight
+            .settle(packet_id, QoS::ExactlyOnce, Some(Step::Released))
+        {
+            self.acked(now, sent, false, effects);
+        }
+    }
+
+    /// Records how far the client came, if that is news.
+    pub(super) fn record_progress(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.progress_at = None;
+        if !self.kept {
+            return;
+        }
+        self.cursor.advance(now.live_end);
+        let next = self.cursor.next();
+        if self.unrecorded > 0 || next != self.recorded_next {
+            self.unrecorded = 0;
+            self.recorded_next = next;
+            let next_packet_id = self.inflight.next_packet_id();
+            let unsettled = self.inflight.at_least_once();
+            self.record(
+                Change::Progress {
+                    next,
+                    next_packet_id,
+                    unsettled,
+                },
+                effects,
+            );
+        }
+        self.schedule_progress(now);
+    }
+
+    /// An attached session records progress soon after an acknowledgement, and now and then without one, so that a
+    /// quiet reader does not pin what it has no interest in.
+    pub(super) fn schedule_progress(&mut self, now: Now) {
+        if self.kept && self.attached && self.progress_at.is_none() {
+            let soon = self.unrecorded > 0;
+            let millis = if soon {
+                self.limits.progress_millis
+            } else {
+                self.limits.progress_idle_millis
+            };
+            self.progress_at = Some(now.time.plus_millis(millis));
+        }
+    }
+
+    fn acked(&mut self, now: Now, sent: Unsettled, failed: bool, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Count(if failed {
+            Counter::AckFailed
+        } else {
+            Counter::Acked
+        }));
+        self.settled(now, sent, effects);
+        self.pump(now, effects);
+    }
+
+    pub(super) fn settled(&mut self, now: Now, sent: Unsettled, effects: &mut Vec<Effect>) {
+        if !self.kept {
+            return;
+        }
+        if sent.qos == QoS::ExactlyOnce {
+            self.record(
+                Change::Settled {
+                    packet_id: sent.packet_id,
+                },
+                effects,
+            );
+        }
+        self.unrecorded += 1;
+        if self.unrecorded == 1 {
+            self.progress_at = None;
+        }
+        if self.unrecorded >= self.limits.progress_acks_max {
+            self.record_progress(now, effects);
+        } else {
+            self.schedule_progress(now);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Limits are kept, and the peer is told.
+
+use crate::client::Client;
+use crate::harness::{Broker, eventually};
+use crate::wire::{Connect, Version, property};
+
+#[test]
+fn a_client_that_is_silent_too_long_is_disconnected() {
+    let broker = Broker::start();
+    for version in Version::ALL {
+        let mut client = Client::connect(&broker, &Connect::new(version, "c").keep_alive(1));
+        let reason = client.closed(); // [MQTT-3.1.2-24]
+        assert_eq!(reason, (version == Version::V5).then_some(0x8D));
+    }
+}
+
+#[test]
+fn at_the_quota_new_clients_are_refused_and_known_ones_get_in() {
+    let broker = Broker::start_with(&["quota.sessions_max=2"]);
+    let online = Client::transient(&broker, Version::V311, "online");
+    Client::kept(&broker, Version::V5, "kept").disconnect();
+    for version in Version::ALL {
+        let refused = Client::try_connect(&broker, &Connect::new(version, "new"));
+        let code = if version == Version::V5 { 0x97 } else { 3 };
+        assert_eq!(refused.connack.code, code, "{version:?}");
+    }
+    let kept = Client::kept(&broker, Version::V5, "kept");
+    assert!(kept.connack.present);
+    // Taking one's own session over needs no further unit.
+    let again = Client::connect(&broker, &Connect::kept(Version::V5, "kept").clean(true));
+    assert!(!again.connack.present);
+    online.disconnect();
+    eventually("the unit of the one that left is free", || {
+        Client::try_connect(&broker, &Connect::new(Version::V5, "new"))
+            .connack
+            .code
+            == 0
+    });
+}
+
+#[test]
+fn the_quota_holds_after_a_crash() {
+    let mut broker = Broker::start_with(&["quota.sessions_max=1"]);
+    Client::kept(&broker, Version::V311, "kept").disconnect();
+    broker.crash();
+    let refused = Client::try_connect(&broker, &Connect::new(Version::V311, "new"));
+    assert_eq!(refused.connack.code, 3);
+    assert!(Client::kept(&broker, Version::V311, "kept").connack.present);
+}
+
+#[test]
+fn an_oversize_packet_is_refused_from_its_header() {
+    let broker = Broker::start_with(&["mqtt.packet_bytes_max=1024"]);
+    let mut watcher = Client::transient(&broker, Version::V5, "watcher");
+    assert_eq!(
+        watcher
+            .connack
+            .properties
+            .number(property::MAXIMUM_PACKET_SIZE)
+            .map(|limit| limit >= 1024),
+        Some(true)
+    );
+    for version in Version::ALL {
+        let mut client = Client::transient(&broker, version, "c");
+        // A header that announces 100 MB, and nothing of them.
+        let mut header = vec![0x30];
+        header.extend(crate::wire::variable(100_000_000));
+        client.send(&header);
+        let reason = client.closed();
+        assert_eq!(reason, (version == Version::V5).then_some(0x95));
+    }
+    watcher.subscribe("t", 1);
+    watcher.publish("t", &"x".repeat(900), 1);
+    assert_eq!(watcher.message().payload.len(), 900);
+}
+
+#[test]
+fn a_malformed_packet_ends_that_connection_only() {
+    let broker = Broker::start();
+    let mut neighbour = Client::transient(&broker, Version::V5, "neighbour");
+    for bytes in [
+        &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F][..], // a length of five bytes
+        &[0x36, 5, 0, 1, b't', 0, 1],              // QoS 3
+        &[0x80, 2, 0, 1],                          // SUBSCRIBE with wrong flags
+        &[0x30, 3, 0, 9, b't'],                    // a topic longer than its packet
+        &[0x30, 4, 0, 1, b'#', b'x'],              // a wildcard in a topic
+    ] {
+        for version in Version::ALL {
+            let mut client = Client::transient(&broker, version, "c");
+            client.send(bytes);
+            let reason = client.closed();
+            assert_eq!(reason.is_some(), version == Version::V5, "{bytes:02x?}");
+        }
+    }
+    neighbour.assert_nothing_waits();
+}
+
+#[test]
+fn a_slow_reader_loses_qos_0_and_then_its_connection_while_memory_stays_bounded() {
+    const MESSAGES: usize = 3_000;
+    let payload = "x".repeat(64 * 1024);
+    let broker = Broker::start();
+    let mut slow = Client::transient(&broker, Version::V5, "slow");
+    slow.subscribe("flood", 0);
+    let mut writer = Client::transient(&broker, Version::V5, "writer");
+    let before = broker.rss_bytes();
+    let mut highest = before;
+    for number in 0..MESSAGES {
+        writer.send_publish("flood", &payload, 0, false);
+        if number % 100 == 99 {
+            // Acknowledged when all before it went through.
+            writer.publish("mark", "x", 1);
+            highest = highest.max(broker.rss_bytes());
+        }
+    }
+    let grown = (highest - before) / 1_000_000;
+    assert!(
+        grown < 100,
+        "{grown} MB for a reader that does not read {} MB",
+        MESSAGES * 64 / 1024
+    );
+    eventually("the slow reader is disconnected", || {
+        broker.metric("outlive_connections ") < 2.0
+    });
+    let mut arrived = 0;
+    slow.drain(|_| arrived += 1);
+    assert!(arrived < MESSAGES, "all {arrived} arrived");
+    writer.assert_nothing_waits();
+}

@@ -1,0 +1,24 @@
+//! The broker as its clients see it: the real program, over TCP, through kill -9.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test waits for one packet and does not care what else there is"
+)]
+#![expect(
+    clippy::print_stdout,
+    reason = "a failed test shows the log of its broker"
+)]
+
+mod client;
+mod crash;
+mod harness;
+mod limits;
+mod qos2;
+mod retained;
+mod sessions;
+mod shutdown;
+mod subscriptions;
+mod versions;
+mod will;
+mod wire;

@@ -1,0 +1,448 @@
+//! MQTT 3.1, 3.1.1 and 5.0 for a test client: written for the tests alone, so that a fault of the broker's codec cannot hide in its own mirror image.
+
+use std::collections::VecDeque;
+
+/// A protocol version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V31,
+    V311,
+    V5,
+}
+
+impl Version {
+    pub(crate) const ALL: [Self; 3] = [Self::V31, Self::V311, Self::V5];
+
+    fn level(self) -> u8 {
+        match self {
+            Self::V31 => 3,
+            Self::V311 => 4,
+            Self::V5 => 5,
+        }
+    }
+}
+
+/// Property identifiers of 5.0 that the tests use.
+pub(crate) mod property {
+    pub(crate) const SESSION_EXPIRY: u8 = 0x11;
+    pub(crate) const WILL_DELAY: u8 = 0x18;
+    pub(crate) const MAXIMUM_PACKET_SIZE: u8 = 0x27;
+}
+
+/// The value of a property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Number(u32),
+    Bytes(Vec<u8>),
+    Pair(Vec<u8>, Vec<u8>),
+}
+
+/// The properties of a packet, in the order they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Properties(pub(crate) Vec<(u8, Value)>);
+
+impl Properties {
+    /// The number that a property has.
+    pub(crate) fn number(&self, id: u8) -> Option<u32> {
+        self.0.iter().find_map(|(found, value)| match value {
+            Value::Number(number) if *found == id => Some(*number),
+            _ => None,
+        })
+    }
+}
+
+/// A message as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) duplicate: bool,
+    pub(crate) id: u16,
+}
+
+impl Publish {
+    /// The payload as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).expect("tests send text")
+    }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    Puback,
+    Pubrec,
+    Pubrel,
+    Pubcomp,
+}
+
+/// A packet from the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Packet {
+    Connack {
+        present: bool,
+        code: u8,
+        properties: Properties,
+    },
+    Publish(Publish),
+    Ack {
+        kind: Ack,
+        id: u16,
+        code: u8,
+    },
+    Suback {
+        id: u16,
+        codes: Vec<u8>,
+    },
+    Unsuback {
+        id: u16,
+    },
+    Pingresp,
+    Disconnect {
+        code: u8,
+    },
+}
+
+// === writing
+
+/// A whole packet.
+pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    bytes.extend(variable(body.len()));
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// A variable byte integer.
+pub(crate) fn variable(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let byte = u8::try_from(number & 0x7F).unwrap();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(byte);
+            return bytes;
+        }
+        bytes.push(byte | 0x80);
+    }
+}
+
+/// Bytes with their length before them.
+pub(crate) fn counted(bytes: &[u8]) -> Vec<u8> {
+    let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// Properties that are four-byte numbers, with their length before them.
+fn numbers(properties: &[(u8, u32)]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (id, number) in properties {
+        body.push(*id);
+        body.extend(number.to_be_bytes());
+    }
+    let mut out = variable(body.len());
+    out.extend(body);
+    out
+}
+
+/// A will.
+#[derive(Clone, Debug)]
+pub(crate) struct Will {
+    pub(crate) topic: String,
+    pub(crate) payload: String,
+    pub(crate) delay_seconds: u32,
+}
+
+/// What a CONNECT says.
+#[derive(Clone, Debug)]
+pub(crate) struct Connect {
+    pub(crate) version: Version,
+    pub(crate) client_id: String,
+    pub(crate) clean: bool,
+    pub(crate) expiry_seconds: Option<u32>,
+    pub(crate) keep_alive_seconds: u16,
+    pub(crate) will: Option<Will>,
+}
+
+impl Connect {
+    /// A clean start, nothing kept, no keep-alive.
+    pub(crate) fn new(version: Version, client_id: &str) -> Self {
+        Self {
+            version,
+            client_id: client_id.to_owned(),
+            clean: true,
+            expiry_seconds: None,
+            keep_alive_seconds: 0,
+            will: None,
+        }
+    }
+
+    /// A session that is resumed and outlives the connection, said as the version says it.
+    pub(crate) fn kept(version: Version, client_id: &str) -> Self {
+        let connect = Self::new(version, client_id).clean(false);
+        match version {
+            Version::V31 | Version::V311 => connect,
+            Version::V5 => connect.expiry(3600),
+        }
+    }
+
+    pub(crate) fn clean(mut self, clean: bool) -> Self {
+        self.clean = clean;
+        self
+    }
+
+    pub(crate) fn expiry(mut self, seconds: u32) -> Self {
+        self.expiry_seconds = Some(seconds);
+        self
+    }
+
+    pub(crate) fn keep_alive(mut self, seconds: u16) -> Self {
+        self.keep_alive_seconds = seconds;
+        self
+    }
+
+    pub(crate) fn will(mut self, topic: &str, payload: &str, delay_seconds: u32) -> Self {
+        self.will = Some(Will {
+            topic: topic.to_owned(),
+            payload: payload.to_owned(),
+            delay_seconds,
+        });
+        self
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let name: &[u8] = match self.version {
+            Version::V31 => b"MQIsdp",
+            Version::V311 | Version::V5 => b"MQTT",
+        };
+        let will_flags = if self.will.is_some() { 0b0000_1100 } else { 0 }; // QoS 1
+        let mut body = counted(name);
+        body.push(self.version.level());
+        body.push(u8::from(self.clean) << 1 | will_flags);
+        body.extend(self.keep_alive_seconds.to_be_bytes());
+        if self.version == Version::V5 {
+            let expiry = self
+                .expiry_seconds
+                .map(|secs| (property::SESSION_EXPIRY, secs));
+            body.extend(numbers(&Vec::from_iter(expiry)));
+        }
+        body.extend(counted(self.client_id.as_bytes()));
+        if let Some(will) = &self.will {
+            if self.version == Version::V5 {
+                body.extend(numbers(&[(property::WILL_DELAY, will.delay_seconds)]));
+            }
+            body.extend(counted(will.topic.as_bytes()));
+            body.extend(counted(will.payload.as_bytes()));
+        }
+        packet(0x10, &body)
+    }
+}
+
+/// PUBLISH without properties.
+pub(crate) fn publish(version: Version, message: &Publish) -> Vec<u8> {
+    let mut body = counted(message.topic.as_bytes());
+    if message.qos > 0 {
+        body.extend(message.id.to_be_bytes());
+    }
+    if version == Version::V5 {
+        body.push(0);
+    }
+    body.extend_from_slice(&message.payload);
+    let flags = u8::from(message.duplicate) << 3 | message.qos << 1 | u8::from(message.retain);
+    packet(0x30 | flags, &body)
+}
+
+/// One of the four acknowledgements, with success.
+pub(crate) fn ack(kind: Ack, id: u16) -> Vec<u8> {
+    let first = match kind {
+        Ack::Puback => 0x40,
+        Ack::Pubrec => 0x50,
+        Ack::Pubrel => 0x62,
+        Ack::Pubcomp => 0x70,
+    };
+    packet(first, &id.to_be_bytes())
+}
+
+/// SUBSCRIBE to one filter.
+pub(crate) fn subscribe(version: Version, id: u16, filter: &str, options: u8) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.push(0);
+    }
+    body.extend(counted(filter.as_bytes()));
+    body.push(options);
+    packet(0x82, &body)
+}
+
+/// UNSUBSCRIBE from one filter.
+pub(crate) fn unsubscribe(version: Version, id: u16, filter: &str) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.push(0);
+    }
+    body.extend(counted(filter.as_bytes()));
+    packet(0xA2, &body)
+}
+
+/// DISCONNECT; reason and session expiry are of 5.0 only.
+pub(crate) fn disconnect(version: Version, reason: u8, expiry_seconds: Option<u32>) -> Vec<u8> {
+    if version != Version::V5 || (reason == 0 && expiry_seconds.is_none()) {
+        return packet(0xE0, &[]);
+    }
+    let expiry = expiry_seconds.map(|secs| (property::SESSION_EXPIRY, secs));
+    let mut body = vec![reason];
+    body.extend(numbers(&Vec::from_iter(expiry)));
+    packet(0xE0, &body)
+}
+
+// === reading
+
+/// Takes the first packet off the front, if it is complete.
+pub(crate) fn take(version: Version, bytes: &mut VecDeque<u8>) -> Option<Packet> {
+    let mut length = 0;
+    let mut header = 1;
+    loop {
+        let byte = *bytes.get(header)?;
+        length |= usize::from(byte & 0x7F) << (7 * (header - 1));
+        header += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        assert!(header < 5, "the broker sent a length of more than 4 bytes");
+    }
+    if bytes.len() < header + length {
+        return None;
+    }
+    let whole: Vec<u8> = bytes.drain(..header + length).collect();
+    let mut body = Body(&whole[header..]);
+    let packet = body.packet(version, whole[0]);
+    assert!(body.0.is_empty(), "bytes left over in {whole:02x?}");
+    Some(packet)
+}
+
+struct Body<'a>(&'a [u8]);
+
+impl<'a> Body<'a> {
+    fn packet(&mut self, version: Version, first: u8) -> Packet {
+        let v5 = version == Version::V5;
+        match (first >> 4, first & 15) {
+            (2, 0) => Packet::Connack {
+                present: self.byte() == 1,
+                code: self.byte(),
+                properties: self.properties(v5),
+            },
+            (3, flags) => Packet::Publish(self.publish(v5, flags)),
+            (4, 0) => self.ack(Ack::Puback, v5),
+            (5, 0) => self.ack(Ack::Pubrec, v5),
+            (6, 2) => self.ack(Ack::Pubrel, v5),
+            (7, 0) => self.ack(Ack::Pubcomp, v5),
+            (9, 0) => {
+                let id = self.word();
+                self.properties(v5);
+                Packet::Suback {
+                    id,
+                    codes: self.rest(),
+                }
+            }
+            (11, 0) => {
+                let id = self.word();
+                self.properties(v5);
+                self.rest();
+                Packet::Unsuback { id }
+            }
+            (13, 0) => Packet::Pingresp,
+            (14, 0) if v5 => {
+                let code = if self.0.is_empty() { 0 } else { self.byte() };
+                self.properties(!self.0.is_empty());
+                Packet::Disconnect { code }
+            }
+            _ => panic!("the broker sent a packet that begins with {first:#04x}"),
+        }
+    }
+
+    fn publish(&mut self, v5: bool, flags: u8) -> Publish {
+        let topic = String::from_utf8(self.counted()).expect("topics are UTF-8");
+        let qos = (flags >> 1) & 3;
+        let id = if qos > 0 { self.word() } else { 0 };
+        self.properties(v5);
+        Publish {
+            topic,
+            payload: self.rest(),
+            qos,
+            retain: flags & 1 != 0,
+            duplicate: flags & 8 != 0,
+            id,
+        }
+    }
+
+    fn ack(&mut self, kind: Ack, v5: bool) -> Packet {
+        let id = self.word();
+        let code = if self.0.is_empty() { 0 } else { self.byte() };
+        self.properties(v5 && !self.0.is_empty());
+        Packet::Ack { kind, id, code }
+    }
+
+    fn properties(&mut self, there: bool) -> Properties {
+        let mut properties = Properties::default();
+        if !there {
+            return properties;
+        }
+        let length = self.variable();
+        let mut body = Body(self.slice(length as usize));
+        while !body.0.is_empty() {
+            let id = body.byte();
+            let value = match id {
+                0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => {
+                    Value::Number(body.byte().into())
+                }
+                0x13 | 0x21 | 0x22 | 0x23 => Value::Number(body.word().into()),
+                0x02 | 0x11 | 0x18 | 0x27 => {
+                    Value::Number(u32::from_be_bytes(body.slice(4).try_into().unwrap()))
+                }
+                0x0B => Value::Number(body.variable()),
+                0x26 => Value::Pair(body.counted(), body.counted()),
+                _ => Value::Bytes(body.counted()),
+            };
+            properties.0.push((id, value));
+        }
+        properties
+    }
+
+    fn variable(&mut self) -> u32 {
+        let mut number = 0;
+        for shift in [0, 7, 14, 21] {
+            let byte = self.byte();
+            number |= u32::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        number
+    }
+
+    fn slice(&mut self, count: usize) -> &'a [u8] {
+        let (first, rest) = self.0.split_at(count);
+        self.0 = rest;
+        first
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.slice(1)[0]
+    }
+
+    fn word(&mut self) -> u16 {
+        u16::from_be_bytes(self.slice(2).try_into().unwrap())
+    }
+
+    fn counted(&mut self) -> Vec<u8> {
+        let count = self.word();
+        self.slice(count.into()).to_vec()
+    }
+
+    fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0).to_vec()
+    }
+}
