@@ -55,6 +55,8 @@ pub(crate) struct Client {
     pub(crate) holding: Holding,
     /// A kept session must be there if the client is back before this moment.
     pub(crate) safe_until: Option<Timestamp>,
+    /// A crash forgot the last attach, which nobody waits for: the session may be gone from this moment on.
+    pub(crate) unsafe_from: Option<Timestamp>,
     /// The number under which the broker knows the publisher, for no-local.
     pub(crate) number: SessionNumber,
 }
@@ -81,6 +83,7 @@ impl Client {
             unsubscribing: BTreeMap::new(),
             holding: Holding::default(),
             safe_until: None,
+            unsafe_from: None,
             number: SessionNumber(0),
         }
     }
@@ -389,7 +392,9 @@ impl Client {
         oracle: &mut Oracle,
         now: Timestamp,
     ) -> Vec<Inbound> {
-        let safe = self.safe_until.take().is_some_and(|until| now < until);
+        let until = self.safe_until.take();
+        let bound = self.unsafe_from.take().unwrap_or(Timestamp(u64::MAX));
+        let safe = until.is_some_and(|until| now < until.min(bound));
         assert!(
             present || !safe || self.clean,
             "{}: the session was lost in time",

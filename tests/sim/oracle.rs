@@ -170,10 +170,12 @@ impl Oracle {
             sent: before.is_some_and(|before| before.sent),
         };
         self.handed.insert(key, now);
-        let retain = self.posts[self.attempts[attempt]].retain;
-        let Some(before) = before.filter(|_| !retain) else {
+        // A retained message is replayed at another subscribe; a crash may publish a will again.
+        let posted = &self.posts[self.attempts[attempt]];
+        let repeats = posted.retain || posted.will;
+        let Some(before) = before.filter(|_| !repeats) else {
             assert!(
-                retain || !delivery.dup || rebuilt > 0,
+                repeats || !delivery.dup || rebuilt > 0,
                 "{number:?}: attempt {attempt} came with DUP and was never sent"
             );
             return;

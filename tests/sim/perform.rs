@@ -118,6 +118,7 @@ impl World {
             let attempt = crate::oracle::attempt_of(message);
             assert!(
                 matched.is_none()
+                    || message.publisher == number // no-local may have changed meanwhile
                     || message.is_expired(self.time)
                     || self.oracle.was_handed(number, attempt),
                 "{number:?}: progress to {next:?} passes attempt {attempt} at {at:?}, never handed out"

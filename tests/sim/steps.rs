@@ -453,6 +453,7 @@ impl World {
         let end = self.journal.end;
         let last_stamp = self.journal.alive_at;
         for client in 0..self.clients.len() {
+            let fence = self.actor(client).map(|actor| actor.fence);
             self.forget(client);
             self.clients[client].forget_acks();
             let id = self.clients[client].id.clone();
@@ -463,7 +464,11 @@ impl World {
                 let seen = last_stamp.max(snapshot.attached_at);
                 Timestamp((seen.0 + LIVENESS_MILLIS).min(self.time.0))
             });
-            if ended_at.plus_seconds(snapshot.expiry_seconds) <= self.time {
+            let deadline = ended_at.plus_seconds(snapshot.expiry_seconds);
+            if fence.is_some_and(|fence| fence != snapshot.fence) {
+                self.clients[client].unsafe_from = Some(deadline);
+            }
+            if deadline <= self.time {
                 self.journal
                     .append(Entry::change(snapshot.number, Change::Ended));
                 continue;
