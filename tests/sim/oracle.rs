@@ -207,6 +207,13 @@ impl Oracle {
         }
     }
 
+    /// The process died before the last attach was recorded, which nobody waits for: what was sent since then as QoS 1
+    /// is sent again as if for the first time.
+    pub(crate) fn attach_forgotten(&mut self, number: SessionNumber) {
+        self.handed
+            .retain(|(of, _, qos), _| *of != number || *qos != QoS::AtLeastOnce);
+    }
+
     pub(crate) fn was_handed(&self, number: SessionNumber, attempt: Attempt) -> bool {
         [QoS::AtLeastOnce, QoS::ExactlyOnce]
             .iter()

@@ -71,7 +71,7 @@ pub struct Session {
     pub(super) already_sent: Vec<(Offset, PacketId)>,
     /// Deliveries below this offset may have been sent before a crash and carry DUP.
     pub(super) maybe_sent_below: Offset,
-    /// Records settled since progress was last recorded.
+    /// Records settled, and retained ones sent, since progress was last recorded.
     pub(super) unrecorded: u32,
     /// The cursor as last recorded.
     pub(super) recorded_next: Offset,
