@@ -36,6 +36,7 @@ pub(crate) struct Client {
     pub(crate) keeps: bool,
     /// Acknowledges on the next connection what it received on the last one.
     acks_late: bool,
+    acks_void: bool,
     pub(crate) link: Option<u64>,
     pub(crate) version: ProtocolVersion,
     /// CONNACK came.
@@ -68,6 +69,7 @@ impl Client {
             id: ClientId::from(format!("client-{index}").as_str()),
             keeps: index < 2 || rng.permille(500),
             acks_late: rng.permille(300),
+            acks_void: false,
             link: None,
             version: ProtocolVersion::V5,
             connected: false,
@@ -207,7 +209,7 @@ impl Client {
 
     /// A late acknowledgement would be for an identifier that a crash may have given to another record.
     pub(crate) fn forget_acks(&mut self) {
-        self.acks.clear();
+        self.acks_void = true;
     }
 
     fn identifier(&mut self) -> PacketId {
@@ -412,7 +414,7 @@ impl Client {
             self.holding = Holding::default();
             return Vec::new();
         }
-        if !self.acks_late {
+        if std::mem::take(&mut self.acks_void) || !self.acks_late {
             self.acks.clear();
         }
         let outgoing: Vec<Outgoing> = self.outgoing.iter().copied().collect();

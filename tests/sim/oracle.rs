@@ -89,8 +89,8 @@ pub(crate) struct Oracle {
     pub(crate) clock: u64,
     pub(crate) posts: Vec<Posted>,
     attempts: Vec<Post>,
-    /// When an attempt was routed or committed, whichever came last.
-    settled: BTreeMap<Attempt, u64>,
+    /// When an attempt was routed, and when it was routed or committed last.
+    settled: BTreeMap<Attempt, (u64, u64)>,
     handed: BTreeMap<(SessionNumber, Attempt, QoS), Handed>,
     rebuilt: BTreeMap<SessionNumber, u32>,
     pub(crate) received: u64,
@@ -128,17 +128,23 @@ impl Oracle {
         self.attempts[attempt_of(message)]
     }
 
-    pub(crate) fn routed(&mut self, message: &Message) {
+    fn settle(&mut self, message: &Message) {
         let at = self.tick();
-        self.settled.insert(attempt_of(message), at);
+        self.settled
+            .entry(attempt_of(message))
+            .and_modify(|(_, last)| *last = at)
+            .or_insert((at, at));
+    }
+
+    pub(crate) fn routed(&mut self, message: &Message) {
+        self.settle(message);
         let post = self.post_of(message);
         self.posts[post].routed += 1;
     }
 
     /// An attempt is in the journal: a QoS 2 post at most once.
     pub(crate) fn committed(&mut self, message: &Message) {
-        let at = self.tick();
-        self.settled.insert(attempt_of(message), at);
+        self.settle(message);
         let post = self.post_of(message);
         let posted = &mut self.posts[post];
         posted.logged += 1;
@@ -299,8 +305,9 @@ impl Oracle {
             let settled = self.settled.get(&attempt).copied();
             let fits = holding.periods.iter().any(|known| {
                 known.filter.matches(&posted.topic)
-                    && settled.is_some_and(|at| {
-                        at >= known.asked_at && known.gone_at.is_none_or(|gone| at <= gone)
+                    && settled.is_some_and(|(routed, settled)| {
+                        settled >= known.asked_at
+                            && known.gone_at.is_none_or(|gone| routed <= gone)
                     })
             });
             assert!(fits, "post {post} on {} came without a subscription", posted.topic);
