@@ -56,8 +56,9 @@ pub(crate) struct Client {
     pub(crate) holding: Holding,
     /// A kept session must be there if the client is back before this moment.
     pub(crate) safe_until: Option<Timestamp>,
-    /// A crash forgot the last attach, which nobody waits for: the session may be gone from this moment on.
-    pub(crate) unsafe_from: Option<Timestamp>,
+    /// A crash forgot the last attach, which nobody waits for: the session may be gone from this moment on. The last
+    /// link before that crash.
+    pub(crate) unsafe_from: Option<(Timestamp, u64)>,
     /// The number under which the broker knows the publisher, for no-local.
     pub(crate) number: SessionNumber,
 }
@@ -395,8 +396,12 @@ impl Client {
         now: Timestamp,
     ) -> Vec<Inbound> {
         let until = self.safe_until.take();
-        let bound = self.unsafe_from.take().unwrap_or(Timestamp(u64::MAX));
-        let safe = until.is_some_and(|until| now < until.min(bound));
+        let safe = until.is_some_and(|until| {
+            now < self.unsafe_from.map_or(until, |(bound, _)| until.min(bound))
+        });
+        self.unsafe_from = self
+            .unsafe_from
+            .filter(|(_, last)| self.link.is_some_and(|link| link <= *last));
         assert!(
             present || !safe || self.clean,
             "{}: the session was lost in time",

@@ -484,7 +484,7 @@ impl World {
             });
             let deadline = ended_at.plus_seconds(snapshot.expiry_seconds);
             if fence.is_some_and(|fence| fence != snapshot.fence) {
-                self.clients[client].unsafe_from = Some(deadline);
+                self.clients[client].unsafe_from = Some((deadline, self.links_made));
                 self.oracle.attach_forgotten(snapshot.number);
             }
             if deadline <= self.time {
