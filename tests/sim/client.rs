@@ -375,8 +375,7 @@ impl Client {
                 }
             }
             Outbound::UnsubAck { packet_id, .. } => {
-                let (asked_at, filters) =
-                    self.unsubscribing.remove(&packet_id).unwrap_or_default();
+                let (asked_at, filters) = self.unsubscribing.remove(&packet_id).unwrap_or_default();
                 for filter in filters {
                     oracle.gone(&mut self.holding, &filter, asked_at);
                 }
@@ -397,7 +396,9 @@ impl Client {
     ) -> Vec<Inbound> {
         let until = self.safe_until.take();
         let safe = until.is_some_and(|until| {
-            now < self.unsafe_from.map_or(until, |(bound, _)| until.min(bound))
+            now < self
+                .unsafe_from
+                .map_or(until, |(bound, _)| until.min(bound))
         });
         self.unsafe_from = self
             .unsafe_from
@@ -407,7 +408,11 @@ impl Client {
             "{}: the session was lost in time",
             self.id
         );
-        assert!(!present || !self.clean, "{}: a clean start resumed", self.id);
+        assert!(
+            !present || !self.clean,
+            "{}: a clean start resumed",
+            self.id
+        );
         self.connected = true;
         self.clean = false;
         self.subscribing.clear();

@@ -8,7 +8,10 @@ use crate::journal::Journal;
 /// Compares a detached session with the fold.
 pub(crate) fn agrees(journal: &Journal, session: &Session) {
     let number = session.number();
-    let fold = journal.folded.get(&number).expect("a kept session has a snapshot");
+    let fold = journal
+        .folded
+        .get(&number)
+        .expect("a kept session has a snapshot");
     assert_eq!(fold.fence, session.fence(), "{number:?}: fence");
     assert_eq!(
         fold.subscriptions,
@@ -32,7 +35,11 @@ pub(crate) fn agrees(journal: &Journal, session: &Session) {
         session.received().collect::<Vec<_>>(),
         "{number:?}: received"
     );
-    assert_eq!(fold.expires_at(), session.expires_at(), "{number:?}: expiry");
+    assert_eq!(
+        fold.expires_at(),
+        session.expires_at(),
+        "{number:?}: expiry"
+    );
     assert_eq!(fold.next, session.cursor().next(), "{number:?}: cursor");
     assert_eq!(
         fold.next_packet_id,

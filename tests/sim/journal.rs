@@ -2,7 +2,7 @@
 //!
 //! Invariant: only committed entries are read, folded or survive; submissions are committed in order.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use outlive_actors::model::entry::{Change, Entry};
@@ -241,14 +241,6 @@ impl Journal {
                 Entry::Message { message, .. } => Some((*at, message)),
                 Entry::Session { .. } | Entry::Liveness { .. } => None,
             })
-    }
-
-    /// Client ids that have a session.
-    pub(crate) fn client_ids(&self) -> BTreeSet<ClientId> {
-        self.folded
-            .values()
-            .map(|snapshot| snapshot.client_id.clone())
-            .collect()
     }
 }
 

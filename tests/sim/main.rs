@@ -11,6 +11,7 @@ mod perform;
 mod regressions;
 mod rng;
 mod steps;
+mod wills;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

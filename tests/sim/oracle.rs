@@ -229,7 +229,13 @@ impl Oracle {
     // --- what an application receives
 
     /// A subscription is asked for; QoS 0 ends what is owed.
-    pub(crate) fn asked(&mut self, holding: &mut Holding, filter: &Filter, qos: QoS, no_local: bool) {
+    pub(crate) fn asked(
+        &mut self,
+        holding: &mut Holding,
+        filter: &Filter,
+        qos: QoS,
+        no_local: bool,
+    ) {
         let now = self.tick();
         let open = holding
             .periods
@@ -299,21 +305,32 @@ impl Oracle {
         if delivery.qos == QoS::ExactlyOnce {
             got.1 += 1;
             let repeatable = posted.retain || posted.will || posted.refused;
-            assert!(repeatable || got.1 == 1, "QoS 2 post {post} was received twice");
+            assert!(
+                repeatable || got.1 == 1,
+                "QoS 2 post {post} was received twice"
+            );
         }
         if !posted.retain {
             let settled = self.settled.get(&attempt).copied();
             let fits = holding.periods.iter().any(|known| {
                 known.filter.matches(&posted.topic)
                     && settled.is_some_and(|(routed, settled)| {
-                        settled >= known.asked_at
-                            && known.gone_at.is_none_or(|gone| routed <= gone)
+                        settled >= known.asked_at && known.gone_at.is_none_or(|gone| routed <= gone)
                     })
             });
-            assert!(fits, "post {post} on {} came without a subscription", posted.topic);
+            assert!(
+                fits,
+                "post {post} on {} came without a subscription",
+                posted.topic
+            );
         }
         if holding.seen.insert(attempt) && !posted.retain && !posted.will && !posted.refused {
-            let key = (posted.publisher, posted.topic.clone(), posted.qos, delivery.qos);
+            let key = (
+                posted.publisher,
+                posted.topic.clone(),
+                posted.qos,
+                delivery.qos,
+            );
             let last = holding.order.insert(key, attempt);
             assert!(
                 last.is_none_or(|last| last < attempt),

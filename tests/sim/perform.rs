@@ -8,6 +8,7 @@ use outlive_actors::model::packet::{Outbound, ProtocolVersion, Routed, Subscript
 use outlive_actors::model::refusal::Refusal;
 use std::sync::Arc;
 
+use crate::steps::LIVENESS_MILLIS;
 use crate::world::{Actor, Held, Read, Residence, World};
 
 impl World {
@@ -87,7 +88,7 @@ impl World {
                 });
                 self.note(|| format!("  {client} -> {effect:?}{label}"));
             }
-            self.watch(actor, &effect);
+            self.watch(client, actor, &effect);
             if !actor.held.is_empty() && effect.waits() {
                 actor.held.push_back(Held::Effect(effect));
             } else {
@@ -98,8 +99,20 @@ impl World {
     }
 
     /// The oracle sees every decision.
-    fn watch(&mut self, actor: &Actor, effect: &Effect) {
+    fn watch(&mut self, client: usize, actor: &Actor, effect: &Effect) {
         let number = actor.session.number();
+        if let Effect::Send(Outbound::ConnAck {
+            session_present: true,
+            ..
+        }) = effect
+        {
+            let (held_at, seconds) = self.last_held_at[client];
+            let late = held_at.plus_seconds(seconds).plus_millis(LIVENESS_MILLIS);
+            assert!(
+                self.time < late,
+                "client {client}: an expired session was resumed"
+            );
+        }
         if let Effect::Send(Outbound::Publish(delivery)) = effect {
             let link = actor.link.expect("a delivery goes to a connection");
             self.oracle.handed(number, link, delivery);
@@ -245,8 +258,7 @@ impl World {
                 live.retain |= retain;
                 live.subscription_ids.extend(options.id);
             }
-            slot.queue
-                .extend(live.filter(|_| !logged).map(Input::Live));
+            slot.queue.extend(live.filter(|_| !logged).map(Input::Live));
         }
         let durable = message.qos > QoS::AtMostOnce
             && self
@@ -318,7 +330,11 @@ impl World {
 
     fn switch_connection(&mut self, actor: &mut Actor, fence: Fence, taken_over: bool) {
         assert_eq!(taken_over, actor.link.is_some(), "taken over");
-        assert!(fence > actor.fence, "{fence:?} is not above {:?}", actor.fence);
+        assert!(
+            fence > actor.fence,
+            "{fence:?} is not above {:?}",
+            actor.fence
+        );
         forget_held(actor);
         if let Some(before) = actor.link.take() {
             self.close(before, Some(Refusal::TakenOver));
@@ -354,6 +370,7 @@ impl World {
         slot.readers.clear();
         slot.queue.clear();
         self.clients[client].forget_acks();
+        self.excuse_wills_of(client);
         self.residences[client] = Residence::Dead;
     }
 

@@ -8,10 +8,11 @@ use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::session::Session;
 use std::sync::Arc;
 
+use crate::wills::Watched;
 use crate::world::{Actor, Link, Read, Residence, Slot, World};
 
 /// The broker appends a liveness stamp at least this often.
-const LIVENESS_MILLIS: u64 = 60_000;
+pub(crate) const LIVENESS_MILLIS: u64 = 60_000;
 
 impl World {
     /// One step of a run with faults.
@@ -50,6 +51,7 @@ impl World {
             self.clients[client].lost(ended_at.unwrap_or(now));
             return self.connect(client, calm);
         }
+        let ended_at = self.links.get(&link).and_then(|link| link.ended_at);
         let who = &mut self.clients[client];
         if !who.connected {
             return;
@@ -60,7 +62,7 @@ impl World {
             40..=79 => who.acknowledge(),
             80..=92 => Some(who.subscribe(&mut self.rng, &mut self.oracle)),
             93..=97 => Some(who.unsubscribe(&mut self.rng, &mut self.oracle)),
-            _ => Some(who.disconnect(&mut self.rng, now, calm)),
+            _ => Some(who.disconnect(&mut self.rng, ended_at.unwrap_or(now), calm)),
         };
         let Some(packet) = packet else { return };
         let label = self.label(match &packet {
@@ -162,6 +164,7 @@ impl World {
             .actor(client)
             .is_some_and(|actor| actor.incarnation == incarnation);
         if same {
+            self.watch_leave(client, (incarnation, fence), &packets);
             let mut inputs: Vec<Input> = packets
                 .into_iter()
                 .map(|packet| Input::Packet { fence, packet })
@@ -209,7 +212,12 @@ impl World {
             return;
         };
         actor.candidate = Some(at);
+        if actor.session.is_attached() {
+            self.last_held_at[client].0 = self.time;
+        }
         let seconds = connect.expiry_seconds.min(self.limits.expiry_seconds_max);
+        let will = connect.will.as_ref();
+        let will = will.map(|will| (self.oracle.post_of(&will.message), will.delay_seconds == 0));
         let connect = Box::new(connect);
         self.turn(
             client,
@@ -220,6 +228,10 @@ impl World {
             }],
         );
         self.last_held_at[client] = (self.time, seconds);
+        let holder = self.actor(client).map(|it| (it.incarnation, it.fence));
+        if let (Some((post, at_once)), Some(holder)) = (will, holder) {
+            self.wills.push(Watched::new(post, client, holder, at_once));
+        }
     }
 
     /// As long as a connection is attached, the expiry does not run.
@@ -244,7 +256,9 @@ impl World {
                 return;
             };
             let (client, number) = (link.client, link.number);
-            let at_client = link.ended_at.filter(|_| matches!(packet, Outbound::Close(_)));
+            let at_client = link
+                .ended_at
+                .filter(|_| matches!(packet, Outbound::Close(_)));
             let now = at_client.unwrap_or(now);
             if self.clients[client].link != Some(at) {
                 continue; // it does not listen any more
@@ -293,9 +307,7 @@ impl World {
         link.up_ends = true;
         link.down_ends = true;
         link.ended_at = link.ended_at.or(Some(self.time));
-        link.down.push_back(Outbound::Close(
-            Refusal::KeepAlive,
-        ));
+        link.down.push_back(Outbound::Close(Refusal::KeepAlive));
         self.bury(at);
     }
 
@@ -315,9 +327,10 @@ impl World {
             let label = self.label(Some(&record.message));
             self.note(|| format!("committed {:?}{label}", record.offset));
             for slot in &mut self.slots {
-                let wanted = slot.readers.iter().any(|(filter, _, durable)| {
-                    *durable && filter.matches(record.message.topic())
-                });
+                let wanted = slot
+                    .readers
+                    .iter()
+                    .any(|(filter, _, durable)| *durable && filter.matches(record.message.topic()));
                 if wanted {
                     slot.queue.push_back(Input::Logged(record.clone()));
                 }
@@ -457,6 +470,7 @@ impl World {
             self.oracle.committed(&record.message);
         }
         self.epoch += 1;
+        self.wills.iter_mut().for_each(Watched::excuse);
         let links: Vec<u64> = self.links.keys().copied().collect();
         for at in links {
             self.cut_link(at);
@@ -482,6 +496,8 @@ impl World {
                 let seen = last_stamp.max(snapshot.attached_at);
                 Timestamp((seen.0 + LIVENESS_MILLIS).min(self.time.0))
             });
+            let held_at = &mut self.last_held_at[client].0;
+            *held_at = ended_at.max(*held_at);
             let deadline = ended_at.plus_seconds(snapshot.expiry_seconds);
             if fence.is_some_and(|fence| fence != snapshot.fence) {
                 self.clients[client].unsafe_from = Some((deadline, self.links_made));
@@ -588,13 +604,20 @@ impl World {
                 crate::fold::agrees(&self.journal, &actor.session);
             }
         }
+        self.check_wills();
         self.advance(200_000);
         self.commit_first(usize::MAX);
         self.advance(1);
         self.commit_first(usize::MAX);
         self.check();
-        assert!(self.journal.folded.is_empty(), "snapshots of expired sessions");
+        assert!(
+            self.journal.folded.is_empty(),
+            "snapshots of expired sessions"
+        );
         let empty = |slot: &Slot| slot.holds.is_empty() && !slot.permit;
-        assert!(self.slots.iter().all(empty), "routes or permits of expired sessions");
+        assert!(
+            self.slots.iter().all(empty),
+            "routes or permits of expired sessions"
+        );
     }
 }

@@ -19,6 +19,7 @@ use crate::client::{Client, EXPIRY_SECONDS_MAX};
 use crate::journal::Journal;
 use crate::oracle::{Oracle, attempt_of};
 use crate::rng::Rng;
+use crate::wills::Watched;
 
 /// One network connection.
 #[derive(Debug)]
@@ -146,8 +147,9 @@ pub(crate) struct World {
     pub(crate) trace: Option<Vec<String>>,
     /// Entries of the turn under way.
     pub(crate) entries: Vec<Entry>,
-    /// The last moment at which a session can have been attached.
+    /// The last moment at which a session can have been attached, and the longest expiry that it can have.
     pub(crate) last_held_at: Vec<(Timestamp, u32)>,
+    pub(crate) wills: Vec<Watched>,
 }
 
 impl World {
@@ -185,6 +187,7 @@ impl World {
             oracle: Oracle::default(),
             trace: traced.then(Vec::new),
             entries: Vec::new(),
+            wills: Vec::new(),
             rng,
         }
     }
@@ -236,6 +239,7 @@ impl World {
         };
         let mut snapshot = snapshot.clone();
         if snapshot.detached_at.is_none() {
+            self.last_held_at[client].0 = self.time;
             let change = Change::Recovered {
                 at: self.time,
                 maybe_sent_below: self.journal.end,
@@ -279,9 +283,15 @@ impl World {
                 Residence::Passive | Residence::Dead => true,
                 Residence::Active(actor) => actor.session.is_begun(),
             };
-            assert_eq!(slot.permit, lives, "client {client}: permits and sessions differ");
+            assert_eq!(
+                slot.permit, lives,
+                "client {client}: permits and sessions differ"
+            );
             let Some(actor) = self.actor(client) else {
-                assert!(slot.readers.is_empty(), "client {client}: reads without an actor");
+                assert!(
+                    slot.readers.is_empty(),
+                    "client {client}: reads without an actor"
+                );
                 continue;
             };
             let session = &actor.session;
@@ -291,13 +301,20 @@ impl World {
                 .filter(|_| session.is_kept())
                 .map(|known| known.filter.clone())
                 .collect();
-            assert_eq!(slot.holds, durable, "client {client}: durable routes differ");
+            assert_eq!(
+                slot.holds, durable,
+                "client {client}: durable routes differ"
+            );
             let attached = if session.is_attached() {
                 session.subscriptions().len()
             } else {
                 0
             };
-            assert_eq!(slot.readers.len(), attached, "client {client}: live routes differ");
+            assert_eq!(
+                slot.readers.len(),
+                attached,
+                "client {client}: live routes differ"
+            );
             assert_eq!(actor.fence, session.fence(), "client {client}: fence");
             let holders = self
                 .links
