@@ -5,9 +5,11 @@
 //! closes the connection, rebuilds the session from snapshot and journal, counts, and quarantines a session that keeps
 //! panicking.
 
-use actix::{Message, Recipient};
+use actix::Recipient;
 
-use crate::model::ids::Timestamp;
+use crate::actor::protocol::SessionDied;
+use crate::model::ids::{ClientId, Timestamp};
+use crate::model::routes::Slot;
 
 /// Panics of one session within [`PANIC_WINDOW_MILLIS`] after which it is not rebuilt any more.
 pub const PANICS_MAX: u32 = 5;
@@ -17,15 +19,15 @@ pub const PANIC_WINDOW_MILLIS: u64 = 60_000;
 
 /// Tells the shard if its actor dies.
 #[derive(Debug)]
-pub struct Sentinel<M: Message<Result = ()> + Send + 'static> {
-    alarm: Option<(Recipient<M>, M)>,
+pub struct Sentinel {
+    alarm: Option<(Recipient<SessionDied>, SessionDied)>,
 }
 
-impl<M: Message<Result = ()> + Send + 'static> Sentinel<M> {
-    /// Watches over the actor that carries it: `died` goes to `shard` unless it is [dismissed](Self::dismiss).
-    pub fn new(shard: Recipient<M>, died: M) -> Self {
+impl Sentinel {
+    /// Watches over the actor in `slot`.
+    pub fn new(shard: Recipient<SessionDied>, slot: Slot, client_id: ClientId) -> Self {
         Self {
-            alarm: Some((shard, died)),
+            alarm: Some((shard, SessionDied { slot, client_id })),
         }
     }
 
@@ -35,7 +37,7 @@ impl<M: Message<Result = ()> + Send + 'static> Sentinel<M> {
     }
 }
 
-impl<M: Message<Result = ()> + Send + 'static> Drop for Sentinel<M> {
+impl Drop for Sentinel {
     fn drop(&mut self) {
         if let Some((shard, died)) = self.alarm.take() {
             shard.do_send(died);

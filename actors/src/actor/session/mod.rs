@@ -48,7 +48,7 @@ pub struct SessionActor {
     /// What the directory was told of this session last.
     presence: Presence,
     /// Gone once the actor was told to stop.
-    sentinel: Option<Sentinel<SessionDied>>,
+    sentinel: Option<Sentinel>,
 }
 
 /// What waits for the journal.
@@ -68,7 +68,7 @@ impl SessionActor {
         session: Session,
         local: Rc<RefCell<Local>>,
         slot: Slot,
-        sentinel: Sentinel<SessionDied>,
+        sentinel: Sentinel,
     ) -> Self {
         Self {
             connection: None,
@@ -266,7 +266,7 @@ pub fn spawn(
         }
         slot
     };
-    let sentinel = Sentinel::new(shard, SessionDied { slot, client_id });
+    let sentinel = Sentinel::new(shard, slot, client_id);
     context.run(SessionActor::new(session, local, slot, sentinel));
     address
 }
