@@ -8,7 +8,6 @@ use outlive_actors::model::packet::{Outbound, ProtocolVersion, Routed, Subscript
 use outlive_actors::model::refusal::Refusal;
 use std::sync::Arc;
 
-use crate::steps::LIVENESS_MILLIS;
 use crate::world::{Actor, Held, Read, Residence, World};
 
 impl World {
@@ -107,7 +106,7 @@ impl World {
         }) = effect
         {
             let (held_at, seconds) = self.last_held_at[client];
-            let late = held_at.plus_seconds(seconds).plus_millis(LIVENESS_MILLIS);
+            let late = held_at.plus_seconds(seconds);
             assert!(
                 self.time < late,
                 "client {client}: an expired session was resumed"
