@@ -106,7 +106,7 @@ impl Broker {
             counters,
             clock,
         };
-        let server = mqtt::serve(&listeners, setup).map_err(|source| BrokerError::Listen {
+        let server = mqtt::serve(listeners, setup).map_err(|source| BrokerError::Listen {
             key: "mqtt.listen",
             address: String::new(),
             source,

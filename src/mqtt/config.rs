@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// What one connection can make the broker hold: at most `packet_bytes_max` + 64 KiB of a packet that is still
 /// arriving, at most twice `write_buffer_high_bytes` + one packet for encoded bytes that wait for the socket, and
 /// besides these only shared references to messages in its send window; all that waits is at most
-/// `write_buffer_max_bytes`.
+/// `write_buffer_max_bytes`. A 5.0 client's topic aliases add at most `topic_alias_max` topics.
 /// An idle connection holds no buffer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,5 +58,22 @@ impl Default for WireConfig {
             write_buffer_max_bytes: 32 * 1024 * 1024,
             write_timeout_millis: 30_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_unknown_keys_are_errors() {
+        let config: WireConfig = toml::from_str("topic_alias_max = 3").unwrap();
+        let expected = WireConfig {
+            topic_alias_max: 3,
+            ..WireConfig::default()
+        };
+        assert_eq!(config, expected);
+        assert!(toml::from_str::<WireConfig>("topic_alias_maximum = 3").is_err());
+        assert!(toml::from_str::<WireConfig>("receive_max = 0").is_err());
     }
 }

@@ -13,9 +13,8 @@ use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::topic::is_topic_name;
 
-use super::convert::{
-    ApplicationBlock, RECEIVE_MAX_DEFAULT, decode_v3, decode_v5, one_second, qos,
-};
+use super::codec::{decode_v3, decode_v5, one_second, qos};
+use super::convert::ApplicationBlock;
 use super::guard::{self, ConnectLayout, Frame, UnknownVersion};
 use super::{properties, v31};
 
@@ -103,25 +102,20 @@ fn decode_known(
     }
     let rewritten = v31::rewrite(body);
     let mut frame = frame_of(rewritten.as_deref().unwrap_or(body));
-    let packet = match version {
-        ProtocolVersion::V31 | ProtocolVersion::V311 => match decode_v3(&frame)? {
-            v3::Decoded::Packet(v3::Packet::Connect(connect), _) => {
-                from_v3(version, &connect, now)?
-            }
-            _ => return Err(Refusal::Malformed),
-        },
-        ProtocolVersion::V5 => {
-            if let Some(at) = layout.zero_expiry_at {
-                let body_at = frame.len() - body.len();
-                one_second(&mut frame, body_at + at)?;
-            }
-            match decode_v5(&frame)? {
-                v5::Decoded::Packet(v5::Packet::Connect(connect), _) => {
-                    from_v5(&connect, &layout, body, now)?
-                }
-                _ => return Err(Refusal::Malformed),
-            }
+    let packet = if version == ProtocolVersion::V5 {
+        if let Some(at) = layout.zero_expiry_at {
+            let body_at = frame.len() - body.len();
+            one_second(&mut frame, body_at + at)?;
         }
+        let v5::Decoded::Packet(v5::Packet::Connect(connect), _) = decode_v5(&frame)? else {
+            return Err(Refusal::Malformed);
+        };
+        from_v5(&connect, &layout, body, now)?
+    } else {
+        let v3::Decoded::Packet(v3::Packet::Connect(connect), _) = decode_v3(&frame)? else {
+            return Err(Refusal::Malformed);
+        };
+        from_v3(version, &connect, now)?
     };
     check_client_id(&packet)?;
     Ok(packet)
@@ -168,7 +162,7 @@ fn from_v3(
         clean_start: connect.clean_session,
         keep_alive_seconds: connect.keep_alive,
         expiry_seconds: if connect.clean_session { 0 } else { u32::MAX },
-        receive_max: RECEIVE_MAX_DEFAULT.get(),
+        receive_max: u16::MAX,
         packet_bytes_max: u32::MAX,
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
@@ -208,7 +202,7 @@ fn from_v5(
         clean_start: connect.clean_start,
         keep_alive_seconds: connect.keep_alive,
         expiry_seconds: connect.session_expiry_interval_secs,
-        receive_max: connect.receive_max.unwrap_or(RECEIVE_MAX_DEFAULT).get(),
+        receive_max: connect.receive_max.map_or(u16::MAX, std::num::NonZero::get),
         packet_bytes_max: connect
             .max_packet_size
             .map_or(u32::MAX, std::num::NonZero::get),

@@ -13,7 +13,6 @@
 //! - A connection whose address nobody holds any more ends: so a session or shard that fails takes it along.
 //! - An idle connection holds no buffer.
 
-use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -23,24 +22,21 @@ use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient};
 use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection};
 use outlive_actors::model::ids::{ClientId, Fence};
-use outlive_actors::model::packet::{Connect, Inbound, Outbound, ProtocolVersion};
+use outlive_actors::model::packet::{Connect, Inbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
 use tokio::time::{Instant, Sleep};
-use tracing::debug;
 
 use super::Shared;
 use super::convert::Decoder;
 use super::counters::WireCounter;
 use super::door::Door;
-use super::encode::{self, Announce};
 use super::outbox::{Outbox, Surroundings};
-use super::scratch;
 use super::transport::Stream;
 
+mod closing;
 mod deadline;
 mod inbound;
-
-use deadline::Deadline;
+mod outbound;
 
 /// Where a shard runs and whom its connections ask for a session.
 #[derive(Clone, Debug)]
@@ -169,6 +165,8 @@ pub(super) struct Connection {
     stalled_at: Option<Instant>,
     /// When the phase began.
     phase_at: Instant,
+    /// The session expiry in force, from CONNACK.
+    expiry_seconds: u32,
     /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
     /// `ToConnection::Attached` meets somebody who says that the connection is gone.
     answered: bool,
@@ -186,6 +184,7 @@ impl Connection {
             client_id: connect.client_id.clone(),
             stream,
             attachment: None,
+            expiry_seconds: 0,
             decoder: Decoder::new(connect.version, setup.config.topic_alias_max),
             door: Door::new(
                 setup.config.topic_levels_max,
@@ -232,98 +231,6 @@ impl Connection {
         self.watch_deadline(cx)
     }
 
-    /// Writes until the outbox is empty or the socket full.
-    fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
-        loop {
-            let bytes = self.outbox.unwritten(around(&self.shared))?;
-            if bytes.is_empty() {
-                // Gives the buffer back.
-                self.outbox.advance(0);
-                return Ok(());
-            }
-            match self.stream.poll_write(cx, bytes) {
-                Poll::Ready(Ok(0)) => return Err(Ending::Gone),
-                Poll::Ready(written) => self.wrote(written?),
-                Poll::Pending => {
-                    self.stalled_at.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        self.outbox.advance(bytes);
-        self.count(WireCounter::BytesOut, bytes);
-        self.stalled_at = None;
-    }
-
-    /// Takes one packet of the session.
-    fn take(&mut self, packet: Outbound) -> Result<(), Ending> {
-        match packet {
-            Outbound::Close(refusal) => return Err(refusal.into()),
-            Outbound::ConnAck {
-                session_present,
-                expiry_seconds,
-            } => self.open(session_present, expiry_seconds)?,
-            packet => {
-                self.acknowledge(&packet);
-                self.outbox.push(packet, around(&self.shared))?;
-            }
-        }
-        // A large batch shall not fill the outbox of a client that reads.
-        if self.outbox.encoded() >= WRITE_EARLY_BYTES {
-            while let bytes = self.outbox.unwritten(around(&self.shared))?
-                && !bytes.is_empty()
-                && let Ok(written @ 1..) = self.stream.try_write(bytes)
-            {
-                self.wrote(written);
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts the client's window down.
-    fn acknowledge(&mut self, packet: &Outbound) {
-        let ends = match packet {
-            Outbound::PubAck { .. } | Outbound::PubComp { .. } => true,
-            Outbound::PubRec { result, .. } => result.is_err(),
-            Outbound::ConnAck { .. }
-            | Outbound::Publish(_)
-            | Outbound::PubRel { .. }
-            | Outbound::SubAck { .. }
-            | Outbound::UnsubAck { .. }
-            | Outbound::Close(_) => false,
-        };
-        self.unacknowledged = self.unacknowledged.saturating_sub(u16::from(ends));
-    }
-
-    /// CONNACK with success.
-    fn open(&mut self, session_present: bool, expiry_seconds: u32) -> Result<(), Ending> {
-        if self.attachment.is_none() {
-            return Err(Refusal::Internal.into());
-        }
-        let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Open) else {
-            return Err(Refusal::Internal.into());
-        };
-        let config = &self.shared.setup.config;
-        let changed = expiry_seconds != opening.asked_expiry_seconds;
-        let announce = Announce {
-            expiry_seconds: changed.then_some(expiry_seconds),
-            receive_max: config.receive_max.get(),
-            packet_bytes_max: config.packet_bytes_max,
-            topic_alias_max: config.topic_alias_max,
-            assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),
-            keep_alive_seconds: opening.keep_alive_capped.then_some(self.keep_alive_seconds),
-        };
-        let version = self.decoder.version();
-        encode::connack(self.outbox.raw(), version, session_present, &announce);
-        self.count(WireCounter::PacketsOut, 1);
-        self.count(WireCounter::Opened, 1);
-        self.heard_at = Instant::now();
-        Ok(())
-    }
-
     /// Sends packets to the session.
     fn send(&mut self, packets: Vec<Inbound>) -> Result<(), Ending> {
         if packets.is_empty() {
@@ -343,97 +250,6 @@ impl Connection {
             packets,
         });
         Ok(())
-    }
-
-    /// Ends the connection, once. The session hears of it at once, the peer as far as it listens.
-    fn end(&mut self, ending: Ending) {
-        let was_open = match self.phase {
-            Phase::Opening(_) => false,
-            Phase::Open => true,
-            Phase::Closing { .. } | Phase::Over => return,
-        };
-        debug!(client_id = %self.client_id, ?ending, "connection ends");
-        self.attachment = None;
-        self.partial = Vec::new();
-        self.phase = Phase::Over;
-        self.stalled_at = None;
-        self.phase_at = Instant::now();
-        self.count(WireCounter::Closed, usize::from(was_open));
-        let refusal = match ending {
-            Ending::Disconnect => return self.count(WireCounter::ClosedByClient, 1),
-            Ending::Gone if was_open => return self.count(WireCounter::ClosedAbruptly, 1),
-            Ending::Gone => return self.count(WireCounter::ConnectMissing, 1),
-            Ending::Refused(refusal) => refusal,
-        };
-        let version = self.version();
-        self.outbox.drop_pending();
-        if was_open {
-            self.shared.setup.counters.ended(refusal);
-            encode::disconnect(self.outbox.raw(), version, refusal);
-        } else {
-            self.shared.setup.counters.refused(refusal);
-            encode::connack_refused(self.outbox.raw(), version, refusal);
-        }
-        // Who does not read does not read this either.
-        if refusal != Refusal::NotReading {
-            self.phase = Phase::Closing { shut: false };
-        }
-    }
-
-    /// Writes what is left, then waits for the peer to close: closing with unread bytes would reset the connection, and
-    /// the last packet might be lost.
-    fn close(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
-        self.flush(cx)?;
-        if self.outbox.is_empty() {
-            if let Phase::Closing { shut } = &mut self.phase
-                && !*shut
-            {
-                match self.stream.poll_shutdown(cx) {
-                    Poll::Ready(result) => result?,
-                    Poll::Pending => return self.watch_deadline(cx),
-                }
-                *shut = true;
-            }
-            while let Poll::Ready(count) =
-                scratch::with(|scratch| self.stream.poll_read(cx, scratch))
-            {
-                if count? == 0 {
-                    return Err(Ending::Gone);
-                }
-            }
-        }
-        self.watch_deadline(cx)
-    }
-
-    fn watch_deadline(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
-        while let Some((at, deadline)) = self.deadline() {
-            let timer = match &mut self.timer {
-                Some(timer) => timer,
-                None => self.timer.insert(Box::pin(tokio::time::sleep_until(at))),
-            };
-            // A timer that goes off early is set anew then, so that packets need not touch it.
-            if at < timer.deadline() {
-                timer.as_mut().reset(at);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Ok(());
-            }
-            if at <= Instant::now() {
-                return Err(self.passed(deadline));
-            }
-            timer.as_mut().reset(at);
-        }
-        self.timer = None;
-        Ok(())
-    }
-
-    fn passed(&self, deadline: Deadline) -> Ending {
-        match deadline {
-            Deadline::Opening => Refusal::Busy.into(),
-            Deadline::KeepAlive => Refusal::KeepAlive.into(),
-            Deadline::Write => Refusal::NotReading.into(),
-            Deadline::Close => Ending::Gone,
-        }
     }
 }
 
@@ -471,13 +287,18 @@ impl Handler<ToConnection> for Connection {
         self.answered = true;
         if matches!(self.phase, Phase::Closing { .. } | Phase::Over) {
             // Attached to a connection that has ended meanwhile: its drop tells the session.
-            if let ToConnection::Attached { fence, session } = message {
+            if let ToConnection::Attached { fence, session, .. } = message {
                 drop(Attachment { fence, session });
             }
             return;
         }
         match message {
-            ToConnection::Attached { fence, session } => {
+            ToConnection::Attached {
+                fence,
+                number,
+                session,
+            } => {
+                self.decoder.publish_as(number);
                 self.attachment = Some(Attachment { fence, session });
             }
             ToConnection::Packets { packets, processed } => {

@@ -1,21 +1,11 @@
-//! From frames to the vocabulary of the model; alone knows both versions of ntex's packets.
+//! From frames to the vocabulary of the model; with `connect` and `codec`, alone knows both versions of ntex's packets.
 //!
 //! Owns: the way through guard and codec, topic aliases of one connection, the checks that need more than one frame's
 //! bytes. Does not know: sockets, actors, reason codes.
-//!
-//! Invariants:
-//! - The codec only sees whole frames that passed the guard, one at a time, through a buffer of the thread: nothing
-//!   decoded keeps a piece of it, and a connection keeps no codec state.
-//! - Of a PUBLISH the codec sees the header only; the payload is copied once, into the message.
 
-use std::cell::RefCell;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use ntex_bytes::BytesMut;
-use ntex_codec::Decoder as _;
-use ntex_mqtt::error::DecodeError;
-use ntex_mqtt::{QoS as CodecQoS, v3::codec as v3, v5::codec as v5};
+use ntex_mqtt::{v3::codec as v3, v5::codec as v5};
 use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
@@ -24,6 +14,7 @@ use outlive_actors::model::packet::{
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::topic::{Filter, is_topic_name};
 
+use super::codec::{Head, decode_v3, decode_v5, qos};
 use super::guard::{self, Frame, PublishLayout};
 use super::properties;
 
@@ -41,6 +32,8 @@ pub(super) enum Packet {
 pub(super) struct Decoder {
     version: ProtocolVersion,
     topic_alias_max: u16,
+    /// The session that publishes, once it is known.
+    publisher: SessionNumber,
     /// Topic of alias n at n - 1. Grows as aliases are set.
     aliases: Vec<Option<Arc<str>>>,
 }
@@ -51,8 +44,14 @@ impl Decoder {
         Self {
             version,
             topic_alias_max,
+            publisher: SessionNumber(0),
             aliases: Vec::new(),
         }
+    }
+
+    /// From now on publications are those of session `publisher`.
+    pub(super) fn publish_as(&mut self, publisher: SessionNumber) {
+        self.publisher = publisher;
     }
 
     /// The version.
@@ -105,33 +104,30 @@ impl Decoder {
     fn publish(&mut self, first: u8, body: &[u8], now: Timestamp) -> Result<Inbound, Refusal> {
         let layout = guard::publish(self.version, first, body)?;
         let payload = body.get(layout.payload_at..).ok_or(Refusal::Malformed)?;
-        let head = Head {
-            first,
-            body: &body[..layout.payload_at],
-            zero_expiry_at: layout.zero_expiry_at,
-        };
         match self.version {
             ProtocolVersion::V31 | ProtocolVersion::V311 => {
-                let packet = head.decode_v3()?;
-                if !is_topic_name(&packet.topic) {
-                    return Err(Refusal::TopicName);
-                }
+                let head = HeadV3::read(first, &body[..layout.payload_at])?;
                 Ok(Inbound::Publish {
                     message: Arc::new(Message::new(MessageParts {
-                        topic: &packet.topic,
+                        topic: head.topic,
                         payload,
                         properties: &[],
-                        qos: qos(packet.qos),
-                        retain: packet.retain,
+                        qos: head.qos,
+                        retain: first & 0x01 != 0,
                         published_at: now,
                         expires_at: None,
-                        publisher: SessionNumber(0),
+                        publisher: self.publisher,
                     })),
-                    packet_id: packet.packet_id.map(PacketId),
-                    dup: packet.dup,
+                    packet_id: head.packet_id,
+                    dup: first & 0x08 != 0,
                 })
             }
             ProtocolVersion::V5 => {
+                let head = Head {
+                    first,
+                    body: &body[..layout.payload_at],
+                    zero_expiry_at: layout.zero_expiry_at,
+                };
                 let packet = head.decode_v5()?;
                 let resolved;
                 let topic = match layout.alias {
@@ -154,7 +150,7 @@ impl Decoder {
                         retain: packet.retain,
                         published_at: now,
                         expires_at: expires_at(&packet.properties, &layout, now),
-                        publisher: SessionNumber(0),
+                        publisher: self.publisher,
                     })),
                     packet_id: packet.packet_id.map(PacketId),
                     dup: packet.dup,
@@ -166,10 +162,12 @@ impl Decoder {
     /// The topic that `alias` stands for, after setting it to `topic` unless that is empty.
     fn resolve(&mut self, alias: u16, topic: &str) -> Result<Arc<str>, Refusal> {
         // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-        if alias == 0 || alias > self.topic_alias_max {
+        if alias > self.topic_alias_max {
             return Err(Refusal::TopicAlias);
         }
-        let at = usize::from(alias) - 1;
+        let at = usize::from(alias)
+            .checked_sub(1)
+            .ok_or(Refusal::TopicAlias)?;
         if topic.is_empty() {
             return self
                 .aliases
@@ -186,6 +184,39 @@ impl Decoder {
             Some(known) if &**known == topic => Ok(Arc::clone(known)),
             _ => Ok(Arc::clone(slot.insert(Arc::from(topic)))),
         }
+    }
+}
+
+/// The header of a 3.x PUBLISH, which every publication of such a client begins with: three fields that the guard has
+/// already measured, read in place instead of through the codec's buffer.
+struct HeadV3<'a> {
+    topic: &'a str,
+    qos: QoS,
+    packet_id: Option<PacketId>,
+}
+
+impl<'a> HeadV3<'a> {
+    /// `body` ends where the payload begins.
+    fn read(first: u8, body: &'a [u8]) -> Result<Self, Refusal> {
+        let qos = QoS::from_level(first >> 1 & 0x03).ok_or(Refusal::Malformed)?;
+        let (packet_id, topic) = match qos {
+            QoS::AtMostOnce => (None, body.get(2..)),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                let (topic, id) = body.split_last_chunk().ok_or(Refusal::Malformed)?;
+                let id = PacketId::new(u16::from_be_bytes(*id)); // [MQTT-2.3.1-1]
+                (Some(id.ok_or(Refusal::Malformed)?), topic.get(2..))
+            }
+        };
+        let topic = std::str::from_utf8(topic.ok_or(Refusal::Malformed)?)
+            .map_err(|_| Refusal::Malformed)?;
+        if !is_topic_name(topic) {
+            return Err(Refusal::TopicName);
+        }
+        Ok(Self {
+            topic,
+            qos,
+            packet_id,
+        })
     }
 }
 
@@ -328,14 +359,6 @@ fn filter(text: &str) -> Result<Filter, Refusal> {
     Filter::new(text).ok_or(Refusal::TopicFilter)
 }
 
-pub(super) fn qos(level: CodecQoS) -> QoS {
-    match level {
-        CodecQoS::AtMostOnce => QoS::AtMostOnce,
-        CodecQoS::AtLeastOnce => QoS::AtLeastOnce,
-        CodecQoS::ExactlyOnce => QoS::ExactlyOnce,
-    }
-}
-
 /// The application properties of a PUBLISH or a will, as the message keeps them: verbatim, in order, without those
 /// that are the broker's own business.
 pub(super) enum ApplicationBlock<'a> {
@@ -381,123 +404,6 @@ impl<'a> ApplicationBlock<'a> {
         }
     }
 }
-
-thread_local! {
-    /// What the codec reads from. Empty between frames, and nothing decoded outlives its frame, so its memory is
-    /// used again and again.
-    static FRAME: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(4096));
-}
-
-/// More than this is not kept by a thread for the next frame.
-const FRAME_BYTES_KEPT: usize = 64 * 1024;
-
-/// Runs `decode` on `parts` put together. Whatever it leaves is dropped.
-fn with_frame<T>(parts: &[&[u8]], decode: impl FnOnce(&mut BytesMut) -> T) -> T {
-    FRAME.with_borrow_mut(|frame| {
-        frame.clear();
-        for part in parts {
-            frame.extend_from_slice(part);
-        }
-        let decoded = decode(frame);
-        if frame.capacity() > FRAME_BYTES_KEPT {
-            *frame = BytesMut::with_capacity(4096);
-        }
-        decoded
-    })
-}
-
-/// Decodes one whole frame of 3.1.1.
-pub(super) fn decode_v3(frame: &[u8]) -> Result<v3::Decoded, Refusal> {
-    with_frame(&[frame], |bytes| {
-        let decoded = v3::Codec::new().decode(bytes).map_err(refusal)?;
-        decoded.ok_or(Refusal::Malformed)
-    })
-}
-
-/// Decodes one whole frame of 5.0.
-pub(super) fn decode_v5(frame: &[u8]) -> Result<v5::Decoded, Refusal> {
-    with_frame(&[frame], |bytes| {
-        let decoded = v5::Codec::new().decode(bytes).map_err(refusal)?;
-        decoded.ok_or(Refusal::Malformed)
-    })
-}
-
-/// A PUBLISH up to its payload.
-struct Head<'a> {
-    first: u8,
-    body: &'a [u8],
-    zero_expiry_at: Option<usize>,
-}
-
-impl Head<'_> {
-    /// The fixed header of a PUBLISH with this head and no payload.
-    fn fixed_header(&self) -> ([u8; 5], usize) {
-        let mut header = [0; 5];
-        header[0] = self.first;
-        let mut length = self.body.len();
-        let mut at = 1;
-        loop {
-            let byte = u8::try_from(length & 0x7F).unwrap_or_default();
-            length >>= 7;
-            if length == 0 || at == 4 {
-                header[at] = byte;
-                return (header, at + 1);
-            }
-            header[at] = byte | 0x80;
-            at += 1;
-        }
-    }
-
-    fn decode_v3(&self) -> Result<v3::Publish, Refusal> {
-        let (header, length) = self.fixed_header();
-        with_frame(
-            &[&header[..length], self.body],
-            |bytes| match v3::Codec::new().decode(bytes).map_err(refusal)? {
-                Some(v3::Decoded::Publish(publish, _, _)) => Ok(publish),
-                _ => Err(Refusal::Malformed),
-            },
-        )
-    }
-
-    fn decode_v5(&self) -> Result<v5::Publish, Refusal> {
-        let (header, length) = self.fixed_header();
-        with_frame(&[&header[..length], self.body], |bytes| {
-            if let Some(at) = self.zero_expiry_at {
-                one_second(bytes, length + at)?;
-            }
-            match v5::Codec::new().decode(bytes).map_err(refusal)? {
-                Some(v5::Decoded::Publish(publish, _, _)) => Ok(publish),
-                _ => Err(Refusal::Malformed),
-            }
-        })
-    }
-}
-
-/// Makes a message expiry interval of zero, which is legal, one that the codec takes. The guard remembers the zero.
-pub(super) fn one_second(bytes: &mut [u8], at: usize) -> Result<(), Refusal> {
-    let interval = bytes.get_mut(at..at + 4).ok_or(Refusal::Malformed)?;
-    interval.copy_from_slice(&1_u32.to_be_bytes());
-    Ok(())
-}
-
-pub(super) fn refusal(error: DecodeError) -> Refusal {
-    match error {
-        DecodeError::UnsupportedProtocolLevel | DecodeError::InvalidProtocol => Refusal::Version,
-        DecodeError::InvalidClientId => Refusal::ClientId,
-        DecodeError::MaxSizeExceeded { .. } => Refusal::PacketTooLarge,
-        DecodeError::InvalidLength
-        | DecodeError::MalformedPacket
-        | DecodeError::ConnectReservedFlagSet
-        | DecodeError::ConnAckReservedFlagSet
-        | DecodeError::UnsupportedPacketType
-        | DecodeError::PacketIdRequired
-        | DecodeError::Utf8Error
-        | DecodeError::UnexpectedPayload => Refusal::Malformed,
-    }
-}
-
-/// A receive maximum that was not sent.
-pub(super) const RECEIVE_MAX_DEFAULT: NonZeroU16 = NonZeroU16::MAX;
 
 #[cfg(test)]
 mod tests;

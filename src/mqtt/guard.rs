@@ -12,7 +12,11 @@ use std::ops::Range;
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
-use super::properties::{self, prefixed, text, variable_int, variable_int_len};
+use super::properties::{self, text, variable_int, variable_int_len};
+
+mod connect;
+
+pub(super) use connect::{ConnectLayout, UnknownVersion, connect, version};
 
 pub(super) const CONNECT: u8 = 1;
 pub(super) const PUBLISH: u8 = 3;
@@ -157,6 +161,8 @@ pub(super) fn publish(
                     layout.zero_expiry_at = Some(range.start + property.value_at);
                 }
             }
+            // [MQTT-3.3.2-8]
+            properties::TOPIC_ALIAS if property.number() == 0 => return Err(Refusal::TopicAlias),
             properties::TOPIC_ALIAS => {
                 layout.block_is_clean = false;
                 layout.alias = u16::try_from(property.number()).ok();
@@ -169,7 +175,7 @@ pub(super) fn publish(
         Ok(())
     })?;
     layout.properties = range;
-    // [MQTT-3.3.2-8], and section 3.3.2.1: an empty topic needs an alias.
+    // Section 3.3.2.1: an empty topic needs an alias.
     if body.starts_with(&[0, 0]) && layout.alias.is_none() {
         return Err(Refusal::Protocol);
     }
@@ -178,7 +184,7 @@ pub(super) fn publish(
 
 /// A response topic is a topic name ([MQTT-3.3.2-14]); the specification names no code, and a message that cannot be
 /// answered is of no use.
-pub(super) fn response_topic(value: &[u8]) -> Result<(), Refusal> {
+fn response_topic(value: &[u8]) -> Result<(), Refusal> {
     if value.is_empty() || value.iter().any(|byte| matches!(byte, b'+' | b'#')) {
         return Err(Refusal::Protocol);
     }
@@ -273,7 +279,7 @@ pub(super) fn disconnect(version: ProtocolVersion, body: &[u8]) -> Result<(), Re
 }
 
 /// The property block whose length stands at `at`.
-pub(super) fn block(body: &[u8], at: usize) -> Result<Range<usize>, Refusal> {
+fn block(body: &[u8], at: usize) -> Result<Range<usize>, Refusal> {
     let tail = body.get(at..).ok_or(Refusal::Malformed)?;
     let (length, bytes) = variable_int(tail)?.ok_or(Refusal::Malformed)?;
     let start = at + bytes;
@@ -284,146 +290,5 @@ pub(super) fn block(body: &[u8], at: usize) -> Result<Range<usize>, Refusal> {
     Ok(start..end)
 }
 
-/// Where the parts of a CONNECT lie in its body, and what the codec cannot say about them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ConnectLayout {
-    /// The protocol version.
-    pub(super) version: ProtocolVersion,
-    /// The client id is empty.
-    pub(super) client_id_is_empty: bool,
-    /// Clean start or clean session.
-    pub(super) clean_start: bool,
-    /// The properties of the will, without their length.
-    pub(super) will_properties: Range<usize>,
-    /// Where in the body the will's message expiry interval lies, if it is zero, which the codec refuses.
-    pub(super) zero_expiry_at: Option<usize>,
-}
-
-/// Which version a CONNECT's body asks for. `Err` says how its author can be answered, if at all.
-pub(super) fn version(body: &[u8]) -> Result<ProtocolVersion, UnknownVersion> {
-    match body {
-        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => match level {
-            3 => Ok(ProtocolVersion::V31),
-            _ => Err(UnknownVersion::Old),
-        },
-        [0, 4, b'M', b'Q', b'T', b'T', level, ..] => match level {
-            4 => Ok(ProtocolVersion::V311),
-            5 => Ok(ProtocolVersion::V5),
-            0..=3 | 0x80.. => Err(UnknownVersion::Old),
-            _ => Err(UnknownVersion::New),
-        },
-        _ => Err(UnknownVersion::Foreign),
-    }
-}
-
-/// A protocol name or level that the broker does not speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnknownVersion {
-    /// Below 5.0, or a private bridge level: CONNACK of 3.x with 0x01.
-    Old,
-    /// Above 5.0: CONNACK of 5.0 with 0x84.
-    New,
-    /// Another protocol: no answer.
-    Foreign,
-}
-
-/// Checks a CONNECT (section 3.1) of a known version.
-pub(super) fn connect(version: ProtocolVersion, body: &[u8]) -> Result<ConnectLayout, Refusal> {
-    let v5 = version == ProtocolVersion::V5;
-    let flags_at = prefixed(body, 0)? + 1;
-    let flags = *body.get(flags_at).ok_or(Refusal::Malformed)?;
-    check_connect_flags(v5, flags)?;
-    let mut at = flags_at + 3;
-    if v5 {
-        let range = block(body, at)?;
-        connect_properties(&body[range.clone()])?;
-        at = range.end;
-    }
-    let client_id_is_empty = body.get(at..at + 2) == Some(&[0, 0]);
-    at = text(body, at)?;
-    let mut layout = ConnectLayout {
-        version,
-        client_id_is_empty,
-        clean_start: flags & CLEAN_START != 0,
-        will_properties: at..at,
-        zero_expiry_at: None,
-    };
-    if flags & WILL != 0 {
-        if v5 {
-            let range = block(body, at)?;
-            layout.zero_expiry_at =
-                will_properties(&body[range.clone()])?.map(|at| range.start + at);
-            at = range.end;
-            layout.will_properties = range;
-        }
-        at = text(body, at)?;
-        at = prefixed(body, at)?;
-    }
-    if flags & USER_NAME != 0 {
-        at = text(body, at)?;
-    }
-    if flags & PASSWORD != 0 {
-        at = prefixed(body, at)?;
-    }
-    // The codec ignores what follows.
-    if at != body.len() {
-        return Err(Refusal::Malformed);
-    }
-    Ok(layout)
-}
-
-const CLEAN_START: u8 = 0x02;
-const WILL: u8 = 0x04;
-const PASSWORD: u8 = 0x40;
-const USER_NAME: u8 = 0x80;
-
-fn check_connect_flags(v5: bool, flags: u8) -> Result<(), Refusal> {
-    let reserved = flags & 0x01 != 0; // [MQTT-3.1.2-3]
-    let will_bits_alone = flags & WILL == 0 && flags & 0x38 != 0; // [MQTT-3.1.2-11], [-13]
-    let will_qos_3 = flags & 0x18 == 0x18; // [MQTT-3.1.2-12]
-    let password_alone = !v5 && flags & PASSWORD != 0 && flags & USER_NAME == 0; // 3.1.1: [MQTT-3.1.2-22]
-    if reserved || will_bits_alone || will_qos_3 || password_alone {
-        return Err(Refusal::Malformed);
-    }
-    Ok(())
-}
-
-fn connect_properties(block: &[u8]) -> Result<(), Refusal> {
-    let (mut method, mut data) = (false, false);
-    properties::walk(block, |property| {
-        match property.id {
-            properties::AUTH_METHOD => method = true,
-            properties::AUTH_DATA => data = true,
-            // Zero is a protocol error (sections 3.1.2.11.3 and 3.1.2.11.4).
-            properties::RECEIVE_MAX | properties::PACKET_BYTES_MAX if property.number() == 0 => {
-                return Err(Refusal::Protocol);
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    // Section 3.1.2.11.10: data without a method.
-    if data && !method {
-        return Err(Refusal::Protocol);
-    }
-    Ok(())
-}
-
-/// Where a message expiry interval of zero lies, if there is one.
-fn will_properties(block: &[u8]) -> Result<Option<usize>, Refusal> {
-    let mut zero_expiry_at = None;
-    properties::walk(block, |property| {
-        match property.id {
-            properties::MESSAGE_EXPIRY if property.number() == 0 => {
-                zero_expiry_at = Some(property.value_at);
-            }
-            properties::RESPONSE_TOPIC => response_topic(property.value)?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(zero_expiry_at)
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,9 +5,10 @@
 //! [`protocol`](outlive_actors::actor::protocol) only.
 //!
 //! The way in: `listener` accepts, `handshake` reads and answers the CONNECT on the accepting shard and moves the socket
-//! to the home shard, where a `connection` actor owns it. `guard` sees each frame before the codec; `convert` and
-//! `connect` alone know ntex's packets. The way out: `outbox` holds what waits, `encode` writes it, `reason` has the codes.
+//! to the home shard, where a `connection` actor owns it. `guard` sees each frame before the codec; `codec`, `convert`
+//! and `connect` alone know ntex. The way out: `outbox` holds what waits, `encode` writes it, `reason` has the codes.
 
+mod codec;
 mod config;
 mod connect;
 mod connection;
@@ -108,12 +109,11 @@ impl Server {
     }
 }
 
-/// Starts accepting on every shard. The listeners are non-blocking ones from [`bind`]; call it when every surviving
-/// session is routable.
+/// Starts accepting on every shard, on listeners from [`bind`]. Call it when every surviving session is routable.
 ///
 /// # Errors
 /// If a listening socket cannot be cloned or asked for its address, or there is no shard.
-pub fn serve(listeners: &[TcpListener], setup: Setup) -> io::Result<Server> {
+pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
     if setup.shards.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -135,6 +135,8 @@ pub fn serve(listeners: &[TcpListener], setup: Setup) -> io::Result<Server> {
         unauthenticated: AtomicUsize::new(0),
         stopping,
     });
+    // Only the shards' clones stay open, so that the ports close with the last of them.
+    drop(listeners);
     for (shard, listeners) in clones.into_iter().enumerate() {
         for listener in listeners {
             listener::start(&shared, shard, listener)?;

@@ -10,6 +10,7 @@
 //!   end finds every record either in what it reads or in what it is handed;
 //! - while the disk refuses, publications are refused, state changes wait: what a session decided is never undone.
 
+mod load;
 #[cfg(test)]
 mod tests;
 
@@ -22,18 +23,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, unbounded};
 use parking_lot::Mutex;
 
+use self::load::Load;
 use super::protocol::{Committed, Submission};
 use crate::journal::{AppendError, JournalWriter};
 use crate::model::entry::Entry;
 use crate::model::ids::{Offset, ShardSet};
 use crate::model::message::{Message, QoS};
 use crate::model::record::Record;
-
-/// Entries that one batch takes at most, so that an answer never waits for ever behind a flood.
-const BATCH_ENTRIES_MAX: usize = 16_384;
-
-/// A batch of this many bytes takes no further submission.
-const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// How long the appender waits before it tries a disk again that refused.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -205,28 +201,6 @@ impl Appender {
             .spawn(move || worker.run())?;
         *self.handle.thread.lock() = Some(thread);
         Ok(())
-    }
-}
-
-/// How large a batch is.
-#[derive(Default)]
-struct Load {
-    entries: usize,
-    bytes: usize,
-}
-
-impl Load {
-    fn add(&mut self, submission: &Submission) {
-        self.entries += submission.entries.len();
-        for entry in &submission.entries {
-            if let Entry::Message { message, .. } = entry {
-                self.bytes += message.size_bytes();
-            }
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.entries >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 }
 

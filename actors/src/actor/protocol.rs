@@ -9,7 +9,7 @@ use actix::{Message as ActixMessage, Recipient};
 
 use crate::journal::Record;
 use crate::model::entry::Entry;
-use crate::model::ids::{ClientId, Fence, Offset, ShardId};
+use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
 use crate::model::refusal::Refusal;
@@ -36,6 +36,8 @@ pub enum ToConnection {
     Attached {
         /// The fence of this attach.
         fence: Fence,
+        /// The session's number: the publisher of what this connection publishes.
+        number: SessionNumber,
         /// The session.
         session: Recipient<FromConnection>,
     },

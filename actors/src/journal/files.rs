@@ -147,7 +147,12 @@ impl Files for DiskFiles {
     }
 
     fn reserve(&self, name: &str, bytes: u64) -> io::Result<()> {
-        let file = fs::File::create(self.directory.join(name))?;
+        // What is there already is kept: given up even for a moment, it might not come back.
+        let file = fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.directory.join(name))?;
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::OPNOTSUPP) => {

@@ -127,6 +127,8 @@ impl Pass<'_> {
         let (selection, extent) = segment.select(self.request.filters, from, wanted)?;
         let mut topics = Topics::new(segment, extent.bytes);
         let mut window = Window::of(segment, extent.bytes);
+        let filters = self.request.filters;
+        let mut wanted = Wanted::default();
         match selection {
             Selection::Positions(positions) => {
                 for (n, at) in positions.iter().copied().enumerate() {
@@ -146,7 +148,7 @@ impl Pass<'_> {
                     let body = message_body(segment, at, &record)?;
                     self.looked_at += 1;
                     let topic = topics.get(body.topic_at)?;
-                    if !matches(self.request.filters, offset, topic) {
+                    if !wanted.holds(filters, body.topic_at, topic, offset) {
                         return Err(segment.damaged(at, "record is not what the topic index says"));
                     }
                     if !self.take(offset, body, topic) {
@@ -167,8 +169,7 @@ impl Pass<'_> {
         mut topics: Topics<'_>,
         mut window: Window<'_>,
     ) -> Result<bool, ReadError> {
-        // The smallest offset from which each topic is wanted, by where it is defined.
-        let mut wanted: HashMap<u32, Option<Offset>> = HashMap::new();
+        let mut wanted = Wanted::default();
         let mut at = start;
         while at < limit {
             let record = expect_record(&mut window, segment, at, SCAN_BYTES)?;
@@ -187,17 +188,10 @@ impl Pass<'_> {
             }
             self.looked_at += 1;
             let body = message_body(segment, place, &record)?;
-            let from = match wanted.get(&body.topic_at) {
-                Some(from) => *from,
-                None => {
-                    let from = counts_from(self.request.filters, topics.get(body.topic_at)?);
-                    wanted.insert(body.topic_at, from);
-                    from
-                }
-            };
+            let topic = topics.get(body.topic_at)?;
             if body.qos > QoS::AtMostOnce
-                && from.is_some_and(|from| from <= offset)
-                && !self.take(offset, body, topics.get(body.topic_at)?)
+                && wanted.holds(self.request.filters, body.topic_at, topic, offset)
+                && !self.take(offset, body, topic)
             {
                 return Ok(false);
             }
@@ -221,15 +215,24 @@ impl Pass<'_> {
     }
 }
 
-fn matches(filters: &[(Filter, Offset)], offset: Offset, topic: &str) -> bool {
-    filters
-        .iter()
-        .any(|(filter, from)| *from <= offset && filter.matches(topic))
-}
+/// The smallest offset from which each topic is wanted, by where it is defined: filters are matched once per topic.
+#[derive(Default)]
+struct Wanted(HashMap<u32, Option<Offset>>);
 
-fn counts_from(filters: &[(Filter, Offset)], topic: &str) -> Option<Offset> {
-    let matching = filters.iter().filter(|(filter, _)| filter.matches(topic));
-    matching.map(|(_, from)| *from).min()
+impl Wanted {
+    fn holds(
+        &mut self,
+        filters: &[(Filter, Offset)],
+        topic_at: u32,
+        topic: &str,
+        offset: Offset,
+    ) -> bool {
+        let from = self.0.entry(topic_at).or_insert_with(|| {
+            let matching = filters.iter().filter(|(filter, _)| filter.matches(topic));
+            matching.map(|(_, from)| *from).min()
+        });
+        from.is_some_and(|from| from <= offset)
+    }
 }
 
 fn single(segment: &Segment, offset: Offset) -> Result<Option<Record>, ReadError> {

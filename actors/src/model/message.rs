@@ -165,8 +165,9 @@ pub struct Will {
 
 impl Will {
     /// The message to publish, now that the will is due.
-    pub fn due(&self, now: Timestamp) -> Arc<Message> {
+    pub fn due(&self, now: Timestamp, publisher: SessionNumber) -> Arc<Message> {
         let mut message = Message::clone(&self.message);
+        message.publisher = publisher;
         message.published_at = now;
         message.expires_at = self.expiry_seconds.map(|seconds| now.plus_seconds(seconds));
         Arc::new(message)

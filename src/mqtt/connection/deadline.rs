@@ -1,10 +1,13 @@
 //! The one timer of a connection: which deadline it stands for.
 
+use std::future::Future as _;
+use std::task::Context as TaskContext;
 use std::time::Duration;
 
+use outlive_actors::model::refusal::Refusal;
 use tokio::time::Instant;
 
-use super::{CLOSE_TIMEOUT, Connection, Phase};
+use super::{CLOSE_TIMEOUT, Connection, Ending, Phase};
 
 /// What happens if a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,37 @@ pub(super) enum Deadline {
 }
 
 impl Connection {
+    pub(super) fn watch_deadline(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        while let Some((at, deadline)) = self.deadline() {
+            let timer = match &mut self.timer {
+                Some(timer) => timer,
+                None => self.timer.insert(Box::pin(tokio::time::sleep_until(at))),
+            };
+            // A timer that goes off early is set anew then, so that packets need not touch it.
+            if at < timer.deadline() {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            if at <= Instant::now() {
+                return Err(self.passed(deadline));
+            }
+            timer.as_mut().reset(at);
+        }
+        self.timer = None;
+        Ok(())
+    }
+
+    pub(super) fn passed(&self, deadline: Deadline) -> Ending {
+        match deadline {
+            Deadline::Opening => Refusal::Busy.into(),
+            Deadline::KeepAlive => Refusal::KeepAlive.into(),
+            Deadline::Write => Refusal::NotReading.into(),
+            Deadline::Close => Ending::Gone,
+        }
+    }
+
     /// The next deadline.
     pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
         let config = &self.shared.setup.config;

@@ -162,6 +162,11 @@ impl Connection {
                     .packets
                     .push(Inbound::Subscribe { packet_id, filters });
             }
+            // An expiry of 0 cannot be made longer (5.0 section 3.14.2.2.2).
+            Packet::Session(Inbound::Disconnect {
+                expiry_seconds: Some(1..),
+                ..
+            }) if self.expiry_seconds == 0 => return Err(Refusal::Protocol.into()),
             Packet::Session(disconnect @ Inbound::Disconnect { .. }) => {
                 batch.packets.push(disconnect);
                 return Err(Ending::Disconnect);

@@ -1,1 +1,235 @@
+use outlive_actors::model::message::QoS;
+use outlive_actors::model::packet::ProtocolVersion::{V5, V31, V311};
+use proptest::prelude::*;
 
+use super::super::guard::tests::{HOLES, VALID};
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const BYTES_MAX: u32 = 1024;
+
+/// Takes the frames of `bytes` as a connection does; the packets, and why it stopped early.
+fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> (Vec<Packet>, usize, Option<Refusal>) {
+    let (mut packets, mut used) = (Vec::new(), 0);
+    loop {
+        let rest = &bytes[used..];
+        let frame = match guard::peek(rest, Some(decoder.version()), BYTES_MAX) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return (packets, used, None),
+            Err(refusal) => return (packets, used, Some(refusal)),
+        };
+        match decoder.decode(frame, rest, NOW) {
+            Ok(packet) => packets.push(packet),
+            Err(refusal) => return (packets, used, Some(refusal)),
+        }
+        used += frame.end;
+    }
+}
+
+fn decode_one(version: ProtocolVersion, bytes: &[u8]) -> Result<Packet, Refusal> {
+    let (mut packets, _, refusal) = decode_all(&mut Decoder::new(version, 4), bytes);
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(packets.remove(0)),
+    }
+}
+
+fn message(version: ProtocolVersion, bytes: &[u8]) -> Arc<Message> {
+    match decode_one(version, bytes) {
+        Ok(Packet::Session(Inbound::Publish { message, .. })) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_hole_of_the_codec_is_open() {
+    for (version, frame, refusal, why) in HOLES {
+        match decode_one(*version, frame) {
+            Err(found) => assert_eq!(found, *refusal, "{version:?} {why}"),
+            Ok(packet) => panic!("{version:?} {why}: {packet:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_valid_passes() {
+    for (version, frame) in VALID {
+        decode_one(*version, frame).unwrap_or_else(|refusal| panic!("{frame:02x?} {refusal}"));
+    }
+}
+
+#[test]
+fn a_publication_keeps_every_part() {
+    let message = message(V311, b"\x35\x08\x00\x01a\x00\x07pay");
+    assert_eq!(message.topic(), "a");
+    assert_eq!(message.payload(), b"pay");
+    assert_eq!(message.properties(), b"");
+    assert_eq!(message.qos, QoS::ExactlyOnce);
+    assert!(message.retain);
+    assert_eq!(message.published_at, NOW);
+    assert_eq!(message.expires_at, None);
+}
+
+#[test]
+fn application_properties_stay_as_they_came() {
+    // User property, alias, payload format, expiry, user property, content type: the broker's own are left out.
+    let block = b"\x26\x00\x01b\x00\x011\x23\x00\x01\x01\x00\x02\x00\x00\x00\x0a\x26\x00\x01a\x00\x012\x03\x00\x01t";
+    let mut frame = vec![0x30, 0, 0, 1, b'a'];
+    frame.push(u8::try_from(block.len()).unwrap());
+    frame.extend_from_slice(block);
+    frame.extend_from_slice(b"pay");
+    frame[1] = u8::try_from(frame.len() - 2).unwrap();
+    let message = message(V5, &frame);
+    assert_eq!(
+        message.properties(),
+        b"\x26\x00\x01b\x00\x011\x01\x00\x26\x00\x01a\x00\x012\x03\x00\x01t"
+    );
+    assert_eq!(message.payload(), b"pay");
+    assert_eq!(message.expires_at, Some(NOW.plus_seconds(10)));
+}
+
+#[test]
+fn an_expiry_of_zero_is_legal_and_expires_at_once() {
+    let message = message(V5, b"\x30\x0a\x00\x01a\x05\x02\x00\x00\x00\x00p");
+    assert_eq!(message.expires_at, Some(NOW));
+    assert_eq!(message.payload(), b"p");
+}
+
+#[test]
+fn an_alias_stands_for_the_topic_that_was_set_last() {
+    let mut decoder = Decoder::new(V5, 2);
+    let set_a = b"\x30\x07\x00\x01a\x03\x23\x00\x02";
+    let use_2 = b"\x30\x06\x00\x00\x03\x23\x00\x02";
+    let set_b = b"\x30\x07\x00\x01b\x03\x23\x00\x02";
+    let stream = [&set_a[..], use_2, set_b, use_2].concat();
+    let (packets, _, refusal) = decode_all(&mut decoder, &stream);
+    assert_eq!(refusal, None);
+    let topics: Vec<_> = packets
+        .iter()
+        .map(|packet| {
+            let Packet::Session(Inbound::Publish { message, .. }) = packet else {
+                panic!("no PUBLISH: {packet:?}");
+            };
+            message.topic().to_owned()
+        })
+        .collect();
+    assert_eq!(topics, ["a", "a", "b", "b"]);
+    let (_, _, refusal) = decode_all(&mut decoder, b"\x30\x06\x00\x00\x03\x23\x00\x01");
+    assert_eq!(refusal, Some(Refusal::Protocol));
+}
+
+#[test]
+fn subscription_options_arrive_in_the_words_of_the_model() {
+    let Ok(Packet::Session(Inbound::Subscribe { packet_id, filters })) =
+        decode_one(V5, b"\x82\x09\x00\x09\x02\x0b\x05\x00\x01a\x2d")
+    else {
+        panic!("no SUBSCRIBE");
+    };
+    assert_eq!(packet_id.get(), 9);
+    let (filter, options, refusal) = &filters[0];
+    assert_eq!(filter.as_str(), "a");
+    assert_eq!(
+        *options,
+        SubscriptionOptions {
+            qos: QoS::AtLeastOnce,
+            no_local: true,
+            retain_as_published: true,
+            retain_handling: RetainHandling::Never,
+            id: Some(5),
+        }
+    );
+    assert_eq!(*refusal, None);
+}
+
+#[test]
+fn codes_of_128_and_above_mean_failure() {
+    for (frame, expected) in [
+        (&b"\x40\x02\x00\x01"[..], false),
+        (b"\x40\x03\x00\x01\x10", false),
+        (b"\x40\x03\x00\x01\x87", true),
+    ] {
+        match decode_one(V5, frame) {
+            Ok(Packet::Session(Inbound::PubAck { failed, .. })) => assert_eq!(failed, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_disconnect_says_what_becomes_of_will_and_expiry() {
+    for (version, frame, will, expiry) in [
+        (V311, &b"\xe0\x00"[..], false, None),
+        (V5, b"\xe0\x00", false, None),
+        (V5, b"\xe0\x01\x04", true, None),
+        (V5, b"\xe0\x07\x00\x05\x11\x00\x00\x00\x09", false, Some(9)),
+    ] {
+        match decode_one(version, frame) {
+            Ok(Packet::Session(Inbound::Disconnect {
+                with_will,
+                expiry_seconds,
+            })) => {
+                assert_eq!((with_will, expiry_seconds), (will, expiry));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn versions() -> impl Strategy<Value = ProtocolVersion> {
+    prop_oneof![Just(V31), Just(V311), Just(V5)]
+}
+
+/// Valid frames of one version with a few bytes changed.
+fn nearly_valid() -> impl Strategy<Value = (ProtocolVersion, Vec<u8>)> {
+    let frames = prop::collection::vec(prop::sample::select(VALID), 1..5);
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    (versions(), frames, changes).prop_map(|(version, frames, changes)| {
+        let mut bytes: Vec<u8> = frames
+            .iter()
+            .flat_map(|(_, frame)| frame.to_vec())
+            .collect();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        (version, bytes)
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(version in versions(), bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        decode_all(&mut Decoder::new(version, 4), &bytes);
+    }
+
+    #[test]
+    fn no_bytes_that_are_nearly_packets_make_it_panic((version, bytes) in nearly_valid()) {
+        decode_all(&mut Decoder::new(version, 4), &bytes);
+    }
+
+    #[test]
+    fn however_a_stream_is_cut_the_packets_are_the_same(
+        (version, bytes) in nearly_valid(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let (whole, _, refusal) = decode_all(&mut Decoder::new(version, 4), &bytes);
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        ends.push(bytes.len());
+        ends.sort_unstable();
+        let mut decoder = Decoder::new(version, 4);
+        let (mut buf, mut packets, mut stopped, mut start) = (Vec::new(), Vec::new(), None, 0);
+        for end in ends {
+            buf.extend_from_slice(&bytes[start..end]);
+            start = end;
+            let (more, used, refusal) = decode_all(&mut decoder, &buf);
+            packets.extend(more);
+            buf.drain(..used);
+            stopped = refusal;
+            if stopped.is_some() {
+                break;
+            }
+        }
+        prop_assert_eq!(format!("{packets:?}"), format!("{whole:?}"));
+        prop_assert_eq!(stopped, refusal);
+    }
+}

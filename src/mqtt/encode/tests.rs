@@ -1,1 +1,288 @@
+use std::sync::Arc;
 
+use ntex_bytes::BytesMut;
+use ntex_codec::Decoder as _;
+use ntex_mqtt::{v3::codec as v3, v5::codec as v5};
+use outlive_actors::model::ids::SessionNumber;
+use outlive_actors::model::message::{Message, MessageParts};
+use outlive_actors::model::packet::ProtocolVersion::{V5, V31, V311};
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn delivery(qos: QoS, properties: &[u8], expires_at: Option<Timestamp>) -> Delivery {
+    Delivery {
+        message: Arc::new(Message::new(MessageParts {
+            topic: "a/b",
+            payload: b"pay",
+            properties,
+            qos,
+            retain: false,
+            published_at: NOW,
+            expires_at,
+            publisher: SessionNumber(1),
+        })),
+        packet_id: PacketId::new(0x1234).filter(|_| qos != QoS::AtMostOnce),
+        qos,
+        dup: false,
+        retain: false,
+        subscription_ids: [].into_iter().collect(),
+    }
+}
+
+fn written(version: ProtocolVersion, delivery: &Delivery) -> Vec<u8> {
+    let mut out = Vec::new();
+    publish(&mut out, version, delivery, || NOW, u32::MAX).unwrap();
+    out
+}
+
+fn answer(version: ProtocolVersion, packet: &Outbound) -> Vec<u8> {
+    let mut out = Vec::new();
+    outbound(&mut out, version, packet).unwrap();
+    out
+}
+
+fn id(number: u16) -> PacketId {
+    PacketId::new(number).unwrap()
+}
+
+#[test]
+fn publications_are_written_byte_by_byte_as_the_specification_says() {
+    let mut retained = delivery(QoS::ExactlyOnce, b"", None);
+    (retained.dup, retained.retain) = (true, true);
+    let mut full = delivery(QoS::AtLeastOnce, b"\x01\x01", Some(NOW.plus_seconds(5)));
+    full.subscription_ids = [1, 200].into_iter().collect();
+    for (version, delivery, expected) in [
+        (
+            V311,
+            &delivery(QoS::AtMostOnce, b"", None),
+            &b"\x30\x08\x00\x03a/bpay"[..],
+        ),
+        (
+            V31,
+            &delivery(QoS::AtLeastOnce, b"", None),
+            b"\x32\x0a\x00\x03a/b\x12\x34pay",
+        ),
+        (V311, &retained, b"\x3d\x0a\x00\x03a/b\x12\x34pay"),
+        (
+            V5,
+            &delivery(QoS::AtMostOnce, b"", None),
+            b"\x30\x09\x00\x03a/b\x00pay",
+        ),
+        (
+            V5,
+            &full,
+            b"\x32\x17\x00\x03a/b\x12\x34\x0c\x02\x00\x00\x00\x05\x0b\x01\x0b\xc8\x01\x01\x01pay",
+        ),
+        // 3.x knows neither properties nor expiry.
+        (V311, &full, b"\x32\x0a\x00\x03a/b\x12\x34pay"),
+    ] {
+        assert_eq!(written(version, delivery), expected, "{version:?}");
+    }
+}
+
+#[test]
+fn the_expiry_that_is_left_is_rounded_up_and_never_below_zero() {
+    for (millis_left, seconds) in [(5000, 5), (4999, 5), (1, 1), (0, 0)] {
+        let delivery = delivery(QoS::AtMostOnce, b"", Some(Timestamp(NOW.0 + millis_left)));
+        let bytes = written(V5, &delivery);
+        assert_eq!(bytes[9..13], u32::to_be_bytes(seconds), "{millis_left}");
+    }
+    let late = written(V5, &delivery(QoS::AtMostOnce, b"", Some(Timestamp(0))));
+    assert_eq!(late[9..13], [0; 4]);
+}
+
+#[test]
+fn a_publication_above_what_the_client_takes_is_not_written() {
+    let delivery = delivery(QoS::AtMostOnce, b"", None);
+    let mut out = Vec::new();
+    assert_eq!(publish(&mut out, V5, &delivery, || NOW, 10), Err(Oversized));
+    assert!(out.is_empty());
+    assert_eq!(publish(&mut out, V5, &delivery, || NOW, 11), Ok(()));
+    assert_eq!(out.len(), 11);
+}
+
+fn puback(result: Result<Routed, Refusal>) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubAck { packet_id, result }
+}
+
+fn pubrec(result: Result<Routed, Refusal>) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubRec { packet_id, result }
+}
+
+fn pubrel(known: bool) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubRel { packet_id, known }
+}
+
+fn pubcomp(known: bool) -> Outbound {
+    let packet_id = id(7);
+    Outbound::PubComp { packet_id, known }
+}
+
+fn suback(results: &[Result<QoS, Refusal>]) -> Outbound {
+    Outbound::SubAck {
+        packet_id: id(7),
+        results: results.to_vec(),
+    }
+}
+
+#[test]
+fn answers_are_written_byte_by_byte_as_the_specification_says() {
+    let full = Err(Refusal::JournalUnavailable);
+    let mixed = suback(&[Ok(QoS::ExactlyOnce), Err(Refusal::SharedSubscriptions)]);
+    let unsuback = Outbound::UnsubAck {
+        packet_id: id(7),
+        existed: vec![true, false],
+    };
+    for (version, packet, expected) in [
+        (
+            V311,
+            puback(Ok(Routed::NoSubscribers)),
+            &b"\x40\x02\x00\x07"[..],
+        ),
+        (
+            V5,
+            puback(Ok(Routed::NoSubscribers)),
+            b"\x40\x03\x00\x07\x10",
+        ),
+        (V5, puback(Ok(Routed::Matched)), b"\x40\x02\x00\x07"),
+        (V5, pubrec(full), b"\x50\x03\x00\x07\x97"),
+        (V311, pubrel(false), b"\x62\x02\x00\x07"),
+        (V5, pubrel(false), b"\x62\x03\x00\x07\x92"),
+        (V5, pubcomp(true), b"\x70\x02\x00\x07"),
+        (V5, pubcomp(false), b"\x70\x03\x00\x07\x92"),
+        (V311, mixed.clone(), b"\x90\x04\x00\x07\x02\x80"),
+        (V5, mixed, b"\x90\x05\x00\x07\x00\x02\x9e"),
+        (V31, unsuback.clone(), b"\xb0\x02\x00\x07"),
+        (V5, unsuback, b"\xb0\x05\x00\x07\x00\x00\x11"),
+    ] {
+        assert_eq!(answer(version, &packet), expected, "{version:?} {packet:?}");
+    }
+}
+
+#[test]
+fn what_a_version_cannot_say_ends_the_connection() {
+    let refused = Err(Refusal::JournalUnavailable);
+    let mut out = Vec::new();
+    for (version, packet, refusal) in [
+        (V311, puback(refused), Refusal::JournalUnavailable),
+        (V31, pubrec(refused), Refusal::JournalUnavailable),
+        (
+            V31,
+            suback(&[Ok(QoS::AtMostOnce), Err(Refusal::NotAuthorized)]),
+            Refusal::NotAuthorized,
+        ),
+    ] {
+        assert_eq!(outbound(&mut out, version, &packet), Err(refusal));
+    }
+    assert!(out.is_empty());
+}
+
+#[test]
+fn connacks_announce_what_is_in_force() {
+    let mut out = Vec::new();
+    let announce = Announce {
+        expiry_seconds: Some(60),
+        receive_max: 10,
+        packet_bytes_max: 1024,
+        topic_alias_max: 4,
+        assigned_client_id: Some("x"),
+        keep_alive_seconds: Some(30),
+    };
+    connack(&mut out, V31, true, &announce);
+    assert_eq!(out, b"\x20\x02\x00\x00");
+    out.clear();
+    connack(&mut out, V311, true, &announce);
+    assert_eq!(out, b"\x20\x02\x01\x00");
+    out.clear();
+    connack(&mut out, V5, true, &announce);
+    let Ok(Some(v5::Decoded::Packet(v5::Packet::ConnectAck(read), _))) =
+        v5::Codec::new().decode(&mut BytesMut::copy_from_slice(&out))
+    else {
+        panic!("no CONNACK: {out:02x?}");
+    };
+    assert!(read.session_present);
+    assert_eq!(read.session_expiry_interval_secs, Some(60));
+    assert_eq!(read.receive_max.get(), 10);
+    assert_eq!(read.max_packet_size, Some(1024));
+    assert_eq!(read.topic_alias_max, 4);
+    assert_eq!(read.assigned_client_id.as_deref(), Some("x"));
+    assert_eq!(read.server_keepalive_sec, Some(30));
+    assert!(!read.shared_subscription_available);
+    assert!(read.wildcard_subscription_available && read.subscription_identifiers_available);
+}
+
+#[test]
+fn refusals_before_and_after_connack_are_short() {
+    let mut out = Vec::new();
+    connack_refused(&mut out, V5, Refusal::SessionQuota);
+    connack_refused(&mut out, V311, Refusal::SessionQuota);
+    connack_refused(&mut out, V311, Refusal::Malformed);
+    disconnect(&mut out, V5, Refusal::TakenOver);
+    disconnect(&mut out, V311, Refusal::TakenOver);
+    pingresp(&mut out);
+    assert_eq!(
+        out,
+        b"\x20\x03\x00\x97\x00\x20\x02\x00\x03\xe0\x01\x8e\xd0\x00"
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(
+        topic in "[a-z/]{1,300}",
+        payload in prop::collection::vec(any::<u8>(), 0..300),
+        level in 0_u8..3,
+        number in 1_u16..,
+        flags in any::<(bool, bool)>(),
+        ids in prop::collection::vec(1_u32..268_435_456, 0..3),
+        seconds in prop::option::of(1_u32..100_000),
+    ) {
+        let qos = QoS::from_level(level).unwrap();
+        let delivery = Delivery {
+            message: Arc::new(Message::new(MessageParts {
+                topic: &topic,
+                payload: &payload,
+                properties: b"\x03\x00\x01t\x26\x00\x01k\x00\x01v",
+                qos,
+                retain: flags.0,
+                published_at: NOW,
+                expires_at: seconds.map(|seconds| NOW.plus_seconds(seconds)),
+                publisher: SessionNumber(1),
+            })),
+            packet_id: PacketId::new(number).filter(|_| level > 0),
+            qos,
+            dup: flags.1 && level > 0,
+            retain: flags.0,
+            subscription_ids: ids.iter().copied().collect(),
+        };
+        let Ok(Some(v3::Decoded::Publish(read, body, _))) =
+            v3::Codec::new().decode(&mut BytesMut::copy_from_slice(written(V311, &delivery)))
+        else {
+            panic!("no PUBLISH of 3.1.1");
+        };
+        prop_assert_eq!(&*read.topic, &*topic);
+        prop_assert_eq!(&body[..], &payload[..]);
+        prop_assert_eq!(read.packet_id, delivery.packet_id.map(|id| id.0));
+        prop_assert_eq!((u8::from(read.qos), read.dup, read.retain), (level, delivery.dup, flags.0));
+
+        let Ok(Some(v5::Decoded::Publish(read, body, _))) =
+            v5::Codec::new().decode(&mut BytesMut::copy_from_slice(written(V5, &delivery)))
+        else {
+            panic!("no PUBLISH of 5.0");
+        };
+        prop_assert_eq!(&*read.topic, &*topic);
+        prop_assert_eq!(&body[..], &payload[..]);
+        let properties = read.properties;
+        prop_assert_eq!(properties.message_expiry_interval.map(|left| left.get()), seconds);
+        prop_assert_eq!(properties.content_type.as_deref(), Some("t"));
+        prop_assert_eq!(properties.user_properties.len(), 1);
+        let read_ids: Vec<u32> = properties.subscription_ids.iter().map(|id| id.get()).collect();
+        prop_assert_eq!(read_ids, ids);
+    }
+}

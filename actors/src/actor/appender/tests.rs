@@ -203,6 +203,33 @@ fn on_a_full_disk_state_gets_through_and_messages_are_refused() {
 }
 
 #[test]
+fn publishers_that_insist_do_not_keep_state_from_a_full_disk() {
+    let mut bench = Bench::new(Durability::Always);
+    bench.files.limit_space(Some(bench.files.used_bytes()));
+    let refusals = Arc::new(AtomicU64::new(0));
+    let (_, parts) = bench.waiting.as_mut().unwrap();
+    let (handle, counter) = (bench.handle.clone(), Arc::clone(&refusals));
+    parts.answers[0] = Box::new(move |committed| {
+        assert_eq!(committed.failed.len(), 1);
+        let ticket = counter.fetch_add(1, Ordering::SeqCst) + 2;
+        if ticket < 50 {
+            handle.submit(Submission {
+                shard: ShardId(0),
+                ticket,
+                entries: vec![message(QoS::AtLeastOnce)],
+            });
+        }
+    });
+    let (counter, (sender, answered)) = (Arc::clone(&refusals), bounded(1));
+    parts.answers[1] = Box::new(move |_| sender.send(counter.load(Ordering::SeqCst)).unwrap());
+    bench.submit(0, 1, vec![message(QoS::AtLeastOnce)]);
+    bench.submit(1, 1, vec![state()]);
+    bench.start();
+    assert_eq!(answered.recv().unwrap(), 1);
+    bench.handle.stop();
+}
+
+#[test]
 fn interval_answers_first_and_syncs_by_itself() {
     let mut bench = Bench::new(Durability::Interval { millis: 1 });
     bench.submit(0, 1, vec![state()]);

@@ -130,10 +130,13 @@ impl Session {
     /// UNSUBSCRIBE: the unsent backlog goes, deliveries begun are finished.
     pub(super) fn unsubscribe(
         &mut self,
+        now: Now,
         packet_id: PacketId,
         filters: &[Filter],
         effects: &mut Vec<Effect>,
     ) {
+        // What is in the window must stay there after a crash, when a re-read would not match it any more.
+        self.record_progress(now, effects);
         let mut existed = Vec::with_capacity(filters.len());
         for filter in filters {
             let removed = self.subscriptions.remove(filter);

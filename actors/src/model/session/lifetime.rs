@@ -80,7 +80,7 @@ impl Session {
         effects.push(Effect::DropConnection);
         let ends = !self.kept || self.expiry_seconds == 0;
         if let Some(will) = self.will.take_if(|will| ends || will.delay_seconds == 0) {
-            publish_will(&will, now.time, effects);
+            self.publish_will(&will, now.time, effects);
         }
         if ends {
             self.discard(Counter::SessionDiscarded, effects);
@@ -113,7 +113,7 @@ impl Session {
         } else if self.will_at.is_some_and(|at| at <= now.time) {
             self.will_at = None;
             if let Some(will) = self.will.take() {
-                publish_will(&will, now.time, effects);
+                self.publish_will(&will, now.time, effects);
                 self.record(Change::WillSettled, effects);
             }
         }
@@ -133,7 +133,7 @@ impl Session {
         }
         if discard && self.begun {
             if let Some(will) = self.will.take() {
-                publish_will(&will, now.time, effects);
+                self.publish_will(&will, now.time, effects);
             }
             self.discard(Counter::SessionDiscarded, effects);
             effects.push(Effect::End);
@@ -142,7 +142,7 @@ impl Session {
 
     fn expire(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if let Some(will) = self.will.take() {
-            publish_will(&will, now.time, effects);
+            self.publish_will(&will, now.time, effects);
         }
         self.discard(Counter::SessionExpired, effects);
     }
@@ -153,7 +153,7 @@ impl Session {
         let overdue = self.will_at.take().is_some_and(|at| at <= now.time);
         let Some(will) = self.will.take() else { return };
         if !resume || overdue || (self.attached && will.delay_seconds == 0) {
-            publish_will(&will, now.time, effects);
+            self.publish_will(&will, now.time, effects);
         }
     }
 
@@ -166,6 +166,7 @@ impl Session {
         self.cursor.park();
         self.progress_at = None;
         self.replays.clear();
+        self.overtaken.clear();
         self.rereading.clear();
         self.replaying = false;
     }
@@ -266,12 +267,12 @@ impl Session {
         }
         asked.min(cap)
     }
-}
 
-fn publish_will(will: &Will, now: Timestamp, effects: &mut Vec<Effect>) {
-    effects.push(Effect::Count(Counter::WillPublished));
-    effects.push(Effect::Publish {
-        message: will.due(now),
-        received: None,
-    });
+    fn publish_will(&self, will: &Will, now: Timestamp, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Count(Counter::WillPublished));
+        effects.push(Effect::Publish {
+            message: will.due(now, self.number),
+            received: None,
+        });
+    }
 }

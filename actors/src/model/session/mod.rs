@@ -18,7 +18,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::counter::Counter;
@@ -63,6 +63,8 @@ pub struct Session {
     pub(super) queue_bytes: u64,
     /// Retained messages still to be replayed.
     pub(super) replays: VecDeque<Replay>,
+    /// Topics whose retained message was replaced by one sent since the replays began, and by which record.
+    pub(super) overtaken: BTreeMap<Box<str>, Offset>,
     /// The records that the read for redelivery under way asked for; empty if there is none.
     pub(super) rereading: Vec<Offset>,
     /// A read of retained messages is under way for the first replay.
@@ -110,6 +112,7 @@ impl Session {
             queue: VecDeque::new(),
             queue_bytes: 0,
             replays: VecDeque::new(),
+            overtaken: BTreeMap::new(),
             rereading: Vec::new(),
             replaying: false,
             already_sent: Vec::new(),
@@ -300,7 +303,7 @@ impl Session {
                 self.subscribe(now, packet_id, filters, effects)
             }
             Inbound::Unsubscribe { packet_id, filters } => {
-                self.unsubscribe(packet_id, &filters, effects)
+                self.unsubscribe(now, packet_id, &filters, effects)
             }
             Inbound::Disconnect {
                 with_will,

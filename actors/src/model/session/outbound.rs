@@ -14,6 +14,7 @@ use crate::model::refusal::Refusal;
 impl Session {
     /// A publication from the routing pass.
     pub(super) fn live(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
+        self.overtake(&live.message, Offset(u64::MAX));
         if !self.attached {
             effects.push(Effect::Count(Counter::DroppedOffline));
         } else if live.message.is_expired(now.time) {
@@ -108,6 +109,7 @@ impl Session {
             effects.push(Effect::Count(Counter::DroppedExpired));
             return;
         }
+        self.overtake(&record.message, record.offset);
         let sent = self
             .inflight
             .send(record.offset, matched.qos, matched.retain, false);

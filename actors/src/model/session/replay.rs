@@ -1,10 +1,12 @@
 //! Retained messages at subscribe: found at once, read and sent as the window has room.
 
+use std::collections::BTreeMap;
+
 use super::outbound::send_live;
 use super::{Replay, Session};
 use crate::model::effect::{Effect, Live};
 use crate::model::ids::{Now, Offset};
-use crate::model::message::QoS;
+use crate::model::message::{Message, QoS};
 use crate::model::packet::SubscriptionOptions;
 use crate::model::record::Record;
 
@@ -51,6 +53,10 @@ impl Session {
             let Some(record) = record.filter(|record| !record.message.is_expired(now.time)) else {
                 continue; // replaced, cleared or expired since it was found
             };
+            let replaced_by = self.overtaken.get(record.message.topic());
+            if replaced_by.is_some_and(|at| *at > record.offset) {
+                continue; // the client has what replaced it
+            }
             if options.no_local && record.message.publisher == self.number {
                 continue; // [MQTT-3.8.3-3]
             }
@@ -79,7 +85,18 @@ impl Session {
         if !offsets.is_empty() {
             self.replays.push_front(Replay { options, offsets });
         }
+        if self.replays.is_empty() {
+            self.overtaken = BTreeMap::new();
+        }
         self.pump(now, effects);
+    }
+
+    /// A publication that replaces the retained message of its topic is about to be sent: a replay that found the
+    /// message before must not send it behind its successor.
+    pub(super) fn overtake(&mut self, message: &Message, at: Offset) {
+        if message.retain && !self.replays.is_empty() {
+            self.overtaken.insert(message.topic().into(), at);
+        }
     }
 
     pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {

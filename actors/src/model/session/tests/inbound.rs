@@ -1,1 +1,216 @@
-//! .
+//! What the client publishes: acknowledged in order, QoS 2 once.
+
+use super::*;
+use crate::model::refusal::Refusal;
+
+fn published_by_effect(parts: MessageParts<'_>, received: Option<u16>) -> Effect {
+    Effect::Publish {
+        message: Arc::new(Message::new(parts)),
+        received: received.map(id),
+    }
+}
+
+#[test]
+fn a_qos_0_publication_is_routed_and_not_answered() {
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS0), 0)).expect(&[
+        Effect::Count(Counter::ReceivedQos0),
+        published_by_effect(parts_of("a", QOS0), None),
+    ]);
+}
+
+#[test]
+fn a_qos_1_publication_is_answered_after_it_is_routed() {
+    // [MQTT-4.3.2-4]
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts("a"), 7)).expect(&[
+        Effect::Count(Counter::ReceivedQos1),
+        published_by_effect(parts("a"), None),
+        Effect::AckPublish {
+            packet_id: id(7),
+            qos: QOS1,
+        },
+    ]);
+}
+
+#[test]
+fn a_qos_1_publication_sent_again_is_published_again() {
+    // Section 4.3.2: after PUBACK the identifier is a new publication.
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts("a"), 7));
+    s.send(publish(parts("a"), 7));
+    assert_eq!(s.published(), ["a"]);
+}
+
+#[test]
+fn a_qos_2_publication_carries_its_identifier_into_the_journal() {
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7)).expect(&[
+        Effect::Count(Counter::ReceivedQos2),
+        published_by_effect(parts_of("a", QOS2), Some(7)),
+        Effect::AckPublish {
+            packet_id: id(7),
+            qos: QOS2,
+        },
+    ]);
+    assert_eq!(s.snapshot.as_ref().unwrap().received, [id(7)]);
+}
+
+#[test]
+fn a_transient_session_keeps_its_qos_2_identifiers_to_itself() {
+    let mut s = Script::transient("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7));
+    assert!(s.has(&published_by_effect(parts_of("a", QOS2), None)));
+    s.send(publish(parts_of("a", QOS2), 7));
+    assert!(s.published().is_empty());
+}
+
+#[test]
+fn answers_leave_in_the_order_of_the_publications() {
+    // [MQTT-4.6.0-2], [MQTT-4.6.0-3]
+    let mut s = Script::attached("meter-7");
+    let fence = s.session.fence();
+    s.effects.clear();
+    for (packet_id, qos) in [(3, QOS1), (1, QOS2), (2, QOS1)] {
+        let packet = publish(parts_of("a", qos), packet_id);
+        s.apply(Input::Packet { fence, packet });
+    }
+    let answered = s.effects.iter().filter_map(|effect| match effect {
+        Effect::AckPublish { packet_id, .. } => Some(packet_id.get()),
+        _ => None,
+    });
+    assert_eq!(answered.collect::<Vec<_>>(), [3, 1, 2]);
+}
+
+#[test]
+fn a_duplicate_before_its_release_is_answered_and_not_published() {
+    // [MQTT-4.3.3-10]
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7));
+    s.send(publish(parts_of("a", QOS2), 7));
+    assert!(s.published().is_empty());
+    assert_eq!(s.counted(Counter::ReceivedDuplicate), 1);
+    s.expect_sent(&["pubrec 7 Ok(Matched)"]);
+}
+
+#[test]
+fn a_duplicate_is_known_over_the_next_connection_and_after_a_crash() {
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7));
+    s.close().attach();
+    s.send(publish(parts_of("a", QOS2), 7));
+    assert!(s.published().is_empty());
+    s.crash().attach();
+    s.send(publish(parts_of("a", QOS2), 7));
+    assert!(s.published().is_empty());
+}
+
+#[test]
+fn a_release_is_durable_before_pubcomp() {
+    // [MQTT-4.3.3-11]
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7));
+    let number = s.session.number();
+    s.send(pubrel(7)).expect(&[
+        Effect::Persist(number, Change::Released { packet_id: id(7) }),
+        Effect::Send(Outbound::PubComp {
+            packet_id: id(7),
+            known: true,
+        }),
+    ]);
+    assert!(s.snapshot.as_ref().unwrap().received.is_empty());
+}
+
+#[test]
+fn an_identifier_is_a_new_publication_after_its_release() {
+    // [MQTT-4.3.3-12]
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7));
+    s.send(pubrel(7));
+    s.send(publish(parts_of("b", QOS2), 7));
+    assert_eq!(s.published(), ["b"]);
+    s.send(pubrel(7)).crash().attach();
+    s.send(publish(parts_of("c", QOS2), 7));
+    assert_eq!(s.published(), ["c"]);
+}
+
+#[test]
+fn a_release_of_nothing_is_answered_and_says_so() {
+    let mut s = Script::attached("meter-7");
+    s.send(pubrel(7)).expect_sent(&["pubcomp 7 false"]);
+    assert!(s.recorded().is_empty());
+}
+
+#[test]
+fn a_publication_that_could_not_be_recorded_may_come_again() {
+    let mut s = Script::attached("meter-7");
+    s.send(publish(parts_of("a", QOS2), 7));
+    s.input(Input::PublishFailed {
+        received: Some(id(7)),
+    })
+    .expect(&[]);
+    s.send(publish(parts_of("a", QOS2), 7));
+    assert_eq!(s.published(), ["a"]);
+}
+
+#[test]
+fn a_client_above_the_receive_maximum_is_disconnected_at_once() {
+    // [MQTT-3.3.4-7], section 3.3.4
+    let limits = SessionLimits {
+        receive_max: 2,
+        ..SessionLimits::default()
+    };
+    let mut s = Script::with_limits("meter-7", limits);
+    s.attach();
+    for packet_id in [1, 2] {
+        s.send(publish(parts_of("a", QOS2), packet_id));
+        assert_eq!(s.published(), ["a"]);
+    }
+    s.send(publish(parts_of("b", QOS2), 3))
+        .expect_sent(&["close ReceiveMax"]);
+    assert!(s.published().is_empty());
+    assert!(s.has(&Effect::DropConnection));
+    // What else was in the batch is not heard.
+    s.send(publish(parts("c"), 4))
+        .expect(&[Effect::Count(Counter::StaleFence)]);
+}
+
+#[test]
+fn a_client_at_the_receive_maximum_may_still_send_a_duplicate() {
+    let limits = SessionLimits {
+        receive_max: 1,
+        ..SessionLimits::default()
+    };
+    let mut s = Script::with_limits("meter-7", limits);
+    s.attach();
+    s.send(publish(parts_of("a", QOS2), 1));
+    s.send(publish(parts_of("a", QOS2), 1))
+        .expect_sent(&["pubrec 1 Ok(Matched)"]);
+}
+
+#[test]
+fn a_3_1_1_client_knows_no_receive_maximum() {
+    let limits = SessionLimits {
+        receive_max: 1,
+        ..SessionLimits::default()
+    };
+    let mut s = Script::with_limits("meter-7", limits);
+    s.connect.version = ProtocolVersion::V311;
+    s.attach();
+    s.send(publish(parts_of("a", QOS2), 1));
+    s.send(publish(parts_of("b", QOS2), 2));
+    assert_eq!(s.published(), ["b"]);
+}
+
+#[test]
+fn an_acknowledgement_of_nothing_is_ignored() {
+    let mut s = Script::attached("meter-7");
+    s.send(puback(7)).expect(&[]);
+    s.send(pubcomp(7)).expect(&[]);
+    s.send(Inbound::PubRec {
+        packet_id: id(7),
+        failed: true,
+    })
+    .expect(&[]);
+    assert!(!s.has(&Effect::Send(Outbound::Close(Refusal::Protocol))));
+}

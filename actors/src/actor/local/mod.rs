@@ -1,0 +1,106 @@
+//! What the actors of one shard share on their one thread: the directory of sessions, their slots, who reads what,
+//! and what waits to leave the shard at the end of a turn.
+//!
+//! Never crosses threads (it lives in an `Rc`), needs no lock, and is borrowed for one turn at a time.
+//!
+//! Invariants:
+//! - a client id has at most one entry, an entry at most one actor;
+//! - a session is woken at most once until it looks at its slot;
+//! - tickets of submissions grow and are answered in order.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use actix::Recipient;
+use hashbrown::HashMap;
+
+use super::protocol::RouteBatch;
+use super::shared::Shared;
+use crate::model::counter::Counter;
+use crate::model::entry::Entry;
+use crate::model::ids::{ClientId, Now, Offset, ShardId, Timestamp};
+use crate::model::message::Message;
+use crate::model::routes::{ShardRoutes, Slot};
+use crate::observe::ShardCells;
+
+mod directory;
+mod readers;
+mod slots;
+mod traffic;
+
+pub use directory::{Presence, Resident, ResidentState};
+pub use slots::{SlotState, Woken};
+use traffic::LookedUp;
+pub use traffic::Placement;
+
+/// The shard's own state.
+#[derive(Debug)]
+pub struct Local {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// What all shards share.
+    pub shared: Arc<Shared>,
+    /// What this shard counts.
+    pub cells: Arc<ShardCells>,
+    /// All sessions whose home this is.
+    pub directory: HashMap<ClientId, Resident>,
+    /// The highest ticket that is answered.
+    pub answered: u64,
+    peers: Vec<Recipient<RouteBatch>>,
+    routes: ShardRoutes,
+    slots: Vec<Option<SlotState>>,
+    vacant: Vec<Slot>,
+    wheel: BTreeSet<(Timestamp, ClientId)>,
+    outboxes: Vec<Vec<Arc<Message>>>,
+    entries: Vec<Entry>,
+    ticket: u64,
+    waiting: VecDeque<(u64, Slot)>,
+    live_end: Offset,
+    pass: u64,
+    /// The last look-up in the shared routes: a client publishes to one topic many times.
+    looked_up: Option<LookedUp>,
+}
+
+impl Local {
+    /// An empty shard.
+    pub fn new(shard: ShardId, shards: usize, shared: Arc<Shared>, cells: Arc<ShardCells>) -> Self {
+        Self {
+            shard,
+            cells,
+            directory: HashMap::new(),
+            answered: 0,
+            peers: Vec::new(),
+            routes: ShardRoutes::default(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            wheel: BTreeSet::new(),
+            outboxes: vec![Vec::new(); shards],
+            entries: Vec::new(),
+            ticket: 1,
+            waiting: VecDeque::new(),
+            live_end: shared.journal.end(),
+            pass: 0,
+            looked_up: None,
+            shared,
+        }
+    }
+
+    /// Gets to know all shards, by number.
+    pub fn meet(&mut self, peers: Vec<Recipient<RouteBatch>>) {
+        self.peers = peers;
+    }
+
+    /// The moment at which this shard decides.
+    pub fn now(&self) -> Now {
+        Now {
+            time: self.shared.clock.now(),
+            log_end: self.shared.journal.end(),
+            live_end: self.live_end,
+        }
+    }
+
+    /// Counts one event.
+    pub fn count(&self, counter: Counter) {
+        self.cells.count(counter);
+    }
+}

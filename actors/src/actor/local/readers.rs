@@ -1,0 +1,65 @@
+//! Who reads what: subscriptions of attached sessions, and durable ones attached or not.
+
+use super::Local;
+use crate::model::packet::SubscriptionOptions;
+use crate::model::routes::{RouteEdge, Slot};
+use crate::model::topic::Filter;
+
+impl Local {
+    /// An attached session reads a filter; `replaces` the options with which it did before.
+    pub fn listen(
+        &mut self,
+        slot: Slot,
+        filter: &Filter,
+        options: &SubscriptionOptions,
+        durable: bool,
+        replaces: bool,
+    ) {
+        let edge = self.routes.subscribe(slot, filter, options, durable);
+        self.publish_edge(filter, edge);
+        if !replaces && let Some(state) = self.slot(slot) {
+            state.filters.push(filter.clone());
+        }
+    }
+
+    /// A session does not read a filter any more.
+    pub fn mute(&mut self, slot: Slot, filter: &Filter) {
+        let edge = self.routes.unsubscribe(slot, filter);
+        self.publish_edge(filter, edge);
+        if let Some(state) = self.slot(slot)
+            && let Some(at) = state.filters.iter().position(|known| known == filter)
+        {
+            state.filters.swap_remove(at);
+        }
+    }
+
+    /// A session reads nothing any more: it is detached, or its actor died.
+    pub fn mute_all(&mut self, slot: Slot) {
+        let filters = self
+            .slot(slot)
+            .map(|state| std::mem::take(&mut state.filters))
+            .unwrap_or_default();
+        for filter in filters {
+            let edge = self.routes.unsubscribe(slot, &filter);
+            self.publish_edge(&filter, edge);
+        }
+    }
+
+    /// A durable subscription exists, attached or not.
+    pub fn hold(&mut self, filter: &Filter) {
+        let edge = self.routes.hold(filter);
+        self.publish_edge(filter, edge);
+    }
+
+    /// A durable subscription is gone.
+    pub fn release(&mut self, filter: &Filter) {
+        let edge = self.routes.release(filter);
+        self.publish_edge(filter, edge);
+    }
+
+    fn publish_edge(&self, filter: &Filter, edge: Option<RouteEdge>) {
+        if let Some(edge) = edge {
+            self.shared.routes.apply(filter, self.shard, edge);
+        }
+    }
+}

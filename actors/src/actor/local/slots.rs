@@ -1,0 +1,185 @@
+//! The slots of session actors: what waits for each, and the wake that tells it.
+
+use std::sync::Arc;
+
+use actix::Recipient;
+
+use super::super::protocol::{ToConnection, ToSession};
+use super::Local;
+use crate::model::effect::Live;
+use crate::model::ids::{ClientId, SessionNumber};
+use crate::model::message::{Message, QoS};
+use crate::model::packet::SubscriptionOptions;
+use crate::model::record::Record;
+use crate::model::routes::Slot;
+use crate::model::topic::Filter;
+use crate::observe::Gauge;
+
+/// What waits for one session actor.
+#[derive(Debug)]
+pub struct SlotState {
+    /// The actor.
+    pub session: Recipient<ToSession>,
+    /// Whose it is.
+    pub client_id: ClientId,
+    /// The session's number, for no-local.
+    pub number: SessionNumber,
+    /// Its connection, for the day the actor dies.
+    pub connection: Option<Recipient<ToConnection>>,
+    /// Attaches under way to it.
+    pub attaching: u32,
+    /// What it reads while attached.
+    pub(super) filters: Vec<Filter>,
+    pub(super) live: Vec<Live>,
+    pub(super) records: Vec<Record>,
+    pub(super) failed: Vec<u64>,
+    pub(super) last_ticket: u64,
+    pub(super) woken: bool,
+    /// The last publication that was put into `live` or will come from the journal, to find overlaps.
+    pub(super) pass: u64,
+    pub(super) pass_is_logged: bool,
+}
+
+/// What a session finds in its slot.
+#[derive(Debug, Default)]
+pub struct Woken {
+    /// Publications from the routing pass.
+    pub live: Vec<Live>,
+    /// Committed records.
+    pub records: Vec<Record>,
+}
+
+impl Local {
+    /// Gives an actor a slot.
+    pub fn occupy(&mut self, client_id: ClientId, session: Recipient<ToSession>) -> Slot {
+        let state = SlotState {
+            session,
+            client_id,
+            number: SessionNumber(0),
+            connection: None,
+            attaching: 0,
+            filters: Vec::new(),
+            live: Vec::new(),
+            records: Vec::new(),
+            failed: Vec::new(),
+            last_ticket: 0,
+            woken: false,
+            pass: 0,
+            pass_is_logged: false,
+        };
+        self.cells.shift(Gauge::SessionActors, 1);
+        match self.vacant.pop() {
+            Some(slot) => {
+                self.slots[slot.0 as usize] = Some(state);
+                slot
+            }
+            None => {
+                let slot = Slot(
+                    u32::try_from(self.slots.len())
+                        .expect("fewer than 2^32 session actors fit in memory"),
+                );
+                self.slots.push(Some(state));
+                slot
+            }
+        }
+    }
+
+    /// Frees a slot. Its readers must be gone.
+    pub fn vacate(&mut self, slot: Slot) -> Option<SlotState> {
+        let state = self.slots.get_mut(slot.0 as usize)?.take()?;
+        self.vacant.push(slot);
+        self.cells.shift(Gauge::SessionActors, -1);
+        Some(state)
+    }
+
+    /// A slot's state.
+    pub fn slot(&mut self, slot: Slot) -> Option<&mut SlotState> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// Slots that are in use.
+    pub fn occupied(&self) -> impl Iterator<Item = &SlotState> {
+        self.slots.iter().flatten()
+    }
+
+    /// Takes what waits for a session.
+    pub fn take(&mut self, slot: Slot) -> Woken {
+        let Some(state) = self.slot(slot) else {
+            return Woken::default();
+        };
+        state.woken = false;
+        Woken {
+            live: std::mem::take(&mut state.live),
+            records: std::mem::take(&mut state.records),
+        }
+    }
+
+    /// Whether everything that the session of this slot recorded is answered and nothing waits for it.
+    pub fn is_quiet(&mut self, slot: Slot) -> bool {
+        let answered = self.answered;
+        let open = !self.entries.is_empty();
+        self.slot(slot).is_some_and(|state| {
+            !open
+                && state.last_ticket <= answered
+                && state.attaching == 0
+                && state.live.is_empty()
+                && state.records.is_empty()
+        })
+    }
+
+    /// Whether nobody is attached and everything recorded is answered.
+    pub fn is_drained(&self) -> bool {
+        let attached = self
+            .occupied()
+            .any(|state| state.connection.is_some() || state.attaching > 0);
+        !attached && self.entries.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl SlotState {
+    pub(super) fn wake(&mut self) {
+        if !self.woken {
+            self.woken = true;
+            self.session.do_send(ToSession::Wake);
+        }
+    }
+
+    /// One delivery per publication, at the highest QoS, with all identifiers; none if the journal will bring it.
+    pub(super) fn offer(
+        &mut self,
+        message: &Arc<Message>,
+        options: &SubscriptionOptions,
+        durable: bool,
+        pass: u64,
+    ) {
+        let qos = message.qos.min(options.qos);
+        let seen = self.pass == pass;
+        if durable && qos > QoS::AtMostOnce {
+            if seen && !self.pass_is_logged {
+                self.live.pop();
+            }
+            self.pass = pass;
+            self.pass_is_logged = true;
+            return;
+        }
+        if seen {
+            if !self.pass_is_logged
+                && let Some(live) = self.live.last_mut()
+            {
+                live.qos = live.qos.max(qos);
+                live.retain |= options.retain_as_published && message.retain;
+                live.subscription_ids.extend(options.id);
+            }
+            return;
+        }
+        self.pass = pass;
+        self.pass_is_logged = false;
+        self.live.push(Live {
+            message: Arc::clone(message),
+            qos,
+            retain: options.retain_as_published && message.retain,
+            subscription_ids: options.id.into_iter().collect(),
+        });
+        self.wake();
+    }
+}

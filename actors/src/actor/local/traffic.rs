@@ -1,0 +1,193 @@
+//! What flows through a shard: publications to readers, entries to the journal, committed records back.
+
+use std::sync::Arc;
+
+use super::super::protocol::{Committed, RouteBatch, Submission};
+use super::Local;
+use crate::model::entry::Entry;
+use crate::model::ids::{Offset, PacketId};
+use crate::model::message::{Message, QoS};
+use crate::model::routes::{Matched, Slot};
+use crate::model::topic::Filter;
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// A subscription matched.
+    pub matched: bool,
+    /// The ticket to wait for, if it went to the journal.
+    pub ticket: Option<u64>,
+}
+
+/// What a look-up in the shared routes found.
+#[derive(Debug)]
+pub(super) struct LookedUp {
+    /// The publication, for its topic.
+    message: Arc<Message>,
+    /// The routes' generation when it was looked up.
+    generation: u64,
+    matched: Matched,
+}
+
+impl Local {
+    /// Routes a publication to everybody who reads it live, and to the journal if a durable reader matches, it is
+    /// retained or it carries an inbound QoS 2 identifier to remember.
+    pub fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> Placement {
+        let matched = self.look_up(message);
+        for shard in matched.online.iter() {
+            if shard == self.shard {
+                self.deliver(message);
+            } else {
+                self.outboxes[usize::from(shard.0)].push(Arc::clone(message));
+            }
+        }
+        let durable = message.qos > QoS::AtMostOnce && !matched.durable.is_empty();
+        let entry = if durable || message.retain {
+            Some(Entry::Message {
+                message: Arc::clone(message),
+                received,
+            })
+        } else {
+            received.map(|packet_id| Entry::received(message.publisher, packet_id))
+        };
+        Placement {
+            matched: !(matched.online.is_empty() && matched.durable.is_empty()),
+            ticket: entry.map(|entry| self.append(entry)),
+        }
+    }
+
+    fn look_up(&mut self, message: &Arc<Message>) -> Matched {
+        // Read before the look-up: a change in between makes the next one look again.
+        let generation = self.shared.routes.generation();
+        if let Some(last) = &self.looked_up
+            && last.generation == generation
+            && last.message.topic_bytes() == message.topic_bytes()
+        {
+            return last.matched;
+        }
+        let matched = self.shared.routes.lookup(message.topic());
+        self.looked_up = Some(LookedUp {
+            message: Arc::clone(message),
+            generation,
+            matched,
+        });
+        matched
+    }
+
+    /// Puts a publication into the slots of this shard's live readers, and wakes them.
+    pub fn deliver(&mut self, message: &Arc<Message>) {
+        self.pass += 1;
+        let pass = self.pass;
+        let slots = &mut self.slots;
+        self.routes
+            .for_each_reader(message.topic(), |slot, options, durable| {
+                let Some(state) = slots.get_mut(slot.0 as usize).and_then(Option::as_mut) else {
+                    return;
+                };
+                if options.no_local && state.number == message.publisher {
+                    return;
+                }
+                state.offer(message, options, durable, pass);
+            });
+    }
+
+    /// The records of the retained messages that a filter matches, in topic order.
+    pub fn retained(&self, filter: &Filter) -> Vec<Offset> {
+        let retained = self.shared.retained.read();
+        retained
+            .matching(filter, None, usize::MAX)
+            .into_iter()
+            .map(|(_, offset)| offset)
+            .collect()
+    }
+
+    /// Whether the publications of a ticket were refused by the journal.
+    pub fn take_failed(&mut self, slot: Slot, ticket: u64) -> bool {
+        let Some(state) = self.slot(slot) else {
+            return false;
+        };
+        let at = state.failed.iter().position(|failed| *failed == ticket);
+        at.map(|at| state.failed.swap_remove(at)).is_some()
+    }
+
+    /// Appends an entry; gives the ticket under which the whole turn is answered.
+    pub fn append(&mut self, entry: Entry) -> u64 {
+        self.entries.push(entry);
+        self.ticket
+    }
+
+    /// Sends what is left for the journal though no session waits for the answer.
+    pub fn flush_unanswered(&mut self) {
+        self.flush(Slot(u32::MAX));
+    }
+
+    /// Ends a turn of `slot`: sends what it left for the journal and other shards, one message each.
+    pub fn flush(&mut self, slot: Slot) {
+        for (shard, outbox) in self.outboxes.iter_mut().enumerate() {
+            if !outbox.is_empty()
+                && let Some(peer) = self.peers.get(shard)
+            {
+                peer.do_send(RouteBatch {
+                    messages: std::mem::take(outbox),
+                });
+            }
+        }
+        if self.entries.is_empty() {
+            return;
+        }
+        let ticket = self.ticket;
+        self.ticket += 1;
+        let entries = std::mem::take(&mut self.entries);
+        if let Some(state) = self.slot(slot) {
+            state.last_ticket = ticket;
+        }
+        self.waiting.push_back((ticket, slot));
+        self.shared.appender.submit(Submission {
+            shard: self.shard,
+            ticket,
+            entries,
+        });
+    }
+
+    /// Takes the appender's answer: records go to their readers, whoever waits for a ticket is woken.
+    pub fn committed(&mut self, committed: &Committed) {
+        for record in committed.records.iter() {
+            self.pass += 1;
+            let pass = self.pass;
+            let slots = &mut self.slots;
+            self.routes
+                .for_each_reader(record.message.topic(), |slot, options, durable| {
+                    if durable
+                        && options.qos > QoS::AtMostOnce
+                        && let Some(state) = slots.get_mut(slot.0 as usize).and_then(Option::as_mut)
+                        && state.pass != pass
+                    {
+                        state.pass = pass;
+                        state.records.push(record.clone());
+                        state.wake();
+                    }
+                });
+        }
+        self.live_end = self.live_end.max(committed.end);
+        self.answered = self.answered.max(committed.ticket);
+        for ticket in &committed.failed {
+            let slot = self
+                .waiting
+                .iter()
+                .find(|(waiting, _)| waiting == ticket)
+                .map(|(_, slot)| *slot);
+            if let Some(state) = slot.and_then(|slot| self.slot(slot)) {
+                state.failed.push(*ticket);
+                state.wake();
+            }
+        }
+        while let Some((ticket, slot)) = self.waiting.front().copied()
+            && ticket <= self.answered
+        {
+            self.waiting.pop_front();
+            if let Some(state) = self.slot(slot) {
+                state.wake();
+            }
+        }
+    }
+}

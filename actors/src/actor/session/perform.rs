@@ -1,0 +1,187 @@
+//! Performing effects, and holding back what waits for the journal.
+
+use std::collections::VecDeque;
+
+use actix::Context;
+
+use super::super::protocol::ToConnection;
+use super::connection::close;
+use super::{Held, SessionActor};
+use crate::model::counter::Counter;
+use crate::model::effect::{Effect, Input};
+use crate::model::entry::{Change, Entry};
+use crate::model::ids::{Fence, PacketId, SessionNumber};
+use crate::model::message::QoS;
+use crate::model::packet::{Outbound, Routed};
+use crate::model::refusal::Refusal;
+use crate::observe::Gauge;
+
+impl SessionActor {
+    pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects.drain(..) {
+            if !self.held.is_empty() && effect.waits() {
+                self.held.push_back(Held::Effect(effect));
+            } else {
+                self.perform(effect, ctx);
+            }
+        }
+    }
+
+    pub(super) fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Send(packet) => self.outgoing.push(packet),
+            Effect::Count(counter) => self.local.borrow().count(counter),
+            Effect::Publish { message, received } => {
+                let placement = self.local.borrow_mut().publish(&message, received);
+                self.routed = if placement.matched {
+                    Routed::Matched
+                } else {
+                    Routed::NoSubscribers
+                };
+                self.refused = false;
+                if let Some(ticket) = placement.ticket {
+                    self.barrier(ticket);
+                }
+            }
+            Effect::AckPublish { packet_id, qos } => self.acknowledge(packet_id, qos),
+            Effect::Persist(session, change) => {
+                let ticket = self.append(session, change);
+                self.barrier(ticket);
+            }
+            Effect::Record(session, change) => {
+                self.append(session, change);
+            }
+            Effect::SwitchConnection { fence, taken_over } => {
+                self.switch_connection(fence, taken_over, ctx)
+            }
+            Effect::RefuseConnection(refusal) => {
+                if let Some(connection) = self.candidate.take() {
+                    close(&connection, refusal);
+                }
+            }
+            Effect::DropConnection => self.drop_connection(),
+            Effect::Subscribe {
+                filter,
+                options,
+                durable,
+                replaces,
+            } => {
+                let mut local = self.local.borrow_mut();
+                local.listen(self.slot, &filter, &options, durable, replaces.is_some());
+                if replaces.is_none() {
+                    local.cells.shift(Gauge::Subscriptions, 1);
+                }
+                match (replaces.unwrap_or(false), durable) {
+                    (false, true) => local.hold(&filter),
+                    (true, false) => local.release(&filter),
+                    (false, false) | (true, true) => {}
+                }
+            }
+            Effect::Unsubscribe { filter, durable } => {
+                let mut local = self.local.borrow_mut();
+                local.mute(self.slot, &filter);
+                local.cells.shift(Gauge::Subscriptions, -1);
+                if durable {
+                    local.release(&filter);
+                }
+            }
+            Effect::Listen(attached) => self.listen(attached),
+            Effect::Replay { filter, options } => {
+                let fence = self.session.fence();
+                let offsets = self.local.borrow().retained(&filter);
+                self.answers.push(Input::RetainedFound {
+                    fence,
+                    options,
+                    offsets,
+                });
+            }
+            Effect::Read {
+                read,
+                from,
+                records_max,
+            } => self.read(read, from, records_max, ctx),
+            Effect::Reread(offsets) => {
+                self.read_at(offsets, ctx, |fence, records| Input::Reread {
+                    fence,
+                    records,
+                });
+            }
+            Effect::ReadRetained(offsets) => {
+                self.read_at(offsets, ctx, |fence, records| Input::Retained {
+                    fence,
+                    records,
+                });
+            }
+            Effect::End => self.end(ctx),
+        }
+    }
+
+    pub(super) fn append(&mut self, session: SessionNumber, change: Change) -> u64 {
+        self.local
+            .borrow_mut()
+            .append(Entry::change(session, change))
+    }
+
+    pub(super) fn barrier(&mut self, ticket: u64) {
+        if !matches!(self.held.back(), Some(Held::Barrier(last)) if *last == ticket) {
+            self.held.push_back(Held::Barrier(ticket));
+        }
+    }
+
+    /// PUBACK or PUBREC for the publication performed last.
+    pub(super) fn acknowledge(&mut self, packet_id: PacketId, qos: QoS) {
+        let result = if self.refused {
+            Err(Refusal::JournalUnavailable)
+        } else {
+            Ok(self.routed)
+        };
+        if self.refused {
+            self.local.borrow().count(Counter::JournalRefused);
+            self.answers.push(Input::PublishFailed {
+                received: (qos == QoS::ExactlyOnce).then_some(packet_id),
+            });
+        }
+        self.outgoing.push(if qos == QoS::ExactlyOnce {
+            Outbound::PubRec { packet_id, result }
+        } else {
+            Outbound::PubAck { packet_id, result }
+        });
+    }
+
+    /// Performs what waited for tickets that are answered by now.
+    pub(super) fn release(&mut self, ctx: &mut Context<Self>) {
+        let answered = self.local.borrow().answered;
+        while let Some(held) = self.held.pop_front() {
+            match held {
+                Held::Barrier(ticket) => {
+                    self.refused = self.local.borrow_mut().take_failed(self.slot, ticket);
+                    self.routed = Routed::Matched;
+                    if ticket > answered && !self.refused {
+                        self.held.push_front(Held::Barrier(ticket));
+                        return;
+                    }
+                }
+                Held::Effect(effect) => self.perform(effect, ctx),
+                Held::Processed(packets, fence) => self.credit(packets, fence),
+            }
+        }
+        self.held = VecDeque::new(); // gives the memory back: a session is idle most of its life
+    }
+
+    pub(super) fn credit(&mut self, packets: u32, fence: Fence) {
+        if fence == self.session.fence() {
+            self.processed += packets;
+        }
+    }
+
+    pub(super) fn send_outgoing(&mut self) {
+        if self.outgoing.is_empty() && self.processed == 0 {
+            return;
+        }
+        let packets = std::mem::take(&mut self.outgoing);
+        let processed = std::mem::take(&mut self.processed);
+        if let Some(connection) = &self.connection {
+            connection.do_send(ToConnection::Packets { packets, processed });
+        }
+    }
+}

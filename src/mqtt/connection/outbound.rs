@@ -1,0 +1,116 @@
+//! The way out: from the session's packets to the socket.
+
+use std::task::{Context as TaskContext, Poll};
+
+use outlive_actors::model::packet::Outbound;
+use outlive_actors::model::refusal::Refusal;
+use tokio::time::Instant;
+
+use super::super::counters::WireCounter;
+use super::super::encode::{self, Announce};
+use super::{Connection, Ending, Phase, WRITE_EARLY_BYTES, around};
+
+impl Connection {
+    /// Writes until the outbox is empty or the socket full.
+    pub(super) fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        loop {
+            let bytes = self.outbox.unwritten(around(&self.shared))?;
+            if bytes.is_empty() {
+                // Gives the buffer back.
+                self.outbox.advance(0);
+                return Ok(());
+            }
+            match self.stream.poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(Ending::Gone),
+                Poll::Ready(written) => self.wrote(written?),
+                Poll::Pending => {
+                    self.stalled_at.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.outbox.advance(bytes);
+        self.count(WireCounter::BytesOut, bytes);
+        self.stalled_at = None;
+    }
+
+    /// Takes one packet of the session.
+    pub(super) fn take(&mut self, packet: Outbound) -> Result<(), Ending> {
+        match packet {
+            Outbound::Close(refusal) => return Err(refusal.into()),
+            Outbound::ConnAck {
+                session_present,
+                expiry_seconds,
+            } => self.open(session_present, expiry_seconds)?,
+            packet @ (Outbound::Publish(_)
+            | Outbound::PubAck { .. }
+            | Outbound::PubRec { .. }
+            | Outbound::PubRel { .. }
+            | Outbound::PubComp { .. }
+            | Outbound::SubAck { .. }
+            | Outbound::UnsubAck { .. }) => {
+                self.acknowledge(&packet);
+                self.outbox.push(packet, around(&self.shared))?;
+            }
+        }
+        // A large batch shall not fill the outbox of a client that reads.
+        if self.outbox.encoded() >= WRITE_EARLY_BYTES {
+            while let bytes = self.outbox.unwritten(around(&self.shared))?
+                && !bytes.is_empty()
+                && let Ok(written @ 1..) = self.stream.try_write(bytes)
+            {
+                self.wrote(written);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the client's window down.
+    pub(super) fn acknowledge(&mut self, packet: &Outbound) {
+        let ends = match packet {
+            Outbound::PubAck { .. } | Outbound::PubComp { .. } => true,
+            Outbound::PubRec { result, .. } => result.is_err(),
+            Outbound::ConnAck { .. }
+            | Outbound::Publish(_)
+            | Outbound::PubRel { .. }
+            | Outbound::SubAck { .. }
+            | Outbound::UnsubAck { .. }
+            | Outbound::Close(_) => false,
+        };
+        self.unacknowledged = self.unacknowledged.saturating_sub(u16::from(ends));
+    }
+
+    /// CONNACK with success.
+    pub(super) fn open(
+        &mut self,
+        session_present: bool,
+        expiry_seconds: u32,
+    ) -> Result<(), Ending> {
+        self.expiry_seconds = expiry_seconds;
+        if self.attachment.is_none() {
+            return Err(Refusal::Internal.into());
+        }
+        let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Open) else {
+            return Err(Refusal::Internal.into());
+        };
+        let config = &self.shared.setup.config;
+        let changed = expiry_seconds != opening.asked_expiry_seconds;
+        let announce = Announce {
+            expiry_seconds: changed.then_some(expiry_seconds),
+            receive_max: config.receive_max.get(),
+            packet_bytes_max: config.packet_bytes_max,
+            topic_alias_max: config.topic_alias_max,
+            assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),
+            keep_alive_seconds: opening.keep_alive_capped.then_some(self.keep_alive_seconds),
+        };
+        let version = self.decoder.version();
+        encode::connack(self.outbox.raw(), version, session_present, &announce);
+        self.count(WireCounter::PacketsOut, 1);
+        self.count(WireCounter::Opened, 1);
+        self.heard_at = Instant::now();
+        Ok(())
+    }
+}

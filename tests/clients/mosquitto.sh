@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# mosquitto_sub and mosquitto_pub against outlive ($OUTLIVE): mosquitto.sh 3.1|3.1.1|5.0
+set -euo pipefail
+case $1 in
+    3.1) flags=(-V mqttv31) kept=(-c) ;;
+    3.1.1) flags=(-V mqttv311) kept=(-c) ;;
+    5.0) flags=(-V mqttv5) kept=(-c -x 3600) ;;
+    *) echo "unknown version $1" >&2; exit 2 ;;
+esac
+dir=$(mktemp -d)
+broker=
+reader=
+cleanup() {
+    for pid in $reader $broker; do kill -9 "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+
+# until_true WHAT COMMAND..: asks until it is so, for 30 s at most.
+until_true() {
+    local what=$1 end=$((SECONDS + 30))
+    shift
+    until "$@"; do
+        if [ $SECONDS -ge $end ]; then echo "never: $what" >&2; tail -n 20 "$dir/log" >&2; return 1; fi
+        read -rt 0.02 <> <(:) || true
+    done
+}
+# Below the ports that the system gives to clients: one that dials a broker that is down must not meet itself.
+free_port() { python3 - <<'PY'
+import random, socket
+while True:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", random.randrange(10000, 30000)))
+        except OSError:
+            continue
+        print(probe.getsockname()[1])
+        break
+PY
+}
+ready() { python3 - "$admin" <<'PY'
+import sys, urllib.request
+try:
+    sys.exit(urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/readyz", timeout=5).status != 200)
+except OSError:
+    sys.exit(1)
+PY
+}
+port=$(free_port)
+admin=$(free_port)
+start() {
+    "$OUTLIVE" run --data-dir "$dir/data" --listen "127.0.0.1:$port" --set "admin.listen=127.0.0.1:$admin" >>"$dir/log" 2>&1 &
+    broker=$!
+    until_true "the broker is ready" ready
+}
+crash() { kill -9 "$broker"; wait "$broker" 2>/dev/null || true; start; }
+
+# publish QOS FIRST LAST
+publish() { seq "$2" "$3" | mosquitto_pub -p "$port" "${flags[@]}" -i writer -q "$1" -t "t/$1" -l; }
+subscribe() { mosquitto_sub -p "$port" "${flags[@]}" "${kept[@]}" -i reader -q 2 -t 't/+' -F '%q %p' "$@"; }
+lines() { wc -l <"$dir/got"; }
+holds() { grep -qx "$1" "$dir/got"; }
+has_lines() { [ "$(lines)" -ge "$1" ]; }
+
+start
+subscribe -E
+publish 1 1 200
+publish 2 1 200
+crash
+publish 1 201 400
+publish 2 201 400
+: >"$dir/got"
+# A reader that is killed on the way, ...
+subscribe >>"$dir/got" &
+reader=$!
+until_true "the first messages arrive" has_lines 1
+kill -9 "$reader"
+wait "$reader" 2>/dev/null || true
+# ... one that sees the broker die and comes back by itself, ...
+subscribe >>"$dir/got" &
+reader=$!
+until_true "all that waited arrives" holds "2 400"
+crash
+# ... and goes on.
+publish 1 401 500
+publish 2 401 500
+until_true "the last QoS 1 message arrives" holds "1 500"
+until_true "the last QoS 2 message arrives" holds "2 500"
+for qos in 1 2; do
+    # Twice only around a kill of the reader, which forgets what it has seen.
+    missing=$(comm -13 <(grep "^$qos " "$dir/got" | cut -d' ' -f2 | sort -u) <(seq 1 500 | sort))
+    if [ -n "$missing" ]; then echo "QoS $qos, missing: $missing" >&2; exit 1; fi
+done
+again=$(grep '^2 ' "$dir/got" | cut -d' ' -f2 | awk '$1 > 400' | sort | uniq -d)
+if [ -n "$again" ]; then echo "QoS 2, twice: $again" >&2; exit 1; fi

@@ -1,0 +1,169 @@
+// MQTT.js against outlive ($OUTLIVE): mqttjs.js 3.1|3.1.1|5.0
+'use strict'
+
+const assert = require('node:assert')
+const { spawn } = require('node:child_process')
+const { once, EventEmitter } = require('node:events')
+const fs = require('node:fs')
+const net = require('node:net')
+const os = require('node:os')
+const path = require('node:path')
+const mqtt = require('mqtt')
+
+const PATIENCE_MILLIS = 30_000
+const MESSAGES = 300 // of each QoS
+const VERSIONS = {
+  '3.1': { protocolVersion: 3, protocolId: 'MQIsdp' },
+  '3.1.1': { protocolVersion: 4 },
+  '5.0': { protocolVersion: 5, properties: { sessionExpiryInterval: 3600 } }
+}
+
+// Below the ports that the system gives to clients: one that dials a broker that is down must not meet itself.
+async function freePort () {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000)
+    const server = net.createServer().listen(port, '127.0.0.1')
+    try {
+      await once(server, 'listening')
+    } catch {
+      continue // in use
+    }
+    server.close()
+    await once(server, 'close')
+    return port
+  }
+}
+
+class Broker {
+  async prepare () {
+    this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'outlive-'))
+    this.port = await freePort()
+    this.admin = await freePort()
+    await this.start()
+  }
+
+  async start () {
+    this.process = spawn(process.env.OUTLIVE, [
+      'run', '--data-dir', path.join(this.directory, 'data'), '--listen', `127.0.0.1:${this.port}`,
+      '--set', `admin.listen=127.0.0.1:${this.admin}`
+    ], { stdio: ['ignore', 'inherit', 'inherit'] })
+    const end = Date.now() + PATIENCE_MILLIS
+    while (!await this.ready()) {
+      assert(Date.now() < end, 'the broker is never ready')
+      await new Promise(resolve => setTimeout(resolve, 10))
+    }
+  }
+
+  async ready () {
+    try {
+      return (await fetch(`http://127.0.0.1:${this.admin}/readyz`)).status === 200
+    } catch {
+      return false
+    }
+  }
+
+  async kill () {
+    const exited = once(this.process, 'exit')
+    this.process.kill('SIGKILL')
+    await exited
+  }
+
+  async crash () {
+    await this.kill()
+    await this.start()
+  }
+}
+
+// A client with what happened to it, to be waited for.
+class Client extends EventEmitter {
+  constructor (broker, version, clientId) {
+    super()
+    this.got = { 1: [], 2: [] }
+    this.acknowledged = 0
+    this.connects = 0
+    this.client = mqtt.connect({
+      host: '127.0.0.1', port: broker.port, clientId, clean: false, reconnectPeriod: 50, resubscribe: false, ...VERSIONS[version]
+    })
+    this.client.on('error', () => {}) // refused while the broker is down
+    this.client.on('connect', () => { this.connects++; this.emit('change') })
+    this.client.on('message', (_topic, payload, packet) => {
+      this.got[packet.qos].push(Number(payload.toString()))
+      this.emit('change')
+    })
+  }
+
+  async wait (what, holds) {
+    const signal = AbortSignal.timeout(PATIENCE_MILLIS)
+    while (!holds()) {
+      await once(this, 'change', { signal }).catch(() => { throw new Error(`never: ${what}`) })
+    }
+  }
+
+  publish (from, to) {
+    for (let number = from; number < to; number++) {
+      for (const qos of [1, 2]) {
+        this.client.publish('t', String(number), { qos }, error => {
+          if (error) throw error
+          this.acknowledged++
+          this.emit('change')
+        })
+      }
+    }
+  }
+
+  async cut () {
+    const before = this.connects
+    this.client.stream.destroy()
+    await this.wait('reconnected', () => this.connects > before)
+  }
+}
+
+async function scenario (broker, version) {
+  let reader = new Client(broker, version, 'reader')
+  await reader.wait('connected', () => reader.connects > 0)
+  await reader.client.subscribeAsync('t', { qos: 2 })
+  await reader.client.endAsync()
+
+  const writer = new Client(broker, version, 'writer')
+  const third = MESSAGES / 3
+  writer.publish(0, third)
+  await writer.wait('the first are acknowledged', () => writer.acknowledged >= third)
+  await broker.crash()
+  writer.publish(third, 2 * third)
+  await writer.wait('more are acknowledged', () => writer.acknowledged >= 3 * third)
+  await writer.cut()
+  writer.publish(2 * third, MESSAGES)
+  await writer.wait('all are acknowledged', () => writer.acknowledged >= 2 * MESSAGES)
+
+  reader = new Client(broker, version, 'reader')
+  await reader.wait('some arrive', () => reader.got[2].length > 10)
+  await reader.cut()
+  await reader.wait('more arrive', () => reader.got[2].length > 50)
+  await broker.crash()
+  for (const qos of [1, 2]) {
+    await reader.wait(`all of QoS ${qos}`, () => new Set(reader.got[qos]).size === MESSAGES)
+  }
+  await writer.wait('the writer is back', () => writer.client.connected)
+  writer.publish(MESSAGES, MESSAGES + 1)
+  await reader.wait('the end mark', () => reader.got[1].includes(MESSAGES) && reader.got[2].includes(MESSAGES))
+  const all = Array.from({ length: MESSAGES + 1 }, (_, number) => number)
+  assert.deepStrictEqual(reader.got[2], all, 'QoS 2, not exactly once and in order')
+  assert.deepStrictEqual([...new Set(reader.got[1])], all, 'QoS 1, order')
+}
+
+async function main () {
+  const broker = new Broker()
+  await broker.prepare()
+  let code = 0
+  try {
+    await scenario(broker, process.argv[2])
+  } catch (error) {
+    console.error(error)
+    code = 1
+  }
+  await broker.kill()
+  fs.rmSync(broker.directory, { recursive: true, force: true })
+  process.exit(code)
+}
+
+main()
