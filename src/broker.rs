@@ -244,6 +244,7 @@ fn system_config(config: &Config) -> SystemConfig {
             DurabilityKey::Never => Durability::Never,
         },
         segment_bytes: u32::try_from(config.log.segment_bytes).unwrap_or(u32::MAX),
+        journal_bytes_max: config.log.bytes_max,
         cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
         checkpoint_interval_millis: u64::from(config.storage.checkpoint_interval_millis),
         passivate_after_millis: u64::from(config.session.passivate_after_seconds) * 1000,

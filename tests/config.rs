@@ -285,7 +285,6 @@ fn keys_that_nothing_enforces_yet_keep_their_defaults() {
     for (key, value) in [
         ("mqtt.connections_max", "10"),
         ("session.queue_qos0", "true"),
-        ("log.bytes_max", "1073741824"),
     ] {
         let problem = problems(&set(&[(key, value)])).remove(0);
         assert_eq!(problem.key, key);

@@ -218,6 +218,11 @@ fn storage_samples(seen: &SystemObservation) -> Vec<Sample> {
             journal.bytes,
         ),
         counter(
+            "outlive_journal_records_dropped_total",
+            "Records dropped at log.bytes_max though a lagging session or the retained table needed them.",
+            journal.records_dropped,
+        ),
+        counter(
             "outlive_journal_syncs_total",
             "Successful syncs of the journal.",
             journal.syncs,

@@ -122,5 +122,4 @@ fn not_in_force(config: &Config, problems: &mut Vec<Problem>) {
         "0",
     );
     only(config.session.queue_qos0, "session.queue_qos0", "false");
-    only(config.log.bytes_max != 0, "log.bytes_max", "0");
 }
