@@ -50,6 +50,8 @@ pub struct SystemConfig {
     pub durability: Durability,
     /// A journal segment of this length in bytes is sealed.
     pub segment_bytes: u32,
+    /// The most bytes of journal segments that are kept for sessions that lag; 0 = none.
+    pub journal_bytes_max: u64,
     /// Bytes that the snapshot store caches.
     pub cache_bytes: usize,
     /// Time in milliseconds between two checkpoints.

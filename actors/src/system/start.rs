@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::{ActorSystem, READERS_PER_SHARD, ShardHandle, StartError, SystemConfig, home};
-use crate::actor::appender::{Answer, Appender, AppenderHandle, AppenderParts, Durability};
+use crate::actor::appender::{Answer, Appender, AppenderHandle, AppenderParts, Durability, Needed};
 use crate::actor::checkpointer::{
     CheckpointConfig, CheckpointSink, Checkpointer, CheckpointerHandle,
 };
@@ -51,6 +51,13 @@ struct Recovered {
     inheritances: Vec<Inheritance>,
 }
 
+/// The journal's writing side, and how it is written.
+struct Journaling {
+    writer: Box<dyn JournalWriter>,
+    durability: Durability,
+    bytes_max: u64,
+}
+
 /// Starts everything on these files.
 pub(super) async fn start(
     config: SystemConfig,
@@ -84,8 +91,12 @@ pub(super) async fn start(
         passivate_after_millis: config.passivate_after_millis,
     });
     let shards = start_shards(&shared, recovered.inheritances).await?;
-    let durability = config.durability;
-    start_appender(appender, Box::new(writer), durability, &shared, &shards)?;
+    let journaling = Journaling {
+        writer: Box::new(writer),
+        durability: config.durability,
+        bytes_max: config.journal_bytes_max,
+    };
+    start_appender(appender, journaling, &shared, &shards)?;
     let nobody = ShardId(SHARDS_MAX);
     let quota = Arc::clone(&shared.quota);
     let registry = RegistryActor::new(quota, shared.appender.clone(), clock, nobody).start();
@@ -152,7 +163,13 @@ fn start_checkpointer(
         replica,
         checkpoints,
         Arc::clone(clock),
-        Box::new(move |trim| trimming.trim(trim.floor, trim.pinned.iter().copied().collect())),
+        Box::new(move |trim| {
+            trimming.trim(Needed {
+                covered: trim.covers,
+                floor: trim.floor,
+                pinned: trim.pinned.iter().copied().collect(),
+            });
+        }),
     )
     .map_err(|source| StartError::Io {
         what: "checkpointer thread",
@@ -228,8 +245,7 @@ fn inherit(local: &mut Local, inheritance: Inheritance) {
 
 fn start_appender(
     appender: Appender,
-    writer: Box<dyn JournalWriter>,
-    durability: Durability,
+    journaling: Journaling,
     shared: &Arc<Shared>,
     shards: &[ShardHandle],
 ) -> Result<(), StartError> {
@@ -244,8 +260,9 @@ fn start_appender(
     let retained = Arc::clone(&shared.retained);
     let checkpoints = shared.checkpointer.sink();
     let parts = AppenderParts {
-        writer,
-        durability,
+        writer: journaling.writer,
+        durability: journaling.durability,
+        bytes_max: journaling.bytes_max,
         answers,
         targets: Box::new(move |message| routes.targets(message)),
         sink: Box::new(move |mut entries: Vec<(Offset, Entry)>| {
