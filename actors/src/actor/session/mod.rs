@@ -13,13 +13,12 @@ use std::rc::Rc;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
 use super::local::{Local, Presence, ResidentState};
-use super::protocol::{ConnectRequest, FromConnection, SessionDied, ToConnection, ToSession};
+use super::protocol::{Candidate, FromConnection, SessionDied, ToConnection, ToSession};
 use crate::model::effect::{Effect, Input};
 use crate::model::ids::{Fence, Now, Timestamp};
-use crate::model::packet::{Outbound, Routed};
+use crate::model::packet::{Connect, Outbound, Routed};
 use crate::model::routes::Slot;
 use crate::model::session::Session;
-use crate::observe::Gauge;
 use crate::supervise::Sentinel;
 
 mod connection;
@@ -29,12 +28,15 @@ mod reads;
 /// Runs one session.
 #[derive(Debug)]
 pub struct SessionActor {
+    /// Gone once the actor was told to stop. First, so that it is dropped first: the shard knows of a death before any
+    /// connection can come back because of it.
+    sentinel: Option<Sentinel>,
     session: Session,
     local: Rc<RefCell<Local>>,
     slot: Slot,
     connection: Option<Recipient<ToConnection>>,
     /// The connection whose attach is being decided.
-    candidate: Option<Recipient<ToConnection>>,
+    candidate: Option<Candidate>,
     held: VecDeque<Held>,
     outgoing: Vec<Outbound>,
     processed: u32,
@@ -47,8 +49,6 @@ pub struct SessionActor {
     detached_at: Option<Timestamp>,
     /// What the directory was told of this session last.
     presence: Presence,
-    /// Gone once the actor was told to stop.
-    sentinel: Option<Sentinel>,
 }
 
 /// What waits for the journal.
@@ -170,10 +170,6 @@ impl SessionActor {
         if let Some(sentinel) = self.sentinel.take() {
             sentinel.dismiss();
         }
-        local.cells.shift(
-            Gauge::Subscriptions,
-            -i64::try_from(self.session.subscriptions().len()).unwrap_or(0),
-        );
         local.vacate(self.slot);
         ctx.stop();
     }
@@ -218,7 +214,7 @@ impl Handler<ToSession> for SessionActor {
     fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
         match told {
             ToSession::Wake => self.turn([], None, ctx),
-            ToSession::Attach(request) => self.attach(*request, ctx),
+            ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
             ToSession::Tick => self.turn([Input::Tick], None, ctx),
             ToSession::End { refusal, discard } => {
                 self.turn([Input::End { refusal, discard }], None, ctx);
@@ -228,7 +224,7 @@ impl Handler<ToSession> for SessionActor {
 }
 
 impl SessionActor {
-    fn attach(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
+    fn attach(&mut self, connect: Box<Connect>, candidate: Candidate, ctx: &mut Context<Self>) {
         let (number, epoch) = {
             let mut local = self.local.borrow_mut();
             if let Some(slot) = local.slot(self.slot) {
@@ -236,10 +232,10 @@ impl SessionActor {
             }
             (local.shared.next_session_number(), local.shared.epoch)
         };
-        self.candidate = Some(request.connection);
+        self.candidate = Some(candidate);
         self.turn(
             [Input::Attach {
-                connect: Box::new(request.connect),
+                connect,
                 number,
                 epoch,
             }],
@@ -261,6 +257,7 @@ pub fn spawn(
     let slot = {
         let mut borrowed = local.borrow_mut();
         let slot = borrowed.occupy(client_id.clone(), address.clone());
+        borrowed.count_subscriptions(slot, session.subscriptions().len());
         if let Some(resident) = borrowed.directory.get_mut(&client_id) {
             resident.state = ResidentState::Active(slot);
             resident.number = session.number();
