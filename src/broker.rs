@@ -100,7 +100,7 @@ impl Broker {
         let setup = Setup {
             shards,
             home: system.homes(),
-            config: Arc::new(wire_config(config)),
+            config: Arc::new(WireConfig::from(&config.mqtt)),
             authenticator: Arc::new(Anonymous),
             authorizer: Arc::new(Anonymous),
             counters,
@@ -244,29 +244,9 @@ fn system_config(config: &Config) -> SystemConfig {
             DurabilityKey::Never => Durability::Never,
         },
         segment_bytes: u32::try_from(config.log.segment_bytes).unwrap_or(u32::MAX),
+        journal_bytes_max: config.log.bytes_max,
         cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
         checkpoint_interval_millis: u64::from(config.storage.checkpoint_interval_millis),
         passivate_after_millis: u64::from(config.session.passivate_after_seconds) * 1000,
-    }
-}
-
-fn wire_config(config: &Config) -> WireConfig {
-    let mqtt = &config.mqtt;
-    let bytes = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-    WireConfig {
-        packet_bytes_max: mqtt.packet_bytes_max,
-        connect_bytes_max: mqtt.connect_bytes_max,
-        connect_timeout_millis: u64::from(mqtt.connect_timeout_millis),
-        unauthenticated_max: bytes(mqtt.unauthenticated_max),
-        keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
-        topic_alias_max: mqtt.topic_alias_max,
-        topic_levels_max: mqtt.topic_levels_max,
-        receive_max: mqtt
-            .receive_max
-            .try_into()
-            .unwrap_or(std::num::NonZeroU16::MIN),
-        write_buffer_high_bytes: bytes(mqtt.write_buffer_high_bytes),
-        write_buffer_max_bytes: bytes(mqtt.write_buffer_max_bytes),
-        write_timeout_millis: u64::from(mqtt.write_timeout_millis),
     }
 }

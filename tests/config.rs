@@ -280,19 +280,6 @@ fn values_that_do_not_go_together_are_refused() {
     }
 }
 
-#[test]
-fn keys_that_nothing_enforces_yet_keep_their_defaults() {
-    for (key, value) in [
-        ("mqtt.connections_max", "10"),
-        ("session.queue_qos0", "true"),
-        ("log.bytes_max", "1073741824"),
-    ] {
-        let problem = problems(&set(&[(key, value)])).remove(0);
-        assert_eq!(problem.key, key);
-        assert!(problem.reason.contains("not in force yet"), "{problem}");
-    }
-}
-
 // --- layers
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {

@@ -41,6 +41,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// The files in `actors/src/actor` and which others of them each may name: actors know each other by their messages.
+const ACTOR_ARROWS: &[(&str, &[&str])] = &[
+    ("protocol", &[]),
+    ("appender", &["protocol"]),
+    ("checkpointer", &["protocol"]),
+    ("recovery", &[]),
+    // The handles of the two threads are what all shards share.
+    ("shared", &["appender", "checkpointer"]),
+    // A shard takes over what recovery found.
+    ("local", &["protocol", "shared", "recovery"]),
+    ("session", &["protocol", "shared", "local"]),
+    ("shard", &["protocol", "shared", "local"]),
+    // Its stamps go straight to the journal.
+    ("registry", &["protocol", "shared", "appender"]),
+];
+
 /// Names that a place may not use. A place is the beginning of a path.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
@@ -78,6 +94,8 @@ const ACTIX_PLACES: &[&str] = &[
     "actors/src/supervise",
     "actors/src/system",
     "src/mqtt/connection",
+    // It spawns what it accepts on the thread of its shard.
+    "src/mqtt/listener.rs",
     "src/admin/",
     "src/broker",
     "src/main.rs",
@@ -246,6 +264,48 @@ fn arrows(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether a file of an actor names another actor's file, be it by `crate::actor::` or by `super::`.
+fn actors_apart(path: &str, text: &str) -> Vec<String> {
+    let Some(inside) = path.strip_prefix("actors/src/actor/") else {
+        return Vec::new();
+    };
+    let parts: Vec<&str> = inside.trim_end_matches(".rs").split('/').collect();
+    if parts == ["mod"] {
+        return Vec::new();
+    }
+    let own = parts[0];
+    let Some((_, allowed)) = ACTOR_ARROWS.iter().find(|(name, _)| *name == own) else {
+        return vec![format!(
+            "{path}: {own} is not in ACTOR_ARROWS of tests/tidy.rs"
+        )];
+    };
+    // How many `super::` lead from this file to `actor`: `mod.rs` stands for its directory.
+    let depth = parts.iter().filter(|part| **part != "mod").count();
+    let code = code(product(path, text));
+    siblings(&code, depth)
+        .into_iter()
+        .filter(|module| *module != own && ACTOR_ARROWS.iter().any(|(name, _)| name == module))
+        .filter(|module| !allowed.contains(module))
+        .map(|module| format!("{path}: {own} must not name {module}"))
+        .collect()
+}
+
+/// Modules of `actor` that `code` names: by `crate::actor::` or by `depth` times `super::`.
+fn siblings(code: &str, depth: usize) -> Vec<&str> {
+    let from_here = "super::".repeat(depth);
+    let mut found = Vec::new();
+    for root in ["crate::actor::", &from_here] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].trim_end_matches(char::is_alphanumeric);
+            let is_whole = !code[..at].ends_with("super::") && before.len() == at;
+            if is_whole {
+                found.extend(listed(&code[at + root.len()..]));
+            }
+        }
+    }
+    found
+}
+
 fn libraries(path: &str, text: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let whole = code(text);
@@ -378,6 +438,11 @@ fn dependencies_point_one_way() {
 }
 
 #[test]
+fn actors_know_each_other_by_messages_only() {
+    nobody_complains(&sources(), actors_apart);
+}
+
+#[test]
 fn libraries_stay_in_their_places() {
     nobody_complains(&sources(), libraries);
 }
@@ -447,6 +512,31 @@ fn an_arrow_backwards_is_found() {
             arrows("actors/src/journal/mod.rs", good).is_empty(),
             "{good}"
         );
+    }
+}
+
+#[test]
+fn an_actor_that_names_another_is_found() {
+    for (path, bad) in [
+        ("session.rs", "use super::shard::ShardActor;"),
+        ("session/mod.rs", "use super::{protocol::ToSession, shard};"),
+        ("session/reads.rs", "use super::super::shard::ShardActor;"),
+        ("shard.rs", "fn f() { crate::actor::session::spawn(); }"),
+        ("protocol.rs", "use super::local::Local;"),
+        ("stranger.rs", ""),
+    ] {
+        let path = format!("actors/src/actor/{path}");
+        assert_eq!(actors_apart(&path, bad).len(), 1, "{path}: {bad}");
+    }
+    for (path, good) in [
+        ("session/mod.rs", "use super::{local::Local, protocol};"),
+        ("session/reads.rs", "use super::connection::close;"),
+        ("session/reads.rs", "use super::super::protocol::ToSession;"),
+        ("shared.rs", "use super::appender::AppenderHandle;"),
+        ("mod.rs", "pub mod session;\npub mod shard;"),
+    ] {
+        let path = format!("actors/src/actor/{path}");
+        assert!(actors_apart(&path, good).is_empty(), "{path}: {good}");
     }
 }
 

@@ -4,43 +4,30 @@
 //! Owns: the order of start and stop. Start: lock the data directory, open journal and store, recover, build the routes
 //! of every session that survived, and only then be ready for connections. Stop: in reverse.
 
-use std::cell::RefCell;
+mod start;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Recipient};
+use actix::{Addr, Recipient};
 use actix_rt::{Arbiter, ArbiterHandle};
-use parking_lot::RwLock;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
-use crate::actor::appender::{Answer, Appender, AppenderObservation, AppenderParts, Durability};
-use crate::actor::checkpointer::{
-    CheckpointConfig, CheckpointObservation, CheckpointSink, Checkpointer,
-};
-use crate::actor::local::Local;
-use crate::actor::protocol::{Committed, ConnectRequest, Drain, EndSession, SetQuota};
-use crate::actor::recovery::{
-    ExpiredSession, RecoverError, SessionSummary, Survivor, begin_epoch, recover,
-};
+use crate::actor::appender::{AppenderObservation, Durability};
+use crate::actor::checkpointer::CheckpointObservation;
+use crate::actor::protocol::{ConnectRequest, Drain, EndSession, SetQuota};
+use crate::actor::recovery::RecoverError;
 use crate::actor::registry::RegistryActor;
-use crate::actor::session;
 use crate::actor::shard::ShardActor;
-use crate::actor::shared::{Shared, SharedRoutes};
+use crate::actor::shared::Shared;
 use crate::clock::Clock;
 use crate::journal::files::{DiskFiles, Files};
-use crate::journal::segments::JournalOptions;
-use crate::journal::{JournalObservation, JournalReader, ReadError};
-use crate::model::entry::Entry;
-use crate::model::ids::{ClientId, Offset, SHARDS_MAX, ShardId};
+use crate::journal::{JournalObservation, ReadError};
+use crate::model::ids::{ClientId, SHARDS_MAX};
 use crate::model::limits::SessionLimits;
-use crate::model::quota::Quota;
 use crate::model::refusal::Refusal;
-use crate::model::retained::Retained;
 use crate::observe::{ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
 use crate::store::{SnapshotStore, StoreError};
@@ -63,6 +50,8 @@ pub struct SystemConfig {
     pub durability: Durability,
     /// A journal segment of this length in bytes is sealed.
     pub segment_bytes: u32,
+    /// The most bytes of journal segments that are kept for sessions that lag; 0 = none.
+    pub journal_bytes_max: u64,
     /// Bytes that the snapshot store caches.
     pub cache_bytes: usize,
     /// Time in milliseconds between two checkpoints.
@@ -147,13 +136,6 @@ struct ShardHandle {
     cells: Arc<ShardCells>,
 }
 
-/// What survived, for one shard.
-#[derive(Debug, Default)]
-struct Inheritance {
-    sessions: Vec<SessionSummary>,
-    expired: Vec<ExpiredSession>,
-}
-
 /// The running actors.
 #[derive(Debug)]
 pub struct ActorSystem {
@@ -180,7 +162,7 @@ impl ActorSystem {
             store,
             files: Arc::new(files),
         };
-        Self::start_on(config, clock, engine, Some(data_dir)).await
+        start::start(config, clock, engine, Some(data_dir)).await
     }
 
     /// As [`Self::start`], on files and a store that the caller made: `config.data_dir` is not looked at.
@@ -193,111 +175,13 @@ impl ActorSystem {
         clock: Arc<dyn Clock>,
         engine: Engine,
     ) -> Result<Self, StartError> {
-        Self::start_on(config, clock, engine, None).await
+        start::start(config, clock, engine, None).await
     }
 
     /// From now on `fault` is called before every effect that a session performs.
     #[cfg(feature = "testing")]
     pub fn inject(&self, fault: crate::supervise::faults::Fault) {
         self.shared.faults.inject(fault);
-    }
-
-    async fn start_on(
-        config: SystemConfig,
-        clock: Arc<dyn Clock>,
-        engine: Engine,
-        data_dir: Option<DataDir>,
-    ) -> Result<Self, StartError> {
-        let Engine { store, files } = engine;
-        let shards = config.shards.clamp(1, SHARDS_MAX);
-        let options = JournalOptions {
-            segment_bytes_max: config.segment_bytes,
-            ..JournalOptions::default()
-        };
-        let epoch = store.marks()?.epoch.saturating_add(1);
-        let (writer, reader) = crate::journal::recovery::open(files, options, epoch)?;
-        let reader: Arc<dyn JournalReader> = reader;
-        let mut retained = Retained::new();
-        let mut inheritances: Vec<Inheritance> =
-            (0..shards).map(|_| Inheritance::default()).collect();
-        let recovered =
-            recover(
-                Arc::clone(&store),
-                &*reader,
-                clock.now(),
-                &mut |survivor| match survivor {
-                    Survivor::Session(summary) => inheritances[home(&summary.client_id, shards)]
-                        .sessions
-                        .push(summary),
-                    Survivor::Expired(expired) => inheritances[home(&expired.client_id, shards)]
-                        .expired
-                        .push(expired),
-                    Survivor::Retained { topic, offset } => {
-                        retained.set(topic, offset);
-                    }
-                },
-            )?;
-        begin_epoch(&*store)?;
-        tracing::info!(
-            sessions = recovered.sessions,
-            expired = recovered.expired,
-            replayed = recovered.replayed,
-            epoch,
-            "recovered"
-        );
-        let (appender, appending) = Appender::new();
-        let trimming = appending.clone();
-        let checkpoints = CheckpointConfig {
-            interval_millis: config.checkpoint_interval_millis,
-            ..Default::default()
-        };
-        let checkpointer = Checkpointer::start(
-            recovered.replica,
-            checkpoints,
-            Arc::clone(&clock),
-            Box::new(move |trim| trimming.trim(trim.floor, trim.pinned.iter().copied().collect())),
-        )
-        .map_err(|source| StartError::Io {
-            what: "checkpointer thread",
-            source,
-        })?;
-        let shared = Arc::new(Shared {
-            clock: Arc::clone(&clock),
-            limits: Arc::new(config.limits),
-            routes: Arc::new(SharedRoutes::default()),
-            retained: Arc::new(RwLock::new(retained)),
-            quota: Quota::new(config.sessions_max),
-            appender: appending,
-            journal: reader,
-            checkpointer,
-            epoch,
-            sessions_begun: AtomicU64::new(0),
-            passivate_after_millis: config.passivate_after_millis,
-            #[cfg(feature = "testing")]
-            faults: Default::default(),
-        });
-        let shards = start_shards(&shared, inheritances).await?;
-        start_appender(
-            appender,
-            Box::new(writer),
-            config.durability,
-            &shared,
-            &shards,
-        )?;
-        let nobody = ShardId(SHARDS_MAX);
-        let registry = RegistryActor::new(
-            Arc::clone(&shared.quota),
-            shared.appender.clone(),
-            clock,
-            nobody,
-        )
-        .start();
-        Ok(Self {
-            shards,
-            shared,
-            registry,
-            _data_dir: data_dir,
-        })
     }
 
     /// How many shards there are.
@@ -420,124 +304,4 @@ fn home(client_id: &ClientId, shards: u8) -> usize {
     let mut hasher = DefaultHasher::new();
     client_id.hash(&mut hasher);
     usize::try_from(hasher.finish() % u64::from(shards)).unwrap_or(0)
-}
-
-async fn start_shards(
-    shared: &Arc<Shared>,
-    inheritances: Vec<Inheritance>,
-) -> Result<Vec<ShardHandle>, StartError> {
-    let count = inheritances.len();
-    let mut shards = Vec::with_capacity(count);
-    let mut meets = Vec::with_capacity(count);
-    for (number, inheritance) in (0u8..).zip(inheritances) {
-        let arbiter = Arbiter::with_tokio_rt(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(READERS_PER_SHARD)
-                .build()
-                .expect("a runtime needs no more than an epoll descriptor")
-        });
-        let cells = Arc::new(ShardCells::default());
-        let (started, address) = oneshot::channel();
-        let (meet, peers) = oneshot::channel();
-        let (shared, shard_cells) = (Arc::clone(shared), Arc::clone(&cells));
-        arbiter.spawn_fn(move || {
-            let mut local = Local::new(ShardId(number), count, shared, shard_cells);
-            inherit(&mut local, inheritance);
-            let local = Rc::new(RefCell::new(local));
-            let address = ShardActor::new(Rc::clone(&local), session::spawn).start();
-            actix_rt::spawn(async move {
-                if let Ok(peers) = peers.await {
-                    local.borrow_mut().meet(peers);
-                }
-            });
-            started.send(address).ok();
-        });
-        let address = address.await.map_err(|_| StartError::Shard(number))?;
-        shards.push(ShardHandle {
-            arbiter,
-            address,
-            cells,
-        });
-        meets.push(meet);
-    }
-    for meet in meets {
-        let peers = shards
-            .iter()
-            .map(|shard| shard.address.clone().recipient())
-            .collect();
-        meet.send(peers).map_err(|_| StartError::Shard(0))?;
-    }
-    Ok(shards)
-}
-
-/// Takes over what survived: sessions get their unit of the quota, their routes and their deadline, but no actor; those
-/// whose time passed get their will and their end.
-fn inherit(local: &mut Local, inheritance: Inheritance) {
-    for expired in inheritance.expired {
-        let record = expired.record();
-        if let Some(will) = expired.will {
-            let at = local.now().time;
-            local.publish(&will.due(at, expired.number), None);
-        }
-        local.append(record);
-    }
-    for summary in inheritance.sessions {
-        local.inherit(summary);
-    }
-    local.flush_unanswered();
-}
-
-fn start_appender(
-    appender: Appender,
-    writer: Box<dyn crate::journal::JournalWriter>,
-    durability: Durability,
-    shared: &Arc<Shared>,
-    shards: &[ShardHandle],
-) -> Result<(), StartError> {
-    let answers = shards
-        .iter()
-        .map(|shard| {
-            let address = shard.address.clone();
-            Box::new(move |committed: Committed| address.do_send(committed)) as Answer
-        })
-        .collect();
-    let routes = Arc::clone(&shared.routes);
-    let retained = Arc::clone(&shared.retained);
-    let checkpoints = shared.checkpointer.sink();
-    let parts = AppenderParts {
-        writer,
-        durability,
-        answers,
-        targets: Box::new(move |message| routes.targets(message)),
-        sink: Box::new(move |mut entries: Vec<(Offset, Entry)>| {
-            retain(&retained, &entries);
-            let end = entries
-                .last()
-                .map_or(Offset::default(), |(at, _)| at.next());
-            entries.retain(|(_, entry)| CheckpointSink::wants(entry));
-            if checkpoints.send_below(entries, end).is_err() {
-                tracing::error!("checkpointer is gone, the journal grows until the next start");
-            }
-        }),
-    };
-    appender.start(parts).map_err(|source| StartError::Io {
-        what: "appender thread",
-        source,
-    })
-}
-
-/// Keeps the table of retained messages in step with the journal.
-fn retain(retained: &RwLock<Retained>, entries: &[(Offset, Entry)]) {
-    for (offset, entry) in entries {
-        if let Entry::Message { message, .. } = entry
-            && message.retain
-        {
-            if message.payload().is_empty() {
-                retained.write().clear(message.topic());
-            } else {
-                retained.write().set(message.topic(), *offset);
-            }
-        }
-    }
 }

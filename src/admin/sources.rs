@@ -32,6 +32,7 @@ impl ActorMetrics {
 }
 
 /// Name, help and labels of every counted event of the model.
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Labels) {
     const EVENTS: &str = "outlive_session_events_total";
     const EVENTS_HELP: &str = "What happened to sessions.";
@@ -168,6 +169,7 @@ impl MetricsSource for ActorMetrics {
             ),
         ]);
         samples.extend(quota_samples(&seen));
+        samples.extend(journal_samples(&seen));
         samples.extend(storage_samples(&seen));
         samples
     }
@@ -202,11 +204,18 @@ fn quota_samples(seen: &SystemObservation) -> [Sample; 4] {
     ]
 }
 
-fn storage_samples(seen: &SystemObservation) -> Vec<Sample> {
-    let counter = |name, help, value| Sample::counter(name, help, &[], number(value));
-    let gauge = |name, help, value| Sample::gauge(name, help, &[], number(value));
-    let (journal, appender, checkpoint) = (&seen.journal, &seen.appender, &seen.checkpoint);
-    vec![
+fn plain_counter(name: &'static str, help: &'static str, value: u64) -> Sample {
+    Sample::counter(name, help, &[], number(value))
+}
+
+fn plain_gauge(name: &'static str, help: &'static str, value: u64) -> Sample {
+    Sample::gauge(name, help, &[], number(value))
+}
+
+fn journal_samples(seen: &SystemObservation) -> [Sample; 11] {
+    let (counter, gauge) = (plain_counter, plain_gauge);
+    let (journal, appender) = (&seen.journal, &seen.appender);
+    [
         gauge(
             "outlive_journal_segments",
             "Segment files of the journal.",
@@ -216,6 +225,11 @@ fn storage_samples(seen: &SystemObservation) -> Vec<Sample> {
             "outlive_journal_bytes",
             "Bytes of all segment files.",
             journal.bytes,
+        ),
+        counter(
+            "outlive_journal_records_dropped_total",
+            "Records dropped at log.bytes_max though a lagging session or the retained table needed them.",
+            journal.records_dropped,
         ),
         counter(
             "outlive_journal_syncs_total",
@@ -257,6 +271,13 @@ fn storage_samples(seen: &SystemObservation) -> Vec<Sample> {
             "Entries that the disk refused.",
             appender.refused,
         ),
+    ]
+}
+
+fn storage_samples(seen: &SystemObservation) -> [Sample; 4] {
+    let (counter, gauge) = (plain_counter, plain_gauge);
+    let checkpoint = &seen.checkpoint;
+    [
         gauge(
             "outlive_retained_messages",
             "Retained messages.",

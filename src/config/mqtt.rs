@@ -32,7 +32,7 @@ pub struct MqttConfig {
     pub write_timeout_millis: u32,
     /// Connections that have not completed CONNECT yet.
     pub unauthenticated_max: u32,
-    /// Connections in all; 0 = none.
+    /// Connections that have completed CONNECT; 0 = none.
     pub connections_max: u32,
 }
 
@@ -48,7 +48,7 @@ impl Default for MqttConfig {
             topic_levels_max: 128,
             receive_max: 1024,
             write_buffer_high_bytes: 262_144,
-            write_buffer_max_bytes: 4_194_304,
+            write_buffer_max_bytes: 33_554_432,
             write_timeout_millis: 30_000,
             unauthenticated_max: 10_000,
             connections_max: 0,

@@ -11,7 +11,6 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     listeners(config, &mut problems);
     admin(config, &mut problems);
     sizes(config, &mut problems);
-    not_in_force(config, &mut problems);
     if let Err(error) = telemetry::filter(&config.telemetry.level) {
         problems.push(Problem::new(
             "telemetry.level",
@@ -106,21 +105,4 @@ fn sizes(config: &Config, problems: &mut Vec<Problem>) {
             ),
         ));
     }
-}
-
-/// Keys whose limit nothing enforces yet: to take a value and ignore it would be worse than to refuse it.
-fn not_in_force(config: &Config, problems: &mut Vec<Problem>) {
-    let mut only = |is_set: bool, key: &str, default: &str| {
-        if is_set {
-            let reason = format!("is not in force yet; only {default} is accepted");
-            problems.push(Problem::new(key, reason));
-        }
-    };
-    only(
-        config.mqtt.connections_max != 0,
-        "mqtt.connections_max",
-        "0",
-    );
-    only(config.session.queue_qos0, "session.queue_qos0", "false");
-    only(config.log.bytes_max != 0, "log.bytes_max", "0");
 }

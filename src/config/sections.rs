@@ -21,8 +21,6 @@ pub struct SessionConfig {
     pub queue_bytes_max: u64,
     /// What happens to a session whose queue is full.
     pub overflow: Overflow,
-    /// Whether QoS 0 messages wait for offline sessions too.
-    pub queue_qos0: bool,
     /// How long a detached session stays in memory.
     pub passivate_after_seconds: u32,
 }
@@ -36,7 +34,6 @@ impl Default for SessionConfig {
             queue_messages_max: 0,
             queue_bytes_max: 16_777_216,
             overflow: Overflow::DropOldest,
-            queue_qos0: false,
             passivate_after_seconds: 60,
         }
     }

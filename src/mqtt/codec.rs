@@ -56,7 +56,7 @@ pub(super) fn decode_v5(frame: &[u8]) -> Result<v5::Decoded, Refusal> {
     })
 }
 
-/// A PUBLISH up to its payload.
+/// A 5.0 PUBLISH up to its payload.
 pub(super) struct Head<'a> {
     /// The first byte of the frame.
     pub(super) first: u8,
@@ -83,17 +83,6 @@ impl Head<'_> {
             header[at] = byte | 0x80;
             at += 1;
         }
-    }
-
-    pub(super) fn decode_v3(&self) -> Result<v3::Publish, Refusal> {
-        let (header, length) = self.fixed_header();
-        with_frame(
-            &[&header[..length], self.body],
-            |bytes| match v3::Codec::new().decode(bytes).map_err(refusal)? {
-                Some(v3::Decoded::Publish(publish, _, _)) => Ok(publish),
-                _ => Err(Refusal::Malformed),
-            },
-        )
     }
 
     pub(super) fn decode_v5(&self) -> Result<v5::Publish, Refusal> {

@@ -1,8 +1,9 @@
-//! The limits of the wire. Every one has a default, a unit in its name and an answer when it is reached.
+//! The limits of the wire. Every one has a unit in its name and an answer when it is reached; the defaults are those of
+//! [`MqttConfig`].
 
 use std::num::NonZeroU16;
 
-use serde::{Deserialize, Serialize};
+use crate::config::MqttConfig;
 
 /// Limits of MQTT listeners and connections (the section `mqtt` of the configuration).
 ///
@@ -11,8 +12,7 @@ use serde::{Deserialize, Serialize};
 /// besides these only shared references to messages in its send window; all that waits is at most
 /// `write_buffer_max_bytes`. A 5.0 client's topic aliases add at most `topic_alias_max` topics.
 /// An idle connection holds no buffer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireConfig {
     /// The largest packet that a client may send, header included. Larger ones are refused from their header, before
     /// memory is taken (5.0: DISCONNECT 0x95).
@@ -24,6 +24,9 @@ pub struct WireConfig {
     pub connect_timeout_millis: u64,
     /// The most connections that have not authenticated yet; what comes above is closed at once.
     pub unauthenticated_max: usize,
+    /// The most connections that have authenticated; 0: no limit. Above, a CONNECT is refused (5.0: 0x89, 3.x: 3), even
+    /// one that would take over a connection.
+    pub connections_max: usize,
     /// The longest keep-alive of 5.0 clients, which are told (Server Keep Alive); 0: no limit. 3.x clients cannot be
     /// told and keep what they ask for.
     pub keep_alive_seconds_max: u16,
@@ -43,37 +46,30 @@ pub struct WireConfig {
     pub write_timeout_millis: u64,
 }
 
-impl Default for WireConfig {
-    fn default() -> Self {
+impl From<&MqttConfig> for WireConfig {
+    fn from(mqtt: &MqttConfig) -> Self {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Self {
-            packet_bytes_max: 1024 * 1024,
-            connect_bytes_max: 256 * 1024,
-            connect_timeout_millis: 10_000,
-            unauthenticated_max: 4096,
-            keep_alive_seconds_max: 0,
-            topic_alias_max: 16,
-            topic_levels_max: 128,
-            receive_max: NonZeroU16::new(1024).unwrap_or(NonZeroU16::MAX),
-            write_buffer_high_bytes: 256 * 1024,
-            write_buffer_max_bytes: 32 * 1024 * 1024,
-            write_timeout_millis: 30_000,
+            packet_bytes_max: mqtt.packet_bytes_max,
+            connect_bytes_max: mqtt.connect_bytes_max,
+            connect_timeout_millis: u64::from(mqtt.connect_timeout_millis),
+            unauthenticated_max: size(mqtt.unauthenticated_max),
+            connections_max: size(mqtt.connections_max),
+            keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
+            topic_alias_max: mqtt.topic_alias_max,
+            topic_levels_max: mqtt.topic_levels_max,
+            // The configuration has been checked: it is not 0.
+            receive_max: NonZeroU16::new(mqtt.receive_max).unwrap_or(NonZeroU16::MIN),
+            write_buffer_high_bytes: size(mqtt.write_buffer_high_bytes),
+            write_buffer_max_bytes: size(mqtt.write_buffer_max_bytes),
+            write_timeout_millis: u64::from(mqtt.write_timeout_millis),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_out_has_its_default_and_unknown_keys_are_errors() {
-        let config: WireConfig = toml::from_str("topic_alias_max = 3").unwrap();
-        let expected = WireConfig {
-            topic_alias_max: 3,
-            ..WireConfig::default()
-        };
-        assert_eq!(config, expected);
-        assert!(toml::from_str::<WireConfig>("topic_alias_maximum = 3").is_err());
-        assert!(toml::from_str::<WireConfig>("receive_max = 0").is_err());
+impl Default for WireConfig {
+    fn default() -> Self {
+        Self::from(&MqttConfig::default())
     }
 }

@@ -30,6 +30,7 @@ use super::Shared;
 use super::convert::Decoder;
 use super::counters::WireCounter;
 use super::door::Door;
+use super::listener::Seat;
 use super::outbox::{Outbox, Surroundings};
 use super::transport::Stream;
 
@@ -60,6 +61,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) connect: Connect,
+    /// Its place among the connections.
+    pub(super) seat: Seat,
     /// The largest packet that the client takes.
     pub(super) packet_bytes_max: u32,
     /// The keep-alive in force; 0: none.
@@ -142,6 +145,7 @@ impl Drop for Attachment {
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
+    _seat: Seat,
     client_id: ClientId,
     stream: Stream,
     phase: Phase,
@@ -181,6 +185,7 @@ impl Connection {
         let now = Instant::now();
         Self {
             shared: Arc::clone(shared),
+            _seat: newcomer.seat,
             client_id: connect.client_id.clone(),
             stream,
             attachment: None,

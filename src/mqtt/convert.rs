@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ntex_mqtt::{v3::codec as v3, v5::codec as v5};
 use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
-use outlive_actors::model::message::{Message, MessageParts};
+use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
     Inbound, ProtocolVersion, RetainHandling, SubscriptionOptions,
 };
@@ -104,33 +104,30 @@ impl Decoder {
     fn publish(&mut self, first: u8, body: &[u8], now: Timestamp) -> Result<Inbound, Refusal> {
         let layout = guard::publish(self.version, first, body)?;
         let payload = body.get(layout.payload_at..).ok_or(Refusal::Malformed)?;
-        let head = Head {
-            first,
-            body: &body[..layout.payload_at],
-            zero_expiry_at: layout.zero_expiry_at,
-        };
         match self.version {
             ProtocolVersion::V31 | ProtocolVersion::V311 => {
-                let packet = head.decode_v3()?;
-                if !is_topic_name(&packet.topic) {
-                    return Err(Refusal::TopicName);
-                }
+                let head = HeadV3::read(first, &body[..layout.payload_at])?;
                 Ok(Inbound::Publish {
                     message: Arc::new(Message::new(MessageParts {
-                        topic: &packet.topic,
+                        topic: head.topic,
                         payload,
                         properties: &[],
-                        qos: qos(packet.qos),
-                        retain: packet.retain,
+                        qos: head.qos,
+                        retain: first & 0x01 != 0,
                         published_at: now,
                         expires_at: None,
                         publisher: self.publisher,
                     })),
-                    packet_id: packet.packet_id.map(PacketId),
-                    dup: packet.dup,
+                    packet_id: head.packet_id,
+                    dup: first & 0x08 != 0,
                 })
             }
             ProtocolVersion::V5 => {
+                let head = Head {
+                    first,
+                    body: &body[..layout.payload_at],
+                    zero_expiry_at: layout.zero_expiry_at,
+                };
                 let packet = head.decode_v5()?;
                 let resolved;
                 let topic = match layout.alias {
@@ -187,6 +184,39 @@ impl Decoder {
             Some(known) if &**known == topic => Ok(Arc::clone(known)),
             _ => Ok(Arc::clone(slot.insert(Arc::from(topic)))),
         }
+    }
+}
+
+/// The header of a 3.x PUBLISH, which every publication of such a client begins with: three fields that the guard has
+/// already measured, read in place instead of through the codec's buffer.
+struct HeadV3<'a> {
+    topic: &'a str,
+    qos: QoS,
+    packet_id: Option<PacketId>,
+}
+
+impl<'a> HeadV3<'a> {
+    /// `body` ends where the payload begins.
+    fn read(first: u8, body: &'a [u8]) -> Result<Self, Refusal> {
+        let qos = QoS::from_level(first >> 1 & 0x03).ok_or(Refusal::Malformed)?;
+        let (packet_id, topic) = match qos {
+            QoS::AtMostOnce => (None, body.get(2..)),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                let (topic, id) = body.split_last_chunk().ok_or(Refusal::Malformed)?;
+                let id = PacketId::new(u16::from_be_bytes(*id)); // [MQTT-2.3.1-1]
+                (Some(id.ok_or(Refusal::Malformed)?), topic.get(2..))
+            }
+        };
+        let topic = std::str::from_utf8(topic.ok_or(Refusal::Malformed)?)
+            .map_err(|_| Refusal::Malformed)?;
+        if !is_topic_name(topic) {
+            return Err(Refusal::TopicName);
+        }
+        Ok(Self {
+            topic,
+            qos,
+            packet_id,
+        })
     }
 }
 

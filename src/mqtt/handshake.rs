@@ -20,7 +20,7 @@ use super::connect::{self, ConnectPacket, Refused};
 use super::connection::{self, Newcomer};
 use super::counters::WireCounter;
 use super::door::Door;
-use super::listener::Permit;
+use super::listener::{Permit, Seat};
 use super::transport::Stream;
 use super::{Shared, encode, guard, scratch};
 use crate::auth::Credentials;
@@ -86,9 +86,14 @@ struct Client {
     client_id: ClientId,
     assigned: bool,
     principal: Principal,
+    seat: Seat,
 }
 
-async fn ask(shared: &Shared, stream: &mut Stream, peer: SocketAddr) -> Result<Admitted, Failure> {
+async fn ask(
+    shared: &Arc<Shared>,
+    stream: &mut Stream,
+    peer: SocketAddr,
+) -> Result<Admitted, Failure> {
     let (packet, rest) = read_connect(shared, stream).await?;
     let version = packet.version;
     let client = authenticate(shared, packet, peer)
@@ -143,7 +148,7 @@ async fn read_more(stream: &mut Stream, buf: &mut Vec<u8>) -> io::Result<usize> 
 }
 
 async fn authenticate(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     packet: ConnectPacket,
     peer: SocketAddr,
 ) -> Result<Client, Refusal> {
@@ -157,6 +162,7 @@ async fn authenticate(
     } else {
         ClientId::from(&*packet.client_id)
     };
+    let seat = Seat::take(shared).ok_or(Refusal::Busy)?;
     let principal = setup
         .authenticator
         .authenticate(Credentials {
@@ -180,6 +186,7 @@ async fn authenticate(
         client_id,
         assigned,
         principal,
+        seat,
     })
 }
 
@@ -227,6 +234,7 @@ fn newcomer(shared: &Shared, client: Client, rest: Vec<u8>) -> Newcomer {
         shared.setup.config.keep_alive_seconds_max,
     );
     Newcomer {
+        seat: client.seat,
         packet_bytes_max: packet.packet_bytes_max,
         keep_alive_seconds: keep_alive,
         keep_alive_capped: keep_alive != packet.keep_alive_seconds,

@@ -1,7 +1,7 @@
 //! Listening sockets and the accept loop of each shard.
 //!
-//! Owns: the socket options, the limit on connections that have not authenticated, what happens when `accept` fails.
-//! Does not know: what clients say.
+//! Owns: the socket options, the limits on connections that have not authenticated and on those that have, what happens
+//! when `accept` fails. Does not know: what clients say.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -125,6 +125,26 @@ impl Permit {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0
+    }
+}
+
+/// One connection that has authenticated; its place is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Seat(Arc<Shared>);
+
+impl Seat {
+    /// `None`: all are taken.
+    pub(super) fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        let seat = Self(Arc::clone(shared));
+        let connections_max = shared.setup.config.connections_max;
+        (connections_max == 0 || before < connections_max).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -79,6 +79,8 @@ struct Shared {
     setup: Setup,
     /// Connections that have not authenticated yet.
     unauthenticated: AtomicUsize,
+    /// Connections that have.
+    connections: AtomicUsize,
     /// Turns true, or its sender goes, when no new connections are wanted.
     stopping: watch::Receiver<bool>,
 }
@@ -133,6 +135,7 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
     let shared = Arc::new(Shared {
         setup,
         unauthenticated: AtomicUsize::new(0),
+        connections: AtomicUsize::new(0),
         stopping,
     });
     // Only the shards' clones stay open, so that the ports close with the last of them.

@@ -131,6 +131,7 @@ impl Default for Options {
             credit: true,
             config: WireConfig {
                 packet_bytes_max: 4096,
+                topic_alias_max: 16,
                 ..WireConfig::default()
             },
             authenticator: Arc::new(Anonymous),

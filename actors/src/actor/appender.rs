@@ -13,26 +13,22 @@
 mod load;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
-use self::load::Load;
+use self::worker::Worker;
 use super::protocol::{Committed, Submission};
-use crate::journal::{AppendError, JournalWriter};
+use crate::journal::JournalWriter;
 use crate::model::entry::Entry;
 use crate::model::ids::{Offset, ShardSet};
-use crate::model::message::{Message, QoS};
-use crate::model::record::Record;
-
-/// How long the appender waits before it tries a disk again that refused.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+use crate::model::message::Message;
 
 /// When an acknowledgement may be sent (`log.durability`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +75,21 @@ struct Cells {
     refused: AtomicU64,
 }
 
+/// What is needed of the journal, as of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// A replay would start here.
+    pub covered: Offset,
+    /// Sessions need what lies at or above.
+    pub floor: Offset,
+    /// Offsets that are needed wherever they lie, ascending.
+    pub pinned: Vec<Offset>,
+}
+
 #[derive(Debug)]
 enum Command {
     Append(Submission),
-    Trim { floor: Offset, pinned: Vec<Offset> },
+    Trim(Needed),
     Stop(Sender<()>),
 }
 
@@ -107,6 +114,8 @@ pub struct AppenderParts {
     pub writer: Box<dyn JournalWriter>,
     /// When to answer.
     pub durability: Durability,
+    /// The most bytes of segments that a trim leaves, if checkpoints allow; 0 = none.
+    pub bytes_max: u64,
     /// One per shard, by number.
     pub answers: Vec<Answer>,
     /// Who wants a message.
@@ -133,9 +142,9 @@ impl AppenderHandle {
         self.commands.send(Command::Append(submission)).ok();
     }
 
-    /// Lets go of what nobody needs: sealed segments below `floor` without a pinned offset.
-    pub fn trim(&self, floor: Offset, pinned: Vec<Offset>) {
-        self.commands.send(Command::Trim { floor, pinned }).ok();
+    /// Lets go of the segments that nobody needs, and of needed ones too while the journal is longer than allowed.
+    pub fn trim(&self, needed: Needed) {
+        self.commands.send(Command::Trim(needed)).ok();
     }
 
     /// Commits what was submitted and ends the thread; waits for it.
@@ -187,251 +196,11 @@ impl Appender {
     /// # Errors
     /// The system has no thread to give.
     pub fn start(self, parts: AppenderParts) -> io::Result<()> {
-        let worker = Worker {
-            commands: self.commands,
-            cells: Arc::clone(&self.handle.cells),
-            parts,
-            stuck: Vec::new(),
-            due: never(),
-            unsynced: false,
-            failing: false,
-        };
+        let worker = Worker::new(self.commands, Arc::clone(&self.handle.cells), parts);
         let thread = std::thread::Builder::new()
             .name("appender".into())
             .spawn(move || worker.run())?;
         *self.handle.thread.lock() = Some(thread);
         Ok(())
-    }
-}
-
-fn is_message(entry: &Entry) -> bool {
-    matches!(entry, Entry::Message { .. })
-}
-
-struct Worker {
-    commands: Receiver<Command>,
-    cells: Arc<Cells>,
-    parts: AppenderParts,
-    /// Submissions that hold state changes and wait for the disk to come back.
-    stuck: Vec<Submission>,
-    /// Says when to sync (`interval`) or to try the disk again.
-    due: Receiver<Instant>,
-    /// Something was written and not synced (`interval`).
-    unsynced: bool,
-    failing: bool,
-}
-
-impl Worker {
-    fn run(mut self) {
-        loop {
-            let mut batch = std::mem::take(&mut self.stuck);
-            let mut stop = None;
-            match self.wait() {
-                Some(Command::Append(submission)) => batch.push(submission),
-                Some(Command::Trim { floor, pinned }) => self.trim(floor, &pinned),
-                Some(Command::Stop(done)) => stop = Some(done),
-                None => {}
-            }
-            let mut load = Load::default();
-            batch.iter().for_each(|submission| load.add(submission));
-            while stop.is_none() && !load.is_full() {
-                match self.commands.try_recv() {
-                    Ok(Command::Append(submission)) => {
-                        load.add(&submission);
-                        batch.push(submission);
-                    }
-                    Ok(Command::Trim { floor, pinned }) => self.trim(floor, &pinned),
-                    Ok(Command::Stop(done)) => stop = Some(done),
-                    Err(_) => break,
-                }
-            }
-            if !batch.is_empty() {
-                self.commit(batch);
-            }
-            if let Some(done) = stop {
-                self.sync_rest();
-                done.send(()).ok();
-                return;
-            }
-            // Whoever waits was answered: now is the time for what nobody waits for.
-            while !self.failing && self.commands.is_empty() && self.parts.writer.maintain() {}
-        }
-    }
-
-    /// The next command; `None` when it is time to sync or to try the disk again.
-    fn wait(&mut self) -> Option<Command> {
-        select! {
-            recv(self.commands) -> command => {
-                Some(command.unwrap_or_else(|_| Command::Stop(bounded(1).0)))
-            }
-            recv(self.due) -> _ => {
-                self.due = never();
-                if self.unsynced {
-                    self.sync_rest();
-                }
-                None
-            }
-        }
-    }
-
-    fn commit(&mut self, mut batch: Vec<Submission>) {
-        let mut entries = Vec::with_capacity(
-            batch
-                .iter()
-                .map(|submission| submission.entries.len())
-                .sum(),
-        );
-        let mut lengths = Vec::with_capacity(batch.len());
-        for submission in &mut batch {
-            lengths.push(submission.entries.len());
-            entries.append(&mut submission.entries);
-        }
-        let has_message = entries.iter().any(is_message);
-        match self.write(&entries) {
-            Ok(first) => {
-                // That state gets through says nothing: there is room kept for it.
-                if has_message && std::mem::take(&mut self.failing) {
-                    tracing::info!("journal takes entries again");
-                }
-                self.answer(&batch, entries, first);
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(%error, "journal refuses entries, acknowledgements stop");
-                }
-                let mut entries = entries.into_iter();
-                for (submission, length) in batch.iter_mut().zip(lengths) {
-                    submission.entries.extend(entries.by_ref().take(length));
-                }
-                self.refuse(batch);
-                self.due = after(RETRY_INTERVAL);
-                if has_message {
-                    self.commit_state();
-                }
-            }
-        }
-    }
-
-    /// Commits what waits only because a publication was in its batch: the journal keeps room for state when it has none
-    /// for messages. Behind a message that cannot be refused its shard waits, so that the order stays.
-    fn commit_state(&mut self) {
-        let mut behind = ShardSet::default();
-        let (state, stuck) = std::mem::take(&mut self.stuck)
-            .into_iter()
-            .partition(|submission| {
-                if submission.entries.iter().any(is_message) {
-                    behind.insert(submission.shard);
-                }
-                !behind.contains(submission.shard)
-            });
-        self.stuck = stuck;
-        let state: Vec<Submission> = state;
-        if !state.is_empty() {
-            self.commit(state);
-        }
-    }
-
-    fn write(&mut self, entries: &[Entry]) -> Result<Offset, AppendError> {
-        let first = self.parts.writer.append(entries)?;
-        match self.parts.durability {
-            Durability::Always => self.parts.writer.sync()?,
-            Durability::Interval { millis } => {
-                self.parts.writer.publish();
-                // From the first unsynced batch on, however busy it is.
-                if !std::mem::replace(&mut self.unsynced, true) {
-                    self.due = after(Duration::from_millis(millis));
-                }
-            }
-            Durability::Never => self.parts.writer.publish(),
-        }
-        Ok(first)
-    }
-
-    fn answer(&mut self, batch: &[Submission], entries: Vec<Entry>, first: Offset) {
-        let mut answers: Vec<Option<(Committed, Vec<Record>)>> =
-            vec![None; self.parts.answers.len()];
-        let end = Offset(first.0 + entries.len() as u64);
-        for submission in batch {
-            if let Some(answer) = answers.get_mut(usize::from(submission.shard.0)) {
-                let (committed, _) = answer.get_or_insert_default();
-                committed.ticket = submission.ticket;
-            }
-        }
-        let placed: Vec<_> = (first.0..).map(Offset).zip(entries).collect();
-        for (offset, entry) in &placed {
-            // Whoever takes QoS 0 was served when it was published; it is here for the retained table only.
-            let Entry::Message { message, .. } = entry else {
-                continue;
-            };
-            if message.qos == QoS::AtMostOnce {
-                continue;
-            }
-            for shard in (self.parts.targets)(message).iter() {
-                if let Some(answer) = answers.get_mut(usize::from(shard.0)) {
-                    let (_, records) = answer.get_or_insert_default();
-                    records.push(Record {
-                        offset: *offset,
-                        message: Arc::clone(message),
-                    });
-                }
-            }
-        }
-        self.cells
-            .committed
-            .fetch_add(placed.len() as u64, Ordering::Relaxed);
-        self.cells.batches.fetch_add(1, Ordering::Relaxed);
-        (self.parts.sink)(placed);
-        for (answer, send) in answers.into_iter().zip(&self.parts.answers) {
-            if let Some((mut committed, records)) = answer {
-                committed.end = end;
-                committed.records = records.into();
-                send(committed);
-            }
-        }
-    }
-
-    /// Publications are refused at once, so that their publishers know; whoever changed its state waits.
-    fn refuse(&mut self, batch: Vec<Submission>) {
-        let mut failed: Vec<Vec<u64>> = vec![Vec::new(); self.parts.answers.len()];
-        for submission in batch {
-            let refusable = submission
-                .entries
-                .iter()
-                .all(|entry| matches!(entry, Entry::Message { received: None, .. }));
-            if refusable && let Some(failed) = failed.get_mut(usize::from(submission.shard.0)) {
-                self.cells
-                    .refused
-                    .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
-                failed.push(submission.ticket);
-            } else {
-                self.stuck.push(submission);
-            }
-        }
-        for (failed, send) in failed.into_iter().zip(&self.parts.answers) {
-            if !failed.is_empty() {
-                send(Committed {
-                    failed,
-                    ..Committed::default()
-                });
-            }
-        }
-    }
-
-    fn sync_rest(&mut self) {
-        if let Err(error) = self.parts.writer.sync() {
-            self.failing = true;
-            self.due = after(RETRY_INTERVAL);
-            tracing::error!(%error, "journal cannot be synced");
-        } else {
-            self.unsynced = false;
-        }
-    }
-
-    fn trim(&mut self, floor: Offset, pinned: &[Offset]) {
-        match self.parts.writer.trim(floor, pinned) {
-            Ok(0) => {}
-            Ok(bytes) => tracing::debug!(bytes, floor = floor.0, "journal trimmed"),
-            Err(error) => tracing::warn!(%error, "journal segment cannot be removed"),
-        }
     }
 }

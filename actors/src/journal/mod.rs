@@ -59,12 +59,31 @@ pub trait JournalWriter: Send + std::fmt::Debug {
     /// [`AppendError`] if a file cannot be removed.
     fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError>;
 
+    /// Drops sealed segments until all take at most `bytes_max`, though somebody needs them: oldest first, those with
+    /// pinned offsets last, never one that no checkpoint covers. Gives how many records that somebody needed are gone;
+    /// their readers go on behind them.
+    ///
+    /// # Errors
+    /// [`AppendError`] if a file cannot be removed.
+    fn trim_to_bytes(&mut self, bytes_max: u64, needs: &Needs<'_>) -> Result<u64, AppendError>;
+
     /// Does one piece of the work that can wait (the index file of a sealed segment); whether more is left. To be called
     /// when nothing waits for the journal.
     fn maintain(&mut self) -> bool;
 
     /// The committed end, as [`JournalReader::end`].
     fn end(&self) -> Offset;
+}
+
+/// What is needed of the journal, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs<'a> {
+    /// A replay would start here: checkpoints cover what lies below.
+    pub covered: Offset,
+    /// Readers need what lies at or above.
+    pub floor: Offset,
+    /// Offsets that are needed wherever they lie, ascending.
+    pub pinned: &'a [Offset],
 }
 
 /// The reading side; shared by all threads that catch up.
@@ -126,6 +145,8 @@ pub struct JournalObservation {
     pub records_read: u64,
     /// Records that catch-up reads handed out.
     pub records_matched: u64,
+    /// Records dropped though a reader may have needed them, because the journal was too long.
+    pub records_dropped: u64,
     /// Successful syncs.
     pub syncs: u64,
     /// Failed writes and syncs.

@@ -50,6 +50,7 @@ pub(super) struct Segments {
     end: AtomicU64,
     pub(super) records_read: AtomicU64,
     pub(super) records_matched: AtomicU64,
+    pub(super) records_dropped: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) failures: AtomicU64,
 }
@@ -62,6 +63,7 @@ impl Segments {
             end: AtomicU64::new(end.0),
             records_read: AtomicU64::new(0),
             records_matched: AtomicU64::new(0),
+            records_dropped: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
@@ -110,6 +112,7 @@ impl Segments {
             bytes: bytes.sum(),
             records_read: self.records_read.load(Ordering::Relaxed),
             records_matched: self.records_matched.load(Ordering::Relaxed),
+            records_dropped: self.records_dropped.load(Ordering::Relaxed),
             syncs: self.syncs.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
         }

@@ -1,11 +1,14 @@
 //! The writing side of the segments: append, commit, seal, trim.
 //!
-//! Owns: the segment being written, what of it is durable, the reserve. Does not know: who waits for what.
+//! Owns: the segment being written, what of it is durable, the reserve; which segments go is in `trim`. Does not know: who
+//! waits for what.
 //!
 //! Invariants:
 //! - one `write` per batch; the last record of a batch says that it is the last, so a torn batch never comes back;
 //! - a segment whose sync failed is never synced again: its successor, made at once, says where it ends;
 //! - messages are only taken while the reserve exists, so what they leave is room for progress.
+
+mod trim;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +20,7 @@ use super::index::TopicIndex;
 use super::segment::{Extent, HEADER_BYTES, Header, Index, Name, Previous, RESERVE_NAME, Segment};
 use super::segments::{JournalOptions, Segments};
 use super::sorted::{self, SortedIndex};
-use super::{AppendError, JournalWriter};
+use super::{AppendError, JournalWriter, Needs};
 use crate::model::entry::Entry;
 use crate::model::ids::Offset;
 
@@ -297,37 +300,6 @@ impl SegmentWriter {
             source,
         }
     }
-
-    fn remove(&self, name: Name) -> Result<(), AppendError> {
-        let files = &*self.shared.files;
-        let removed = files.remove(&name.text());
-        removed
-            .or_else(|error| match error.kind() == io::ErrorKind::NotFound {
-                true => Ok(()),
-                false => Err(error),
-            })
-            .and_then(|()| files.sync_directory())
-            .map_err(|error| self.write_error(&files.path(&name.text()), error))
-    }
-
-    /// Drops one segment; `between` others it leaves a mark, so that recovery does not take it for lost.
-    fn drop_segment(&mut self, segment: &Segment, between: bool) -> Result<(), AppendError> {
-        let files = self.shared.files.clone();
-        let id = segment.header.id;
-        let mark = Name::Gone(id).text();
-        if between {
-            files
-                .create(&mark)
-                .and_then(|_| files.sync_directory())
-                .map_err(|error| self.write_error(&files.path(&mark), error))?;
-        }
-        let list = self.shared.list();
-        let kept = list.iter().filter(|other| other.header.id != id);
-        self.shared.replace(kept.cloned().collect());
-        self.unindexed.retain(|other| other.header.id != id);
-        self.remove(Name::Segment(id))?;
-        self.remove(Name::Index(id))
-    }
 }
 
 impl JournalWriter for SegmentWriter {
@@ -377,29 +349,11 @@ impl JournalWriter for SegmentWriter {
     }
 
     fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError> {
-        let list = self.shared.list();
-        let Some((_, sealed)) = list.split_last() else {
-            return Ok(0);
-        };
-        let mut freed = 0;
-        let mut kept: Option<&Segment> = None;
-        for segment in sealed {
-            let (first, extent) = (segment.header.first, segment.extent());
-            let pins = pinned.partition_point(|pin| *pin < first);
-            let is_pinned = pinned.get(pins).is_some_and(|pin| *pin < extent.end);
-            // The successor of an abandoned segment says where that one ends, so it stays as long.
-            let is_needed = kept.is_some_and(|before| {
-                before.header.id + 1 == segment.header.id
-                    && before.file.size().ok() != Some(u64::from(before.extent().bytes))
-            });
-            if extent.end > floor || is_pinned || is_needed {
-                kept = Some(segment);
-                continue;
-            }
-            self.drop_segment(segment, kept.is_some())?;
-            freed += u64::from(extent.bytes);
-        }
-        Ok(freed)
+        self.drop_below(floor, pinned)
+    }
+
+    fn trim_to_bytes(&mut self, bytes_max: u64, needs: &Needs<'_>) -> Result<u64, AppendError> {
+        self.drop_to_bytes(bytes_max, needs)
     }
 
     fn maintain(&mut self) -> bool {

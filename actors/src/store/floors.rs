@@ -15,6 +15,8 @@ use crate::model::ids::Offset;
 /// What of the journal is still needed, as of the last checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Trim<'a> {
+    /// A replay would start here, whoever needs what.
+    pub covers: Offset,
     /// Records at or above are needed: by a session, or because a replay would start here.
     pub floor: Offset,
     /// Records below `floor` that are needed all the same: retained messages.

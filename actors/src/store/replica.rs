@@ -242,6 +242,7 @@ impl Replica {
         let covers = self.marks.covers;
         let sessions = self.floors.as_ref()?.min();
         Some(Trim {
+            covers,
             floor: sessions.map_or(covers, |floor| floor.min(covers)),
             pinned: &self.pinned,
         })

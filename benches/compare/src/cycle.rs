@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::failure::{Failure, Result};
-use crate::net::{Handler, Links, Net};
+use crate::net::{Links, Net, Receiver};
 use crate::outcome::{Latency, latency};
 use crate::packet::{self, Packet};
 
@@ -187,7 +187,7 @@ impl Cycle<'_> {
     }
 }
 
-impl Handler for Cycle<'_> {
+impl Receiver for Cycle<'_> {
     fn packet(&mut self, links: &mut Links, at: usize, packet: Packet<'_>) -> Result<()> {
         match packet {
             Packet::Connack { present, code: 0 } => self.accepted(links, at, present),

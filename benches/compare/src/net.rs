@@ -15,8 +15,8 @@ use crate::packet::{self, Packet, Read};
 
 const SCRATCH_BYTES: usize = 512 * 1024;
 
-/// What a workload does with what arrives.
-pub(crate) trait Handler {
+/// Takes what arrives: the part of a workload that reacts.
+pub(crate) trait Receiver {
     /// A packet arrived.
     fn packet(&mut self, links: &mut Links, at: usize, packet: Packet<'_>) -> Result<()>;
     /// The broker closed the connection, or it failed. The slot is free already.
@@ -149,8 +149,8 @@ impl Net {
     }
 
     /// Writes each touched connection once, waits for events and hands out what arrived.
-    pub(crate) fn turn(&mut self, wait: Duration, handler: &mut impl Handler) -> Result<()> {
-        self.flush_dirty(handler)?;
+    pub(crate) fn turn(&mut self, wait: Duration, receiver: &mut impl Receiver) -> Result<()> {
+        self.flush_dirty(receiver)?;
         match self.links.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             outcome => outcome.trying("epoll_wait")?,
@@ -161,24 +161,24 @@ impl Net {
             let at = event.token().0;
             if event.is_writable() && !self.writable(at) {
                 self.links.close(at);
-                handler.closed(&mut self.links, at)?;
+                receiver.closed(&mut self.links, at)?;
                 continue;
             }
             if event.is_readable() || event.is_read_closed() {
-                self.readable(at, event.is_read_closed(), handler)?;
+                self.readable(at, event.is_read_closed(), receiver)?;
             }
         }
         self.events = events;
         Ok(())
     }
 
-    fn flush_dirty(&mut self, handler: &mut impl Handler) -> Result<()> {
+    fn flush_dirty(&mut self, receiver: &mut impl Receiver) -> Result<()> {
         while !self.links.dirty.is_empty() {
             std::mem::swap(&mut self.flushing, &mut self.links.dirty);
             while let Some(at) = self.flushing.pop() {
                 if !self.links.flush(at) {
                     self.links.close(at);
-                    handler.closed(&mut self.links, at)?;
+                    receiver.closed(&mut self.links, at)?;
                 }
             }
         }
@@ -201,7 +201,7 @@ impl Net {
         self.links.flush(at)
     }
 
-    fn readable(&mut self, at: usize, ended: bool, handler: &mut impl Handler) -> Result<()> {
+    fn readable(&mut self, at: usize, ended: bool, receiver: &mut impl Receiver) -> Result<()> {
         let generation = self.links.generation(at);
         loop {
             let Some(link) = self.links.slots[at].1.as_mut() else {
@@ -218,7 +218,7 @@ impl Net {
             };
             self.scratch[..have].copy_from_slice(&link.partial);
             link.partial.clear();
-            self.parse(at, generation, have + count, handler)?;
+            self.parse(at, generation, have + count, receiver)?;
             if self.links.generation(at) != generation {
                 return Ok(());
             }
@@ -228,7 +228,7 @@ impl Net {
             }
         }
         self.links.close(at);
-        handler.closed(&mut self.links, at)
+        receiver.closed(&mut self.links, at)
     }
 
     fn parse(
@@ -236,14 +236,14 @@ impl Net {
         at: usize,
         generation: u32,
         end: usize,
-        handler: &mut impl Handler,
+        receiver: &mut impl Receiver,
     ) -> Result<()> {
         let mut from = 0;
         loop {
             match packet::read(&self.scratch[from..end]) {
                 Read::Packet(packet, used) => {
                     from += used;
-                    handler.packet(&mut self.links, at, packet)?;
+                    receiver.packet(&mut self.links, at, packet)?;
                     if self.links.generation(at) != generation {
                         return Ok(());
                     }

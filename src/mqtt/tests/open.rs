@@ -246,6 +246,31 @@ fn connections_above_the_limit_of_unauthenticated_ones_are_closed_at_once() {
     });
 }
 
+#[test]
+fn connections_above_the_limit_are_told_that_the_server_is_busy() {
+    run(async {
+        let world = World::new(Options {
+            config: WireConfig {
+                connections_max: 1,
+                ..WireConfig::default()
+            },
+            ..Options::default()
+        });
+        let mut first = world.client(CONNECT_V311).await;
+        expect(&mut first, CONNACK_V3).await;
+        let mut second = world.client(CONNECT_V311).await;
+        assert_eq!(rest(&mut second).await, b"\x20\x02\x00\x03");
+        let mut third = world.client(CONNECT_V5).await;
+        assert_eq!(rest(&mut third).await[3], 0x89);
+        assert_eq!(world.counters.observe().refused(Refusal::Busy), 2);
+        first.write_all(b"\xe0\x00").await.unwrap();
+        assert_eq!(rest(&mut first).await, b"");
+        // The first one has left: there is room again.
+        let mut fourth = world.client(CONNECT_V311).await;
+        expect(&mut fourth, CONNACK_V3).await;
+    });
+}
+
 #[derive(Debug)]
 struct Password;
 

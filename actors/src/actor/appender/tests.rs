@@ -4,7 +4,7 @@ use crate::journal::reader::SegmentReader;
 use crate::journal::segments::JournalOptions;
 use crate::journal::{JournalReader, recovery};
 use crate::model::ids::{SessionNumber, ShardId, Timestamp};
-use crate::model::message::MessageParts;
+use crate::model::message::{MessageParts, QoS};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes_max: 1 << 16,
@@ -40,6 +40,7 @@ impl Bench {
         let parts = AppenderParts {
             writer: Box::new(writer),
             durability,
+            bytes_max: 0,
             answers: senders,
             targets: Box::new(move |_| {
                 assert!(
@@ -227,6 +228,37 @@ fn publishers_that_insist_do_not_keep_state_from_a_full_disk() {
     bench.start();
     assert_eq!(answered.recv().unwrap(), 1);
     bench.handle.stop();
+}
+
+#[test]
+fn a_trim_frees_what_nobody_needs_and_keeps_to_the_limit_on_bytes() {
+    let mut bench = Bench::new(Durability::Always);
+    let options = JournalOptions {
+        segment_bytes_max: 1 << 10,
+        ..OPTIONS
+    };
+    let (writer, reader) = recovery::open(Arc::new(bench.files.clone()), options, 2).unwrap();
+    let (_, parts) = bench.waiting.as_mut().unwrap();
+    parts.writer = Box::new(writer);
+    parts.targets = Box::new(|_| ShardSet::default());
+    parts.sink = Box::new(|_| {});
+    parts.bytes_max = 8 << 10;
+    bench.start();
+    for ticket in 1..=400 {
+        bench.submit(0, ticket, vec![message(QoS::AtLeastOnce)]);
+        bench.answer(0);
+    }
+    let (start, end) = (reader.start(), reader.end());
+    let halfway = Offset(start.0 + (end.0 - start.0) / 2);
+    bench.handle.trim(Needed {
+        covered: end,
+        floor: halfway,
+        pinned: Vec::new(),
+    });
+    bench.handle.stop();
+    let seen = reader.observe();
+    assert!(seen.bytes <= 8 << 10 && seen.bytes > 6 << 10, "{seen:?}");
+    assert_eq!(seen.records_dropped, seen.start.0 - halfway.0);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod traffic;
 
 pub use directory::{Presence, Resident, ResidentState};
 pub use slots::{SlotState, Woken};
+use traffic::LookedUp;
 pub use traffic::Placement;
 
 /// The shard's own state.
@@ -59,6 +60,8 @@ pub struct Local {
     waiting: VecDeque<(u64, Slot)>,
     live_end: Offset,
     pass: u64,
+    /// The last look-up in the shared routes: a client publishes to one topic many times.
+    looked_up: Option<LookedUp>,
 }
 
 impl Local {
@@ -81,6 +84,7 @@ impl Local {
             waiting: VecDeque::new(),
             live_end: shared.journal.end(),
             pass: 0,
+            looked_up: None,
             shared,
         }
     }

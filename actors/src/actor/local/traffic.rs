@@ -7,7 +7,7 @@ use super::Local;
 use crate::model::entry::Entry;
 use crate::model::ids::{Offset, PacketId};
 use crate::model::message::{Message, QoS};
-use crate::model::routes::Slot;
+use crate::model::routes::{Matched, Slot};
 use crate::model::topic::Filter;
 
 /// What became of a publication.
@@ -19,11 +19,21 @@ pub struct Placement {
     pub ticket: Option<u64>,
 }
 
+/// What a look-up in the shared routes found.
+#[derive(Debug)]
+pub(super) struct LookedUp {
+    /// The publication, for its topic.
+    message: Arc<Message>,
+    /// The routes' generation when it was looked up.
+    generation: u64,
+    matched: Matched,
+}
+
 impl Local {
     /// Routes a publication to everybody who reads it live, and to the journal if a durable reader matches, it is
     /// retained or it carries an inbound QoS 2 identifier to remember.
     pub fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> Placement {
-        let matched = self.shared.routes.lookup(message.topic());
+        let matched = self.look_up(message);
         for shard in matched.online.iter() {
             if shard == self.shard {
                 self.deliver(message);
@@ -44,6 +54,24 @@ impl Local {
             matched: !(matched.online.is_empty() && matched.durable.is_empty()),
             ticket: entry.map(|entry| self.append(entry)),
         }
+    }
+
+    fn look_up(&mut self, message: &Arc<Message>) -> Matched {
+        // Read before the look-up: a change in between makes the next one look again.
+        let generation = self.shared.routes.generation();
+        if let Some(last) = &self.looked_up
+            && last.generation == generation
+            && last.message.topic_bytes() == message.topic_bytes()
+        {
+            return last.matched;
+        }
+        let matched = self.shared.routes.lookup(message.topic());
+        self.looked_up = Some(LookedUp {
+            message: Arc::clone(message),
+            generation,
+            matched,
+        });
+        matched
     }
 
     /// Puts a publication into the slots of this shard's live readers, and wakes them.

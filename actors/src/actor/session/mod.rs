@@ -92,16 +92,31 @@ impl SessionActor {
         self.local.borrow().now()
     }
 
-    /// One turn: decide on all inputs, perform, send what is left for others, once each.
-    fn turn(&mut self, inputs: impl IntoIterator<Item = Input>, ctx: &mut Context<Self>) {
+    /// One turn: decide on all inputs, perform, send what is left for others, once each. `packets` of them, sent under
+    /// `fence`, give their connection credit back once they are dealt with.
+    fn turn(
+        &mut self,
+        inputs: impl IntoIterator<Item = Input>,
+        packets: Option<(u32, Fence)>,
+        ctx: &mut Context<Self>,
+    ) {
         let now = self.now();
         let mut effects = Vec::new();
-        for input in inputs {
+        // What the shard handed over comes first, whatever woke the actor: `Now::live_end` says that it did.
+        let woken = self.local.borrow_mut().take(self.slot);
+        let live = woken.live.into_iter().map(Input::Live);
+        let records = woken.records.into_iter().map(Input::Logged);
+        for input in live.chain(records).chain(inputs) {
             self.session.handle(now, input, &mut effects);
             self.perform_all(&mut effects, ctx);
         }
         self.release(ctx);
         self.answer(now, &mut effects, ctx);
+        match packets {
+            Some((count, fence)) if self.held.is_empty() => self.credit(count, fence),
+            Some((count, fence)) => self.held.push_back(Held::Processed(count, fence)),
+            None => {}
+        }
         self.finish_turn(now, ctx);
     }
 
@@ -183,22 +198,12 @@ impl Handler<FromConnection> for SessionActor {
         match batch {
             FromConnection::Packets { fence, packets } => {
                 let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
-                let now = self.now();
-                let mut effects = Vec::new();
-                for packet in packets {
-                    self.session
-                        .handle(now, Input::Packet { fence, packet }, &mut effects);
-                    self.perform_all(&mut effects, ctx);
-                }
-                self.answer(now, &mut effects, ctx);
-                if self.held.is_empty() {
-                    self.credit(count, fence);
-                } else {
-                    self.held.push_back(Held::Processed(count, fence));
-                }
-                self.finish_turn(now, ctx);
+                let inputs = packets
+                    .into_iter()
+                    .map(|packet| Input::Packet { fence, packet });
+                self.turn(inputs, Some((count, fence)), ctx);
             }
-            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], ctx),
+            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], None, ctx),
         }
     }
 }
@@ -208,16 +213,11 @@ impl Handler<ToSession> for SessionActor {
 
     fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
         match told {
-            ToSession::Wake => {
-                let woken = self.local.borrow_mut().take(self.slot);
-                let live = woken.live.into_iter().map(Input::Live);
-                let records = woken.records.into_iter().map(Input::Logged);
-                self.turn(live.chain(records), ctx);
-            }
+            ToSession::Wake => self.turn([], None, ctx),
             ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
-            ToSession::Tick => self.turn([Input::Tick], ctx),
+            ToSession::Tick => self.turn([Input::Tick], None, ctx),
             ToSession::End { refusal, discard } => {
-                self.turn([Input::End { refusal, discard }], ctx)
+                self.turn([Input::End { refusal, discard }], None, ctx);
             }
         }
     }
@@ -239,6 +239,7 @@ impl SessionActor {
                 number,
                 epoch,
             }],
+            None,
             ctx,
         );
     }

@@ -77,6 +77,77 @@ fn a_full_disk_at_start_is_no_reason_not_to_start() {
     assert_eq!(journal.offsets(&["a"]).len(), 2);
 }
 
+fn needs(covered: Offset, floor: Offset, pinned: &[Offset]) -> Needs<'_> {
+    Needs {
+        covered,
+        floor,
+        pinned,
+    }
+}
+
+#[test]
+fn a_journal_that_is_too_long_drops_its_oldest_records_and_readers_go_on_behind() {
+    let mut journal = Journal::new();
+    let offsets = journal.publish(&["a"; 60]);
+    let end = journal.reader.end();
+    let dropped = journal
+        .writer
+        .trim_to_bytes(1200, &needs(end, offsets[5], &[]))
+        .unwrap();
+    let left = journal.offsets(&["a"]);
+    assert!(left.len() < 60 && offsets.ends_with(&left), "{left:?}");
+    assert_eq!(journal.reader.start(), left[0]);
+    assert_eq!(dropped, left[0].0 - offsets[5].0, "below nobody needed any");
+    assert_eq!(journal.reader.observe().records_dropped, dropped);
+    let page = journal.page(&["a"], offsets[7], 1);
+    assert_eq!(page.records[0].offset, left[0]);
+    let reopened = Journal::open(journal.files.crash(1), OPTIONS, 2);
+    assert_eq!(reopened.offsets(&["a"]), left);
+}
+
+#[test]
+fn a_limit_on_bytes_spares_what_no_checkpoint_covers_and_what_is_being_written() {
+    let mut journal = Journal::new();
+    let offsets = journal.publish(&["a"; 60]);
+    let covered = offsets[30];
+    journal
+        .writer
+        .trim_to_bytes(1, &needs(covered, offsets[0], &[]))
+        .unwrap();
+    let left = journal.offsets(&["a"]);
+    assert!(left[0] > offsets[0] && left[0] <= covered);
+    let end = journal.reader.end();
+    journal
+        .writer
+        .trim_to_bytes(1, &needs(end, offsets[0], &[]))
+        .unwrap();
+    assert_eq!(journal.reader.observe().segments, 1);
+    assert_eq!(journal.offsets(&["a"]).last(), offsets.last());
+}
+
+#[test]
+fn a_limit_on_bytes_takes_pinned_records_last() {
+    let mut journal = Journal::new();
+    let offsets = journal.publish(&["a"; 60]);
+    let (end, pinned) = (journal.reader.end(), [offsets[1]]);
+    let is_there = |journal: &Journal| journal.reader.read_at(&pinned).unwrap()[0].is_some();
+    journal
+        .writer
+        .trim_to_bytes(1200, &needs(end, end, &pinned))
+        .unwrap();
+    assert!(is_there(&journal));
+    assert_eq!(journal.reader.observe().records_dropped, 0);
+    let left = journal.entries();
+    let reopened = Journal::open(journal.files.crash(1), OPTIONS, 2);
+    assert_eq!(reopened.entries(), left);
+    let dropped = journal
+        .writer
+        .trim_to_bytes(1, &needs(end, end, &pinned))
+        .unwrap();
+    assert!(!is_there(&journal));
+    assert_eq!(dropped, 1);
+}
+
 #[test]
 fn a_stored_message_of_64_bytes_takes_at_most_110_bytes_of_disk() {
     let options = JournalOptions {

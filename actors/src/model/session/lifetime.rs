@@ -184,7 +184,8 @@ impl Session {
             effects.push(Effect::Count(Counter::DroppedSessionEnded));
         }
         if self.kept {
-            self.record(Change::Ended, effects);
+            // A newcomer's CONNACK waits for it: what a clean start discarded must not come back after a crash.
+            self.persist(Change::Ended, effects);
         }
         effects.push(Effect::Count(why));
         let vacant = Self::vacant(self.client_id.clone(), Arc::clone(&self.limits));

@@ -73,7 +73,7 @@ pub struct Session {
     pub(super) already_sent: Vec<(Offset, PacketId)>,
     /// Deliveries below this offset may have been sent before a crash and carry DUP.
     pub(super) maybe_sent_below: Offset,
-    /// Records settled since progress was last recorded.
+    /// Records settled, and retained ones sent, since progress was last recorded.
     pub(super) unrecorded: u32,
     /// The cursor as last recorded.
     pub(super) recorded_next: Offset,
@@ -263,6 +263,11 @@ impl Session {
     /// The place in the journal.
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
+    }
+
+    /// Inbound QoS 2 identifiers not yet released, ascending.
+    pub fn received(&self) -> impl Iterator<Item = PacketId> {
+        self.received.iter().copied()
     }
 
     /// When the session expires; `None` while attached.

@@ -77,6 +77,9 @@ impl Session {
                 let sent = self.inflight.send(record.offset, qos, true, true);
                 let ids = options.id.into_iter().collect();
                 self.begin_delivery(&record, sent, false, ids, effects);
+                if self.kept && qos == QoS::AtLeastOnce {
+                    self.window_changed(now, effects);
+                }
             }
         }
         if !offsets.is_empty() {

@@ -121,6 +121,11 @@ impl Session {
                 effects,
             );
         }
+        self.window_changed(now, effects);
+    }
+
+    /// Progress is recorded soon: something was settled, or sent out of the order of the log, which no cursor shows.
+    pub(super) fn window_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.unrecorded += 1;
         if self.unrecorded == 1 {
             self.progress_at = None;

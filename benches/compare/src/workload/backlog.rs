@@ -9,7 +9,7 @@ use crate::cli::Cli;
 use crate::clock;
 use crate::cycle::{Script, Until, cycle};
 use crate::failure::{Failure, Result};
-use crate::net::{Handler, Links, Net};
+use crate::net::{Links, Net, Receiver};
 use crate::outcome::{Extra, Faults, Outcome};
 use crate::packet::{self, Account, Packet, Template};
 
@@ -203,7 +203,7 @@ impl Fill {
     }
 }
 
-impl Handler for Fill {
+impl Receiver for Fill {
     fn packet(&mut self, links: &mut Links, at: usize, packet: Packet<'_>) -> Result<()> {
         if let Packet::Puback(_) = packet {
             let number = self.by_link[at];
@@ -282,7 +282,7 @@ impl Drain {
     }
 }
 
-impl Handler for Drain {
+impl Receiver for Drain {
     fn packet(&mut self, links: &mut Links, at: usize, packet: Packet<'_>) -> Result<()> {
         match packet {
             Packet::Connack {

@@ -9,7 +9,7 @@ use crate::cli::Cli;
 use crate::clock;
 use crate::cycle::{Script, Until, cycle};
 use crate::failure::{Failure, Result};
-use crate::net::{Handler, Links, Net};
+use crate::net::{Links, Net, Receiver};
 use crate::outcome::{Extra, Latency, Outcome, latency};
 use crate::packet::{self, Account, Packet, Template};
 use crate::process;
@@ -377,7 +377,7 @@ impl Flow {
     }
 }
 
-impl Handler for Flow {
+impl Receiver for Flow {
     fn packet(&mut self, links: &mut Links, at: usize, packet: Packet<'_>) -> Result<()> {
         match (self.roles[at], packet) {
             (Role::Subscriber(number), Packet::Publish { .. }) => {

@@ -114,7 +114,7 @@ fn a_clean_start_ends_the_old_session_before_the_new_one_begins() {
     s.close();
     s.connect.clean_start = true;
     s.attach();
-    let ended = s.position(&Effect::Record(before, Change::Ended));
+    let ended = s.position(&Effect::Persist(before, Change::Ended));
     let created = s
         .effects
         .iter()
@@ -167,7 +167,7 @@ fn a_session_ends_at_its_deadline_and_not_before() {
             durable: true,
         },
         Effect::Count(Counter::DroppedSessionEnded),
-        Effect::Record(number, Change::Ended),
+        Effect::Persist(number, Change::Ended),
         Effect::Count(Counter::SessionExpired),
         Effect::End,
     ]);

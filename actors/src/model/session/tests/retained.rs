@@ -52,6 +52,29 @@ fn retained_messages_are_paced_by_credit() {
 }
 
 #[test]
+fn a_replay_that_loses_its_credit_to_a_live_message_goes_on_later() {
+    let mut s = Script::new("meter-7");
+    s.connect.receive_max = 2;
+    s.attach();
+    s.retain(parts("a")).retain(parts("b"));
+    s.subscribe_with("live", SubscriptionOptions::of_qos(QOS1));
+    let options = SubscriptionOptions::of_qos(QOS1);
+    s.input(Input::RetainedFound {
+        fence: s.session.fence(),
+        options,
+        offsets: s.retained.clone(),
+    });
+    let due = s.effects.clone();
+    s.log(parts_to("live", "x"))
+        .expect_sent(&["publish x q1 #1"]);
+    s.effects = due;
+    s.answered().expect_sent(&["publish a q1 #65535 retain"]);
+    s.send(puback(1))
+        .answered()
+        .expect_sent(&["publish b q1 #65534 retain"]);
+}
+
+#[test]
 fn more_retained_messages_than_one_read_brings_all_come_once() {
     let mut s = Script::transient("meter-7");
     let payloads: Vec<_> = (0..200).map(|number| number.to_string()).collect();
@@ -155,6 +178,25 @@ fn a_qos_2_replay_is_exactly_once_over_a_crash() {
     s.expect_sent(&["connack resumed 3600", "pubrel 65535 true"]);
     s.send(pubcomp(65535)).crash().attach();
     s.expect_sent(&["connack resumed 3600"]);
+}
+
+#[test]
+fn a_replay_does_not_bring_what_was_replaced_behind_its_successor() {
+    // Section 4.6: per topic in order
+    let mut s = Script::new("meter-7");
+    s.connect.receive_max = 1;
+    s.attach();
+    s.retain(parts("old")).subscribe("other", QOS1);
+    s.log(parts_to("other", "x"));
+    s.subscribe("t", QOS1).expect_sent(&["suback 1"]);
+    s.log(MessageParts {
+        retain: true,
+        ..parts("new")
+    });
+    s.send(puback(1))
+        .answered()
+        .expect_sent(&["publish new q1 #2"]);
+    s.send(puback(2)).answered().expect_sent(&[]);
 }
 
 #[test]

@@ -129,6 +129,16 @@ fn from_qos_0_to_1_a_subscription_starts_at_the_end() {
 }
 
 #[test]
+fn from_qos_0_to_1_nothing_of_the_absence_is_made_up_for() {
+    let mut s = Script::attached("meter-7");
+    s.subscribe("other", QOS1);
+    s.subscribe("t", QOS0);
+    s.close().log(parts("a")).attach_unanswered();
+    s.subscribe("t", QOS1).expect_sent(&["suback 1"]);
+    s.log(parts("b")).expect_sent(&["publish b q1 #1"]);
+}
+
+#[test]
 fn from_qos_1_to_0_a_subscription_stops_reading_the_journal() {
     let mut s = Script::attached("meter-7").deliver(&[]);
     s.send(subscribe_packet(&[("t", QOS0, None)]));
@@ -194,7 +204,9 @@ fn unsubscribe_says_which_filters_existed() {
     // [MQTT-3.11.3-1], [MQTT-3.11.3-2]
     let mut s = Script::attached("meter-7").deliver(&[]);
     let number = s.session.number();
-    s.unsubscribe(&["nothing", "t"]).expect(&[
+    s.unsubscribe(&["nothing", "t"]);
+    let answer = s.effects.len() - 3;
+    let expected = [
         Effect::Unsubscribe {
             filter: filter("t"),
             durable: true,
@@ -209,7 +221,8 @@ fn unsubscribe_says_which_filters_existed() {
             packet_id: id(9),
             existed: vec![false, true],
         }),
-    ]);
+    ];
+    assert_eq!(s.effects[answer..], expected);
 }
 
 #[test]
@@ -224,6 +237,14 @@ fn unsubscribe_drops_the_backlog_and_finishes_what_was_begun() {
     s.expect_sent(&["connack resumed 3600", "publish a q1 #1 dup"]);
     s.send(puback(1)).answered().expect_sent(&[]);
     assert!(s.window().is_empty());
+}
+
+#[test]
+fn unsubscribe_records_what_is_in_flight_before_a_re_read_stops_matching_it() {
+    let mut s = Script::attached("meter-7").deliver(&["a"]);
+    s.unsubscribe(&["t"]);
+    s.crash().attach();
+    s.expect_sent(&["connack resumed 3600", "publish a q1 #1 dup"]);
 }
 
 #[test]

@@ -189,6 +189,15 @@ fn a_will_of_a_connection_that_a_crash_cut_is_due_after_its_delay() {
 }
 
 #[test]
+fn a_will_without_delay_of_a_connection_that_a_crash_cut_is_published_once() {
+    let mut s = with_will(0);
+    s.crash().attach();
+    assert_eq!(s.published(), ["gone"]);
+    s.crash().after_seconds(1).tick();
+    assert!(s.published().is_empty());
+}
+
+#[test]
 fn a_will_expires_from_its_publication_on() {
     let mut s = Script::new("meter-7");
     s.connect.will = will("gone", 60).map(|mut will| {

@@ -1,0 +1,299 @@
+//! How the system comes up: recovery, then the threads, each given what it needs of the others.
+//!
+//! Invariant: when it resolves, the routes of every session that survived are built, so that no publication misses one.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use actix::Actor;
+use actix_rt::Arbiter;
+use parking_lot::RwLock;
+use tokio::sync::oneshot;
+
+use super::{ActorSystem, Engine, READERS_PER_SHARD, ShardHandle, StartError, SystemConfig, home};
+use crate::actor::appender::{Answer, Appender, AppenderHandle, AppenderParts, Durability, Needed};
+use crate::actor::checkpointer::{
+    CheckpointConfig, CheckpointSink, Checkpointer, CheckpointerHandle,
+};
+use crate::actor::local::Local;
+use crate::actor::protocol::Committed;
+use crate::actor::recovery::{ExpiredSession, SessionSummary, Survivor, begin_epoch, recover};
+use crate::actor::registry::RegistryActor;
+use crate::actor::session;
+use crate::actor::shard::ShardActor;
+use crate::actor::shared::{Shared, SharedRoutes};
+use crate::clock::Clock;
+use crate::journal::segments::JournalOptions;
+use crate::journal::{JournalReader, JournalWriter};
+use crate::model::entry::Entry;
+use crate::model::ids::{Offset, SHARDS_MAX, ShardId};
+use crate::model::quota::Quota;
+use crate::model::retained::Retained;
+use crate::observe::ShardCells;
+use crate::store::SnapshotStore;
+use crate::store::data_dir::DataDir;
+use crate::store::replica::Replica;
+
+/// What survived, for one shard.
+#[derive(Debug, Default)]
+struct Inheritance {
+    sessions: Vec<SessionSummary>,
+    expired: Vec<ExpiredSession>,
+}
+
+/// What survived altogether.
+struct Recovered {
+    replica: Replica,
+    retained: Retained,
+    inheritances: Vec<Inheritance>,
+}
+
+/// The journal's writing side, and how it is written.
+struct Journaling {
+    writer: Box<dyn JournalWriter>,
+    durability: Durability,
+    bytes_max: u64,
+}
+
+/// Starts everything on these files.
+pub(super) async fn start(
+    config: SystemConfig,
+    clock: Arc<dyn Clock>,
+    engine: Engine,
+    data_dir: Option<DataDir>,
+) -> Result<ActorSystem, StartError> {
+    let Engine { store, files } = engine;
+    let options = JournalOptions {
+        segment_bytes_max: config.segment_bytes,
+        ..JournalOptions::default()
+    };
+    let epoch = store.marks()?.epoch.saturating_add(1);
+    let (writer, reader) = crate::journal::recovery::open(files, options, epoch)?;
+    let journal: Arc<dyn JournalReader> = reader;
+    let shards = config.shards.clamp(1, SHARDS_MAX);
+    let recovered = bring_back(&store, &*journal, &*clock, shards, epoch)?;
+    let (appender, appending) = Appender::new();
+    let checkpointer = start_checkpointer(&config, recovered.replica, &clock, &appending)?;
+    let shared = Arc::new(Shared {
+        clock: Arc::clone(&clock),
+        limits: Arc::new(config.limits),
+        routes: Arc::new(SharedRoutes::default()),
+        retained: Arc::new(RwLock::new(recovered.retained)),
+        quota: Quota::new(config.sessions_max),
+        appender: appending,
+        journal,
+        checkpointer,
+        epoch,
+        sessions_begun: AtomicU64::new(0),
+        passivate_after_millis: config.passivate_after_millis,
+        #[cfg(feature = "testing")]
+        faults: Default::default(),
+    });
+    let shards = start_shards(&shared, recovered.inheritances).await?;
+    let journaling = Journaling {
+        writer: Box::new(writer),
+        durability: config.durability,
+        bytes_max: config.journal_bytes_max,
+    };
+    start_appender(appender, journaling, &shared, &shards)?;
+    let nobody = ShardId(SHARDS_MAX);
+    let quota = Arc::clone(&shared.quota);
+    let registry = RegistryActor::new(quota, shared.appender.clone(), clock, nobody).start();
+    Ok(ActorSystem {
+        shards,
+        shared,
+        registry,
+        _data_dir: data_dir,
+    })
+}
+
+/// Recovers, and deals out what survived to its shards.
+fn bring_back(
+    store: &Arc<dyn SnapshotStore>,
+    journal: &dyn JournalReader,
+    clock: &dyn Clock,
+    shards: u8,
+    epoch: u32,
+) -> Result<Recovered, StartError> {
+    let mut retained = Retained::new();
+    let mut inheritances: Vec<Inheritance> = Vec::new();
+    inheritances.resize_with(usize::from(shards), Inheritance::default);
+    let mut deal = |survivor: Survivor<'_>| match survivor {
+        Survivor::Session(summary) => {
+            let heir = &mut inheritances[home(&summary.client_id, shards)];
+            heir.sessions.push(summary);
+        }
+        Survivor::Expired(expired) => {
+            let heir = &mut inheritances[home(&expired.client_id, shards)];
+            heir.expired.push(expired);
+        }
+        Survivor::Retained { topic, offset } => {
+            retained.set(topic, offset);
+        }
+    };
+    let recovered = recover(Arc::clone(store), journal, clock.now(), &mut deal)?;
+    begin_epoch(&**store)?;
+    tracing::info!(
+        sessions = recovered.sessions,
+        expired = recovered.expired,
+        replayed = recovered.replayed,
+        epoch,
+        "recovered"
+    );
+    Ok(Recovered {
+        replica: recovered.replica,
+        retained,
+        inheritances,
+    })
+}
+
+fn start_checkpointer(
+    config: &SystemConfig,
+    replica: Replica,
+    clock: &Arc<dyn Clock>,
+    appender: &AppenderHandle,
+) -> Result<CheckpointerHandle, StartError> {
+    let checkpoints = CheckpointConfig {
+        interval_millis: config.checkpoint_interval_millis,
+        ..Default::default()
+    };
+    let trimming = appender.clone();
+    Checkpointer::start(
+        replica,
+        checkpoints,
+        Arc::clone(clock),
+        Box::new(move |trim| {
+            trimming.trim(Needed {
+                covered: trim.covers,
+                floor: trim.floor,
+                pinned: trim.pinned.iter().copied().collect(),
+            });
+        }),
+    )
+    .map_err(|source| StartError::Io {
+        what: "checkpointer thread",
+        source,
+    })
+}
+
+async fn start_shards(
+    shared: &Arc<Shared>,
+    inheritances: Vec<Inheritance>,
+) -> Result<Vec<ShardHandle>, StartError> {
+    let count = inheritances.len();
+    let mut shards = Vec::with_capacity(count);
+    let mut meets = Vec::with_capacity(count);
+    for (number, inheritance) in (0u8..).zip(inheritances) {
+        let arbiter = Arbiter::with_tokio_rt(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(READERS_PER_SHARD)
+                .build()
+                .expect("a runtime needs no more than an epoll descriptor")
+        });
+        let cells = Arc::new(ShardCells::default());
+        let (started, address) = oneshot::channel();
+        let (meet, peers) = oneshot::channel();
+        let (shared, shard_cells) = (Arc::clone(shared), Arc::clone(&cells));
+        arbiter.spawn_fn(move || {
+            let mut local = Local::new(ShardId(number), count, shared, shard_cells);
+            inherit(&mut local, inheritance);
+            let local = Rc::new(RefCell::new(local));
+            let address = ShardActor::new(Rc::clone(&local), session::spawn).start();
+            actix_rt::spawn(async move {
+                if let Ok(peers) = peers.await {
+                    local.borrow_mut().meet(peers);
+                }
+            });
+            started.send(address).ok();
+        });
+        let address = address.await.map_err(|_| StartError::Shard(number))?;
+        shards.push(ShardHandle {
+            arbiter,
+            address,
+            cells,
+        });
+        meets.push(meet);
+    }
+    for meet in meets {
+        let peers = shards
+            .iter()
+            .map(|shard| shard.address.clone().recipient())
+            .collect();
+        meet.send(peers).map_err(|_| StartError::Shard(0))?;
+    }
+    Ok(shards)
+}
+
+/// Takes over what survived: sessions get their unit of the quota, their routes and their deadline, but no actor; those
+/// whose time passed get their will and their end.
+fn inherit(local: &mut Local, inheritance: Inheritance) {
+    for expired in inheritance.expired {
+        let record = expired.record();
+        if let Some(will) = expired.will {
+            let at = local.now().time;
+            local.publish(&will.due(at, expired.number), None);
+        }
+        local.append(record);
+    }
+    for summary in inheritance.sessions {
+        local.inherit(summary);
+    }
+    local.flush_unanswered();
+}
+
+fn start_appender(
+    appender: Appender,
+    journaling: Journaling,
+    shared: &Arc<Shared>,
+    shards: &[ShardHandle],
+) -> Result<(), StartError> {
+    let answers = shards
+        .iter()
+        .map(|shard| {
+            let address = shard.address.clone();
+            Box::new(move |committed: Committed| address.do_send(committed)) as Answer
+        })
+        .collect();
+    let routes = Arc::clone(&shared.routes);
+    let retained = Arc::clone(&shared.retained);
+    let checkpoints = shared.checkpointer.sink();
+    let parts = AppenderParts {
+        writer: journaling.writer,
+        durability: journaling.durability,
+        bytes_max: journaling.bytes_max,
+        answers,
+        targets: Box::new(move |message| routes.targets(message)),
+        sink: Box::new(move |mut entries: Vec<(Offset, Entry)>| {
+            retain(&retained, &entries);
+            let end = entries
+                .last()
+                .map_or(Offset::default(), |(at, _)| at.next());
+            entries.retain(|(_, entry)| CheckpointSink::wants(entry));
+            if checkpoints.send_below(entries, end).is_err() {
+                tracing::error!("checkpointer is gone, the journal grows until the next start");
+            }
+        }),
+    };
+    appender.start(parts).map_err(|source| StartError::Io {
+        what: "appender thread",
+        source,
+    })
+}
+
+/// Keeps the table of retained messages in step with the journal.
+fn retain(retained: &RwLock<Retained>, entries: &[(Offset, Entry)]) {
+    for (offset, entry) in entries {
+        if let Entry::Message { message, .. } = entry
+            && message.retain
+        {
+            if message.payload().is_empty() {
+                retained.write().clear(message.topic());
+            } else {
+                retained.write().set(message.topic(), *offset);
+            }
+        }
+    }
+}

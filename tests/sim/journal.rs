@@ -1,0 +1,303 @@
+//! The journal's double: what was submitted, what is committed, and what a crash leaves of it.
+//!
+//! Invariant: only committed entries are read, folded or survive; submissions are committed in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use outlive_actors::model::entry::{Change, Entry};
+use outlive_actors::model::ids::{ClientId, Offset, SessionNumber, Timestamp};
+use outlive_actors::model::message::{Message, QoS};
+use outlive_actors::model::record::{Page, Record};
+use outlive_actors::model::snapshot::SessionSnapshot;
+use outlive_actors::model::topic::Filter;
+
+use crate::rng::Rng;
+
+/// Entries that one turn of a session left for the journal.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) ticket: u64,
+    /// The client whose session submitted.
+    pub(crate) owner: usize,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Submission {
+    /// Whether it holds publications only: then the journal may refuse it.
+    pub(crate) fn is_refusable(&self) -> bool {
+        self.entries
+            .iter()
+            .all(|entry| matches!(entry, Entry::Message { .. }))
+    }
+}
+
+type Snapshots = BTreeMap<SessionNumber, SessionSnapshot>;
+
+/// The journal and the fold of its committed entries.
+pub(crate) struct Journal {
+    committed: BTreeMap<Offset, Entry>,
+    pub(crate) pending: VecDeque<Submission>,
+    next_ticket: u64,
+    pub(crate) end: Offset,
+    pub(crate) folded: Snapshots,
+    retained: BTreeMap<String, Offset>,
+    pub(crate) alive_at: Timestamp,
+    checkpoint: (Offset, Snapshots),
+}
+
+/// How far apart the offsets of two starts are at least.
+const EPOCH_GAP: u64 = 1000;
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        Self {
+            committed: BTreeMap::new(),
+            pending: VecDeque::new(),
+            next_ticket: 1,
+            end: Offset(1),
+            folded: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            alive_at: Timestamp(0),
+            checkpoint: (Offset(0), BTreeMap::new()),
+        }
+    }
+
+    /// The ticket that the next submission gets.
+    pub(crate) fn next_ticket(&self) -> u64 {
+        self.next_ticket
+    }
+
+    pub(crate) fn submit(&mut self, owner: usize, entries: Vec<Entry>) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.pending.push_back(Submission {
+            ticket,
+            owner,
+            entries,
+        });
+    }
+
+    pub(crate) fn is_open(&self, ticket: u64) -> bool {
+        ticket >= self.next_ticket || self.pending.iter().any(|open| open.ticket == ticket)
+    }
+
+    pub(crate) fn owes(&self, owner: usize) -> bool {
+        self.pending.iter().any(|open| open.owner == owner)
+    }
+
+    /// Commits the first `count` submissions together; gives the messages among them.
+    pub(crate) fn commit(&mut self, count: usize, rng: &mut Rng) -> Vec<Record> {
+        let mut records = Vec::new();
+        for _ in 0..count {
+            let Some(submission) = self.pending.pop_front() else {
+                break;
+            };
+            for entry in submission.entries {
+                records.extend(self.append(entry));
+            }
+        }
+        self.end = Offset(self.end.0 + rng.between(0, 2));
+        records
+    }
+
+    /// Makes one entry durable at the end.
+    pub(crate) fn append(&mut self, entry: Entry) -> Option<Record> {
+        let at = self.end;
+        self.end = at.next();
+        fold(&mut self.folded, at, &entry);
+        let record = match &entry {
+            Entry::Message { message, .. } => {
+                if message.retain {
+                    let topic = message.topic().to_owned();
+                    if message.payload().is_empty() {
+                        self.retained.remove(&topic);
+                    } else {
+                        self.retained.insert(topic, at);
+                    }
+                }
+                Some(Record {
+                    offset: at,
+                    message: Arc::clone(message),
+                })
+            }
+            Entry::Liveness { at } => {
+                self.alive_at = *at;
+                None
+            }
+            Entry::Session { .. } => None,
+        };
+        self.committed.insert(at, entry);
+        record
+    }
+
+    pub(crate) fn checkpoint(&mut self) {
+        self.checkpoint = (self.end, self.folded.clone());
+    }
+
+    /// The process dies: of what was not committed some first entries may have reached the disk all the same. The
+    /// checkpoint and the replay of the tail, begun too early, must give the fold.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) -> Vec<Record> {
+        let mut torn: Vec<Entry> = self
+            .pending
+            .drain(..)
+            .flat_map(|submission| submission.entries)
+            .collect();
+        let kept = if torn.is_empty() || rng.permille(500) {
+            0
+        } else {
+            rng.index(torn.len() + 1)
+        };
+        torn.truncate(kept);
+        let records = torn
+            .into_iter()
+            .filter_map(|entry| self.append(entry))
+            .collect();
+        let (covers, snapshots) = &self.checkpoint;
+        let mut replayed = snapshots.clone();
+        let from = Offset(covers.0.saturating_sub(rng.between(0, 30)));
+        for (at, entry) in self.committed.range(from..) {
+            fold(&mut replayed, *at, entry);
+        }
+        assert_eq!(
+            replayed, self.folded,
+            "checkpoint at {covers:?} and the tail from {from:?} are not the fold"
+        );
+        self.end = Offset(self.end.0 + EPOCH_GAP);
+        records
+    }
+
+    pub(crate) fn snapshot_of(&self, client_id: &ClientId) -> Option<&SessionSnapshot> {
+        let mut found = self
+            .folded
+            .values()
+            .filter(|snapshot| snapshot.client_id == *client_id);
+        let first = found.next();
+        assert!(found.next().is_none(), "{client_id} has two sessions");
+        first
+    }
+
+    /// Messages at or after `from` that one of the filters counts.
+    pub(crate) fn read(&self, filters: &[(Filter, Offset)], from: Offset, max: u32) -> Page {
+        let mut records = Vec::new();
+        for (at, entry) in self.committed.range(from..) {
+            let Entry::Message { message, .. } = entry else {
+                continue;
+            };
+            let wanted = message.qos > QoS::AtMostOnce
+                && filters
+                    .iter()
+                    .any(|(filter, from)| at >= from && filter.matches(message.topic()));
+            if wanted {
+                records.push(Record {
+                    offset: *at,
+                    message: Arc::clone(message),
+                });
+                if records.len() == max as usize {
+                    let next = at.next();
+                    return Page {
+                        records,
+                        next,
+                        end: self.end,
+                    };
+                }
+            }
+        }
+        Page {
+            records,
+            next: self.end,
+            end: self.end,
+        }
+    }
+
+    pub(crate) fn read_at(&self, offsets: &[Offset]) -> Vec<Option<Record>> {
+        let record = |offset: &Offset| match self.committed.get(offset) {
+            Some(Entry::Message { message, .. }) => Some(Record {
+                offset: *offset,
+                message: Arc::clone(message),
+            }),
+            Some(Entry::Session { .. } | Entry::Liveness { .. }) | None => None,
+        };
+        offsets.iter().map(record).collect()
+    }
+
+    pub(crate) fn retained(&self, filter: &Filter) -> Vec<Offset> {
+        self.retained
+            .iter()
+            .filter(|(topic, _)| filter.matches(topic))
+            .map(|(_, offset)| *offset)
+            .collect()
+    }
+
+    /// Committed messages in a range of offsets.
+    pub(crate) fn messages(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> impl Iterator<Item = (Offset, &Arc<Message>)> {
+        self.committed
+            .range(from..to.max(from))
+            .filter_map(|(at, entry)| match entry {
+                Entry::Message { message, .. } => Some((*at, message)),
+                Entry::Session { .. } | Entry::Liveness { .. } => None,
+            })
+    }
+}
+
+/// The fold of one entry, as the checkpointer and recovery do it.
+fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
+    match entry {
+        Entry::Message { message, received } => {
+            if let Some(packet_id) = received
+                && let Some(snapshot) = snapshots.get_mut(&message.publisher)
+            {
+                snapshot.apply_received(at, *packet_id);
+            }
+        }
+        Entry::Session { session, change } => match &**change {
+            Change::Created {
+                client_id,
+                owner,
+                attach,
+                next,
+            } => {
+                snapshots.entry(*session).or_insert_with(|| {
+                    SessionSnapshot::created(
+                        *session,
+                        client_id.clone(),
+                        owner.clone(),
+                        attach.clone(),
+                        *next,
+                        at,
+                    )
+                });
+            }
+            Change::Ended => {
+                snapshots.remove(session);
+            }
+            Change::Attached(_)
+            | Change::Detached { .. }
+            | Change::Subscribed { .. }
+            | Change::Unsubscribed { .. }
+            | Change::Received { .. }
+            | Change::Released { .. }
+            | Change::Sent(_)
+            | Change::PubRec { .. }
+            | Change::Settled { .. }
+            | Change::Progress { .. }
+            | Change::WillSettled
+            | Change::Recovered { .. } => {
+                if let Some(snapshot) = snapshots.get_mut(session) {
+                    let before = snapshot.next;
+                    snapshot.apply(at, change);
+                    assert!(
+                        snapshot.next >= before,
+                        "the cursor of {session:?} fell from {before:?} to {:?}",
+                        snapshot.next
+                    );
+                }
+            }
+        },
+        Entry::Liveness { .. } => {}
+    }
+}

@@ -1,0 +1,75 @@
+//! The simulation: sessions, clients, journal and faults on one thread, drawn from a seed, and an oracle.
+//!
+//! `SIM_SEEDS=20000 cargo test --test sim` runs more seeds, `SIM_SEED=7 cargo test --test sim` one of them with its
+//! story. A seed that fails prints its story and becomes a named test in `regressions.rs`.
+
+mod answers;
+mod client;
+mod ending;
+mod faults;
+mod fold;
+mod inbox;
+mod journal;
+mod network;
+mod oracle;
+mod perform;
+mod regressions;
+mod rng;
+mod steps;
+mod wills;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::World;
+
+/// Seeds that a plain test run tries.
+const SEEDS: u64 = 300;
+/// Steps with faults of one run.
+const STEPS: u32 = 1000;
+
+/// One run from its seed to its end; gives what the oracle counted.
+fn run(world: &mut World) {
+    for _ in 0..STEPS {
+        world.step();
+        world.check();
+    }
+    world.settle();
+    world.wind_up();
+}
+
+/// Runs a seed again for its story.
+fn tell(seed: u64) -> bool {
+    let mut world = World::new(seed, true);
+    let done = catch_unwind(AssertUnwindSafe(|| run(&mut world))).is_ok();
+    for line in world.trace.take().unwrap_or_default() {
+        println!("{line}");
+    }
+    println!("seed {seed}: replay with SIM_SEED={seed} cargo test --test sim");
+    done
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn sessions_keep_their_promises_whatever_happens() {
+    if let Some(seed) = number("SIM_SEED") {
+        assert!(tell(seed), "seed {seed} fails");
+        return;
+    }
+    let first = number("SIM_FIRST").unwrap_or(1);
+    let (mut received, mut redelivered) = (0, 0);
+    for seed in first..first + number("SIM_SEEDS").unwrap_or(SEEDS) {
+        let mut world = World::new(seed, false);
+        if catch_unwind(AssertUnwindSafe(|| run(&mut world))).is_err() {
+            tell(seed);
+            panic!("seed {seed} fails");
+        }
+        received += world.oracle.received;
+        redelivered += world.oracle.redelivered;
+    }
+    println!("{received} deliveries, {redelivered} of them again");
+    assert!(received > 0 && redelivered > 0, "nothing happened");
+}

@@ -1,0 +1,1 @@
+//! Seeds that once failed, by the story that they told.

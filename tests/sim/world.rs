@@ -1,0 +1,334 @@
+//! The simulated broker: one shard's sessions, their connections and the journal, with every delay drawn at random.
+//!
+//! Does what the actors do with effects (`perform.rs`) and what networks, disks and clocks do to them (`steps.rs`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use outlive_actors::model::cursor::ReadId;
+use outlive_actors::model::effect::{Effect, Input};
+use outlive_actors::model::entry::{Change, Entry};
+use outlive_actors::model::ids::{Fence, Now, Offset, SessionNumber, Timestamp};
+use outlive_actors::model::limits::{Overflow, SessionLimits};
+use outlive_actors::model::message::Message;
+use outlive_actors::model::packet::{Connect, Inbound, Outbound, SubscriptionOptions};
+use outlive_actors::model::session::Session;
+use outlive_actors::model::topic::Filter;
+
+use crate::client::{Client, EXPIRY_SECONDS_MAX};
+use crate::journal::Journal;
+use crate::oracle::{Oracle, attempt_of};
+use crate::rng::Rng;
+use crate::wills::Watched;
+
+/// One network connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) client: usize,
+    /// The CONNECT, until the broker saw it.
+    pub(crate) connect: Option<Connect>,
+    /// The session actor that took it, and under which fence.
+    pub(crate) home: Option<(u64, Fence)>,
+    pub(crate) number: SessionNumber,
+    pub(crate) up: VecDeque<Inbound>,
+    pub(crate) down: VecDeque<Outbound>,
+    /// Nothing comes behind what is in `up`.
+    pub(crate) up_ends: bool,
+    /// The broker sends nothing any more.
+    pub(crate) down_ends: bool,
+    /// When it died, whoever noticed when.
+    pub(crate) ended_at: Option<Timestamp>,
+    /// The session was told that it is closed.
+    pub(crate) told: bool,
+}
+
+/// What waits for the journal.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Barrier(u64),
+    Effect(Effect),
+}
+
+/// A read of the journal.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Page {
+        fence: Fence,
+        read: ReadId,
+        filters: Vec<(Filter, Offset)>,
+        from: Offset,
+        records_max: u32,
+    },
+    Reread(Fence, Vec<Offset>),
+    Retained(Fence, Vec<Offset>),
+    /// It happened; the answer is on its way.
+    Answer(Input),
+}
+
+/// A session and what its actor holds.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) incarnation: u64,
+    pub(crate) session: Session,
+    pub(crate) link: Option<u64>,
+    pub(crate) candidate: Option<u64>,
+    pub(crate) fence: Fence,
+    pub(crate) held: VecDeque<Held>,
+    pub(crate) answers: Vec<Input>,
+    pub(crate) reads: Vec<Read>,
+    pub(crate) refused: bool,
+    pub(crate) failed: BTreeSet<u64>,
+    pub(crate) ended: bool,
+    /// So many effects from now on it dies.
+    pub(crate) dies_after: Option<u64>,
+}
+
+impl Actor {
+    pub(crate) fn new(session: Session, incarnation: u64) -> Self {
+        Self {
+            incarnation,
+            fence: session.fence(),
+            session,
+            link: None,
+            candidate: None,
+            held: VecDeque::new(),
+            answers: Vec::new(),
+            reads: Vec::new(),
+            refused: false,
+            failed: BTreeSet::new(),
+            ended: false,
+            dies_after: None,
+        }
+    }
+}
+
+/// How a client's session is run.
+pub(crate) enum Residence {
+    /// There is none.
+    None,
+    Active(Box<Actor>),
+    /// Its snapshot is the fold.
+    Passive,
+    /// Its actor died; it is rebuilt once all it submitted is answered.
+    Dead,
+}
+
+/// What the shard knows of one client's session.
+#[derive(Default)]
+pub(crate) struct Slot {
+    /// What it reads while attached, and whether from the journal.
+    pub(crate) readers: Vec<(Filter, SubscriptionOptions, bool)>,
+    /// Live messages and records on their way, in order.
+    pub(crate) queue: VecDeque<Input>,
+    /// Its filters that count as durable readers.
+    pub(crate) holds: BTreeSet<Filter>,
+    /// The session's number, for no-local.
+    pub(crate) number: Option<SessionNumber>,
+    /// The last fence handed out since the process started.
+    pub(crate) fence: Option<Fence>,
+    /// A unit of the quota.
+    pub(crate) permit: bool,
+}
+
+/// The whole.
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) time: Timestamp,
+    pub(crate) epoch: u32,
+    pub(crate) numbers: u64,
+    pub(crate) incarnations: u64,
+    pub(crate) limits: Arc<SessionLimits>,
+    pub(crate) journal: Journal,
+    pub(crate) live_end: Offset,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) residences: Vec<Residence>,
+    pub(crate) links: BTreeMap<u64, Link>,
+    pub(crate) links_made: u64,
+    pub(crate) oracle: Oracle,
+    pub(crate) trace: Option<Vec<String>>,
+    /// Entries of the turn under way.
+    pub(crate) entries: Vec<Entry>,
+    /// The last moment at which a session can have been attached, and the longest expiry that it can have.
+    pub(crate) last_held_at: Vec<(Timestamp, u32)>,
+    pub(crate) wills: Vec<Watched>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let count = rng.index(3) + 3;
+        let clients: Vec<Client> = (0..count).map(|at| Client::new(at, &mut rng)).collect();
+        let limits = SessionLimits {
+            expiry_seconds_max: EXPIRY_SECONDS_MAX,
+            inflight_max: rng.small(1, 8),
+            receive_max: 16,
+            subscriptions_max: 0,
+            queue_messages_max: 0,
+            queue_bytes_max: 0,
+            overflow: Overflow::DropOldest,
+            inbox_records_max: u32::from(rng.small(1, 6)),
+            progress_acks_max: u32::from(rng.small(1, 6)),
+            progress_millis: 1000,
+            progress_idle_millis: 5000,
+        };
+        Self {
+            time: Timestamp(1_000_000),
+            epoch: 1,
+            numbers: 0,
+            incarnations: 0,
+            limits: Arc::new(limits),
+            journal: Journal::new(),
+            live_end: Offset(1),
+            slots: clients.iter().map(|_| Slot::default()).collect(),
+            residences: clients.iter().map(|_| Residence::None).collect(),
+            last_held_at: clients.iter().map(|_| (Timestamp(0), 0)).collect(),
+            clients,
+            links: BTreeMap::new(),
+            links_made: 0,
+            oracle: Oracle::default(),
+            trace: traced.then(Vec::new),
+            entries: Vec::new(),
+            wills: Vec::new(),
+            rng,
+        }
+    }
+
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let line = format!("{:>6} {:>9} {}", self.oracle.clock, self.time.0, what());
+            trace.push(line);
+        }
+    }
+
+    /// What a trace says of a message: its post and attempt, so that a story can be followed.
+    pub(crate) fn label(&self, message: Option<&Message>) -> String {
+        message.map_or(String::new(), |message| {
+            let post = self.oracle.post_of(message);
+            format!(" [post {post} attempt {}]", attempt_of(message))
+        })
+    }
+
+    /// The moment at which a session decides. Its live end stays below the records that are still on their way to it.
+    pub(crate) fn now(&self, client: usize) -> Now {
+        let on_the_way = self.slots[client]
+            .queue
+            .iter()
+            .find_map(|input| match input {
+                Input::Logged(record) => Some(record.offset),
+                _ => None,
+            });
+        Now {
+            time: self.time,
+            log_end: self.journal.end,
+            live_end: on_the_way.map_or(self.live_end, |offset| offset.min(self.live_end)),
+        }
+    }
+
+    pub(crate) fn actor(&self, client: usize) -> Option<&Actor> {
+        match &self.residences[client] {
+            Residence::Active(actor) => Some(actor),
+            Residence::None | Residence::Passive | Residence::Dead => None,
+        }
+    }
+
+    /// Brings a passive session back, from the fold.
+    pub(crate) fn rehydrate(&mut self, client: usize) {
+        let id = &self.clients[client].id;
+        let Some(snapshot) = self.journal.snapshot_of(id) else {
+            self.forget(client);
+            return;
+        };
+        let mut snapshot = snapshot.clone();
+        if snapshot.detached_at.is_none() {
+            self.last_held_at[client].0 = self.time;
+            let change = Change::Recovered {
+                at: self.time,
+                maybe_sent_below: self.journal.end,
+            };
+            snapshot.apply(snapshot.covers, &change);
+            let entry = Entry::change(snapshot.number, change);
+            self.journal.submit(client, vec![entry]);
+        }
+        let session = Session::restore(snapshot, Arc::clone(&self.limits), self.time);
+        self.incarnations += 1;
+        self.residences[client] =
+            Residence::Active(Box::new(Actor::new(session, self.incarnations)));
+    }
+
+    /// A dead session's journal entries are all answered: what it is now is what they say.
+    pub(crate) fn rebuild(&mut self, client: usize) {
+        let id = &self.clients[client].id;
+        let Some(snapshot) = self.journal.snapshot_of(id) else {
+            self.forget(client);
+            return;
+        };
+        self.slots[client].holds = snapshot
+            .durable_subscriptions()
+            .map(|known| known.filter.clone())
+            .collect();
+        self.oracle.rebuilt(snapshot.number);
+        self.residences[client] = Residence::Passive;
+    }
+
+    /// There is no session any more: nothing of it may stay.
+    pub(crate) fn forget(&mut self, client: usize) {
+        self.residences[client] = Residence::None;
+        self.slots[client] = Slot::default();
+    }
+
+    /// What must hold after every step.
+    pub(crate) fn check(&self) {
+        for (client, slot) in self.slots.iter().enumerate() {
+            let lives = match &self.residences[client] {
+                Residence::None => false,
+                Residence::Passive | Residence::Dead => true,
+                Residence::Active(actor) => actor.session.is_begun(),
+            };
+            assert_eq!(
+                slot.permit, lives,
+                "client {client}: permits and sessions differ"
+            );
+            let Some(actor) = self.actor(client) else {
+                assert!(
+                    slot.readers.is_empty(),
+                    "client {client}: reads without an actor"
+                );
+                continue;
+            };
+            let session = &actor.session;
+            let durable: BTreeSet<Filter> = session
+                .subscriptions()
+                .durable()
+                .filter(|_| session.is_kept())
+                .map(|known| known.filter.clone())
+                .collect();
+            assert_eq!(
+                slot.holds, durable,
+                "client {client}: durable routes differ"
+            );
+            let attached = if session.is_attached() {
+                session.subscriptions().len()
+            } else {
+                0
+            };
+            assert_eq!(
+                slot.readers.len(),
+                attached,
+                "client {client}: live routes differ"
+            );
+            assert_eq!(actor.fence, session.fence(), "client {client}: fence");
+            let holders = self
+                .links
+                .values()
+                .filter(|link| {
+                    link.client == client
+                        && !link.down_ends
+                        && link.home == Some((actor.incarnation, actor.fence))
+                })
+                .count();
+            assert!(holders <= 1, "client {client}: two holders of the fence");
+            assert!(session.is_attached() || actor.link.is_none());
+        }
+    }
+}
