@@ -96,6 +96,7 @@ pub(crate) struct Oracle {
     /// Sent with one QoS, and after a crash, since the subscription had changed meanwhile, with another: then it comes
     /// behind what was already in the window.
     requalified: BTreeSet<Attempt>,
+    tried: BTreeSet<(SessionNumber, Attempt, QoS)>,
     pub(crate) received: u64,
     pub(crate) redelivered: u64,
 }
@@ -182,7 +183,8 @@ impl Oracle {
             QoS::ExactlyOnce => QoS::AtLeastOnce,
             QoS::AtMostOnce | QoS::AtLeastOnce => QoS::ExactlyOnce,
         };
-        if self.handed.contains_key(&(number, attempt, other)) {
+        self.tried.insert(key);
+        if self.tried.contains(&(number, attempt, other)) {
             self.requalified.insert(attempt);
         }
         self.handed.insert(key, now);
