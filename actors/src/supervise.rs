@@ -5,9 +5,8 @@
 //! closes the connection, rebuilds the session from snapshot and journal, counts, and quarantines a session that keeps
 //! panicking.
 
-use actix::Recipient;
+use actix::{Message as ActixMessage, Recipient};
 
-use crate::actor::protocol::SessionDied;
 use crate::model::ids::{ClientId, Timestamp};
 use crate::model::routes::Slot;
 
@@ -16,6 +15,16 @@ pub const PANICS_MAX: u32 = 5;
 
 /// The time in milliseconds within which panics of one session are counted together.
 pub const PANIC_WINDOW_MILLIS: u64 = 60_000;
+
+/// Session's sentinel -> shard: the actor is gone though its session is not over.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct SessionDied {
+    /// Its slot.
+    pub slot: Slot,
+    /// Whose it was.
+    pub client_id: ClientId,
+}
 
 /// Tells the shard if its actor dies.
 #[derive(Debug)]
@@ -52,4 +61,49 @@ pub fn may_rebuild(panics: &mut (u32, Timestamp), now: Timestamp) -> bool {
     }
     panics.0 += 1;
     panics.0 <= PANICS_MAX
+}
+
+/// Where tests let session actors die.
+#[cfg(feature = "testing")]
+pub mod faults {
+    use std::fmt;
+    use std::sync::Arc;
+
+    use parking_lot::RwLock;
+
+    use crate::model::effect::Effect;
+    use crate::model::ids::ClientId;
+
+    /// Called before an effect is performed; may panic.
+    pub type Fault = Arc<dyn Fn(&ClientId, &Effect) + Send + Sync>;
+
+    /// What happens to sessions before they perform an effect: nothing, unless a test says otherwise.
+    #[derive(Default)]
+    pub struct Faults(RwLock<Option<Fault>>);
+
+    impl Faults {
+        /// From now on `fault` is called before every effect.
+        pub fn inject(&self, fault: Fault) {
+            *self.0.write() = Some(fault);
+        }
+
+        /// From now on nothing happens.
+        pub fn clear(&self) {
+            *self.0.write() = None;
+        }
+
+        /// An effect is about to be performed.
+        pub(crate) fn before(&self, client_id: &ClientId, effect: &Effect) {
+            let fault = self.0.read().clone();
+            if let Some(fault) = fault {
+                fault(client_id, effect);
+            }
+        }
+    }
+
+    impl fmt::Debug for Faults {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Faults").finish_non_exhaustive()
+        }
+    }
 }

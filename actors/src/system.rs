@@ -23,7 +23,7 @@ use crate::actor::registry::RegistryActor;
 use crate::actor::shard::ShardActor;
 use crate::actor::shared::Shared;
 use crate::clock::Clock;
-use crate::journal::files::DiskFiles;
+use crate::journal::files::{DiskFiles, Files};
 use crate::journal::{JournalObservation, ReadError};
 use crate::model::ids::{ClientId, SHARDS_MAX};
 use crate::model::limits::SessionLimits;
@@ -109,6 +109,23 @@ pub struct SystemObservation {
     pub quota_refused: u64,
     /// Retained topics.
     pub retained: u64,
+    /// Filters with a reader, attached or durable.
+    pub route_filters: u64,
+}
+
+/// What journal and checkpoints are written to.
+#[derive(Clone)]
+pub struct Engine {
+    /// Checkpoints.
+    pub store: Arc<dyn SnapshotStore>,
+    /// The journal's files.
+    pub files: Arc<dyn Files>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
 }
 
 /// One shard as the outside sees it.
@@ -125,8 +142,8 @@ pub struct ActorSystem {
     shards: Vec<ShardHandle>,
     shared: Arc<Shared>,
     registry: Addr<RegistryActor>,
-    /// Held until the end: one process owns the directory.
-    _data_dir: DataDir,
+    /// Held until the end: one process owns the directory. None if the engine was given.
+    _data_dir: Option<DataDir>,
 }
 
 impl ActorSystem {
@@ -141,7 +158,30 @@ impl ActorSystem {
             what: "journal directory",
             source,
         })?;
-        start::start(config, clock, store, Arc::new(files), data_dir).await
+        let engine = Engine {
+            store,
+            files: Arc::new(files),
+        };
+        start::start(config, clock, engine, Some(data_dir)).await
+    }
+
+    /// As [`Self::start`], on files and a store that the caller made: `config.data_dir` is not looked at.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    #[cfg(feature = "testing")]
+    pub async fn start_with(
+        config: SystemConfig,
+        clock: Arc<dyn Clock>,
+        engine: Engine,
+    ) -> Result<Self, StartError> {
+        start::start(config, clock, engine, None).await
+    }
+
+    /// From now on `fault` is called before every effect that a session performs.
+    #[cfg(feature = "testing")]
+    pub fn inject(&self, fault: crate::supervise::faults::Fault) {
+        self.shared.faults.inject(fault);
     }
 
     /// How many shards there are.
@@ -173,7 +213,7 @@ impl ActorSystem {
         self.shards[shard].address.clone().recipient()
     }
 
-    /// Ends a client's connection, or with `discard` its session. Gives whether it had an actor.
+    /// Ends a client's connection, or with `discard` its session, asleep or not. Gives whether there was one to end.
     pub async fn end_session(&self, client_id: ClientId, refusal: Refusal, discard: bool) -> bool {
         let shard = &self.shards[self.home(&client_id)];
         shard
@@ -214,6 +254,7 @@ impl ActorSystem {
             quota_high_water: shared.quota.high_water(),
             quota_refused: shared.quota.refused(),
             retained: shared.retained.read().len() as u64,
+            route_filters: shared.routes.filters() as u64,
         }
     }
 
@@ -224,6 +265,7 @@ impl ActorSystem {
     /// # Errors
     /// [`StoreError`] if the last checkpoint failed; nothing is lost, the next start replays more.
     pub async fn drain(self, timeout: Duration) -> Result<(), StoreError> {
+        self.registry.do_send(Drain);
         let drains: Vec<_> = self
             .shards
             .iter()

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use outlive_actors::model::ids::{ClientId, PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS, Will};
 use outlive_actors::model::packet::{
-    Connect, Delivery, Inbound, Outbound, ProtocolVersion, RetainHandling, SubscriptionOptions,
+    Connect, Inbound, ProtocolVersion, RetainHandling, SubscriptionOptions,
 };
 use outlive_actors::model::topic::Filter;
 
-use crate::oracle::{Attempt, Holding, Oracle, Post, Posted, attempt_of};
+use crate::oracle::{Attempt, Holding, Oracle, Post, Posted};
 use crate::rng::Rng;
 
 const TOPICS: [&str; 5] = ["a/x", "a/y", "b/x", "b/y", "c"];
@@ -22,10 +22,10 @@ pub(crate) const EXPIRY_SECONDS_MAX: u32 = 90;
 
 /// A publication that the client repeats until the broker has it.
 #[derive(Clone, Copy, Debug)]
-struct Outgoing {
-    packet_id: PacketId,
-    post: Post,
-    released: bool,
+pub(crate) struct Outgoing {
+    pub(crate) packet_id: PacketId,
+    pub(crate) post: Post,
+    pub(crate) released: bool,
 }
 
 /// One client.
@@ -35,24 +35,24 @@ pub(crate) struct Client {
     /// Asks for a session that outlives its connection.
     pub(crate) keeps: bool,
     /// Acknowledges on the next connection what it received on the last one.
-    acks_late: bool,
-    acks_void: bool,
+    pub(crate) acks_late: bool,
+    pub(crate) acks_void: bool,
     pub(crate) link: Option<u64>,
     pub(crate) version: ProtocolVersion,
     /// CONNACK came.
     pub(crate) connected: bool,
     pub(crate) clean: bool,
-    expiry_seconds: u32,
-    receive_max: u16,
+    pub(crate) expiry_seconds: u32,
+    pub(crate) receive_max: u16,
     /// PUBLISH of QoS 1 and 2 on this connection that it did not yet settle.
-    unsettled: u16,
-    next_id: u16,
-    outgoing: VecDeque<Outgoing>,
-    incoming: BTreeMap<PacketId, Attempt>,
-    acks: VecDeque<Inbound>,
+    pub(crate) unsettled: u16,
+    pub(crate) next_id: u16,
+    pub(crate) outgoing: VecDeque<Outgoing>,
+    pub(crate) incoming: BTreeMap<PacketId, Attempt>,
+    pub(crate) acks: VecDeque<Inbound>,
     /// SUBSCRIBE and UNSUBSCRIBE under way, and when they were sent.
-    subscribing: BTreeMap<PacketId, (u64, Vec<Filter>)>,
-    unsubscribing: BTreeMap<PacketId, (u64, Vec<Filter>)>,
+    pub(crate) subscribing: BTreeMap<PacketId, (u64, Vec<Filter>)>,
+    pub(crate) unsubscribing: BTreeMap<PacketId, (u64, Vec<Filter>)>,
     pub(crate) holding: Holding,
     /// A kept session must be there if the client is back before this moment.
     pub(crate) safe_until: Option<Timestamp>,
@@ -132,7 +132,7 @@ impl Client {
         }
     }
 
-    fn will(&self, rng: &mut Rng, oracle: &mut Oracle) -> Box<Will> {
+    pub(crate) fn will(&self, rng: &mut Rng, oracle: &mut Oracle) -> Box<Will> {
         let mut posted = self.posted(rng, oracle.tick());
         posted.will = true;
         let post = oracle.post(posted);
@@ -145,7 +145,7 @@ impl Client {
         })
     }
 
-    fn posted(&self, rng: &mut Rng, sent_at: u64) -> Posted {
+    pub(crate) fn posted(&self, rng: &mut Rng, sent_at: u64) -> Posted {
         Posted {
             publisher: self.index,
             topic: (*rng.pick(&TOPICS)).to_owned(),
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    fn message(
+    pub(crate) fn message(
         &self,
         oracle: &mut Oracle,
         post: Post,
@@ -195,13 +195,13 @@ impl Client {
     }
 
     /// From now on nothing is owed: the client gave its session up.
-    fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.holding.abandon();
         self.safe_until = None;
     }
 
     /// The client forgets its side of the session.
-    fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self) {
         self.abandon();
         self.outgoing.clear();
         self.incoming.clear();
@@ -213,7 +213,7 @@ impl Client {
         self.acks_void = true;
     }
 
-    fn identifier(&mut self) -> PacketId {
+    pub(crate) fn identifier(&mut self) -> PacketId {
         loop {
             self.next_id = self.next_id % 50 + 1;
             let packet_id = PacketId::new(self.next_id).unwrap();
@@ -336,167 +336,5 @@ impl Client {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.connected && self.acks.is_empty() && self.outgoing.is_empty()
-    }
-
-    /// Takes a packet; gives what the client answers at once.
-    pub(crate) fn take(
-        &mut self,
-        packet: Outbound,
-        number: SessionNumber,
-        oracle: &mut Oracle,
-        now: Timestamp,
-    ) -> Vec<Inbound> {
-        match packet {
-            Outbound::ConnAck {
-                session_present, ..
-            } => return self.accepted(session_present, number, oracle, now),
-            Outbound::Publish(delivery) => self.receive(&delivery, oracle),
-            Outbound::PubAck { packet_id, result } => {
-                self.published(packet_id, result.is_ok(), true, oracle);
-            }
-            Outbound::PubRec { packet_id, result } => {
-                self.published(packet_id, result.is_ok(), false, oracle);
-                if result.is_ok() {
-                    return vec![Inbound::PubRel { packet_id }];
-                }
-            }
-            Outbound::PubRel { packet_id, .. } => {
-                self.incoming.remove(&packet_id);
-                self.acks.push_back(Inbound::PubComp { packet_id });
-            }
-            Outbound::PubComp { packet_id, .. } => {
-                self.outgoing.retain(|out| out.packet_id != packet_id);
-            }
-            Outbound::SubAck { packet_id, results } => {
-                assert!(results.iter().all(Result::is_ok), "{results:?}");
-                let (asked_at, filters) = self.subscribing.remove(&packet_id).unwrap_or_default();
-                for filter in filters {
-                    oracle.granted(&mut self.holding, &filter, asked_at);
-                }
-            }
-            Outbound::UnsubAck { packet_id, .. } => {
-                let (asked_at, filters) = self.unsubscribing.remove(&packet_id).unwrap_or_default();
-                for filter in filters {
-                    oracle.gone(&mut self.holding, &filter, asked_at);
-                }
-            }
-            Outbound::Close(_) => self.lost(now),
-        }
-        Vec::new()
-    }
-
-    /// CONNACK. A client that never saw the CONNACK of the session in between cannot know that it lost one; the
-    /// protocol has no remedy, so `number` tells it.
-    fn accepted(
-        &mut self,
-        present: bool,
-        number: SessionNumber,
-        oracle: &mut Oracle,
-        now: Timestamp,
-    ) -> Vec<Inbound> {
-        let until = self.safe_until.take();
-        let safe = until.is_some_and(|until| {
-            now < self
-                .unsafe_from
-                .map_or(until, |(bound, _)| until.min(bound))
-        });
-        self.unsafe_from = self
-            .unsafe_from
-            .filter(|(_, last)| self.link.is_some_and(|link| link <= *last));
-        assert!(
-            present || !safe || self.clean,
-            "{}: the session was lost in time",
-            self.id
-        );
-        assert!(
-            !present || !self.clean,
-            "{}: a clean start resumed",
-            self.id
-        );
-        self.connected = true;
-        self.clean = false;
-        self.subscribing.clear();
-        self.unsubscribing.clear();
-        let known = std::mem::replace(&mut self.number, number) == number;
-        if !present || !known {
-            assert!(!known, "{}: a new session has the old number", self.id);
-            self.start_over();
-            self.holding = Holding::default();
-            return Vec::new();
-        }
-        if std::mem::take(&mut self.acks_void) || !self.acks_late {
-            self.acks.clear();
-        }
-        let outgoing: Vec<Outgoing> = self.outgoing.iter().copied().collect();
-        outgoing
-            .into_iter()
-            .map(|out| {
-                let packet_id = out.packet_id;
-                if out.released {
-                    return Inbound::PubRel { packet_id };
-                }
-                let expires_at = oracle.posts[out.post].expires_at;
-                Inbound::Publish {
-                    message: self.message(oracle, out.post, expires_at, false),
-                    packet_id: Some(packet_id),
-                    dup: true,
-                }
-            })
-            .collect()
-    }
-
-    fn published(&mut self, packet_id: PacketId, taken: bool, last: bool, oracle: &mut Oracle) {
-        let Some(at) = self
-            .outgoing
-            .iter()
-            .position(|out| out.packet_id == packet_id)
-        else {
-            return;
-        };
-        let post = self.outgoing[at].post;
-        if taken {
-            oracle.posts[post].acked = true;
-        }
-        if last || !taken {
-            self.outgoing.remove(at);
-        } else {
-            self.outgoing[at].released = true;
-        }
-    }
-
-    fn receive(&mut self, delivery: &Delivery, oracle: &mut Oracle) {
-        let Some(packet_id) = delivery.packet_id else {
-            return oracle.received(&mut self.holding, delivery);
-        };
-        self.unsettled += 1;
-        // A late acknowledgement also settles, at the broker, the redelivery that crossed it.
-        assert!(
-            self.acks_late || self.unsettled <= self.receive_max,
-            "{}: more than {} deliveries are unsettled",
-            self.id,
-            self.receive_max
-        );
-        if delivery.qos == QoS::AtLeastOnce {
-            self.acks.push_back(Inbound::PubAck {
-                packet_id,
-                failed: false,
-            });
-            return oracle.received(&mut self.holding, delivery);
-        }
-        self.acks.push_back(Inbound::PubRec {
-            packet_id,
-            failed: false,
-        });
-        let attempt = attempt_of(&delivery.message);
-        match self.incoming.get(&packet_id) {
-            Some(known) => {
-                assert!(*known == attempt, "{}: {packet_id:?} is in use", self.id);
-                assert!(delivery.dup, "{}: a repeated delivery without DUP", self.id);
-            }
-            None => {
-                self.incoming.insert(packet_id, attempt);
-                oracle.received(&mut self.holding, delivery);
-            }
-        }
     }
 }

@@ -3,9 +3,14 @@
 //! `SIM_SEEDS=20000 cargo test --test sim` runs more seeds, `SIM_SEED=7 cargo test --test sim` one of them with its
 //! story. A seed that fails prints its story and becomes a named test in `regressions.rs`.
 
+mod answers;
 mod client;
+mod ending;
+mod faults;
 mod fold;
+mod inbox;
 mod journal;
+mod network;
 mod oracle;
 mod perform;
 mod regressions;

@@ -2,13 +2,12 @@
 
 use outlive_actors::model::effect::{Effect, Input, Live};
 use outlive_actors::model::entry::{Change, Entry};
-use outlive_actors::model::ids::{Fence, Offset, PacketId};
+use outlive_actors::model::ids::{Fence, PacketId};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::{Outbound, ProtocolVersion, Routed, SubscriptionIds};
 use outlive_actors::model::refusal::Refusal;
 use std::sync::Arc;
 
-use crate::steps::LIVENESS_MILLIS;
 use crate::world::{Actor, Held, Read, Residence, World};
 
 impl World {
@@ -29,11 +28,13 @@ impl World {
         }
         self.flush(client);
         if !alive {
+            self.slots[client].fence = Some(actor.fence);
             return self.died(client, *actor);
         }
         if actor.ended {
             return self.forget(client);
         }
+        self.slots[client].fence = Some(actor.fence);
         self.residences[client] = Residence::Active(actor);
     }
 
@@ -107,7 +108,7 @@ impl World {
         }) = effect
         {
             let (held_at, seconds) = self.last_held_at[client];
-            let late = held_at.plus_seconds(seconds).plus_millis(LIVENESS_MILLIS);
+            let late = held_at.plus_seconds(seconds);
             assert!(
                 self.time < late,
                 "client {client}: an expired session was resumed"
@@ -372,64 +373,6 @@ impl World {
         self.clients[client].forget_acks();
         self.excuse_wills_of(client);
         self.residences[client] = Residence::Dead;
-    }
-
-    /// The journal takes none of a submission: its session is told before anything else happens, whether or not an
-    /// answer to the publisher still waits.
-    pub(crate) fn refuse(&mut self, at: usize) {
-        let submission = self.journal.pending.remove(at).expect("it is there");
-        let mut inputs = Vec::new();
-        let mut received_of = Vec::new();
-        for entry in &submission.entries {
-            let Entry::Message { message, received } = entry else {
-                continue;
-            };
-            let post = self.oracle.post_of(message);
-            self.oracle.posts[post].refused = true;
-            received_of.extend(received.map(|packet_id| (message.publisher, packet_id)));
-        }
-        let client = submission.owner;
-        if let Residence::Active(actor) = &mut self.residences[client] {
-            actor.failed.insert(submission.ticket);
-            received_of.retain(|(number, _)| *number == actor.session.number());
-            for (_, packet_id) in received_of {
-                // A repeated PUBLISH was answered as received meanwhile; it was not.
-                actor.held.retain(|held| {
-                    !matches!(held, Held::Effect(Effect::Send(Outbound::PubRec { packet_id: answered, .. }))
-                        if *answered == packet_id)
-                });
-                inputs.push(Input::PublishFailed {
-                    received: Some(packet_id),
-                });
-            }
-        }
-        self.turn(client, inputs);
-    }
-
-    /// A read happens now; its answer arrives later.
-    pub(crate) fn read(&self, read: Read) -> Input {
-        let at = |offsets: &[Offset]| self.journal.read_at(offsets);
-        match read {
-            Read::Page {
-                fence,
-                read,
-                filters,
-                from,
-                records_max,
-            } => {
-                let page = self.journal.read(&filters, from, records_max);
-                Input::Page { fence, read, page }
-            }
-            Read::Reread(fence, offsets) => Input::Reread {
-                fence,
-                records: at(&offsets),
-            },
-            Read::Retained(fence, offsets) => Input::Retained {
-                fence,
-                records: at(&offsets),
-            },
-            Read::Answer(input) => input,
-        }
     }
 }
 

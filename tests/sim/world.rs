@@ -124,6 +124,8 @@ pub(crate) struct Slot {
     pub(crate) holds: BTreeSet<Filter>,
     /// The session's number, for no-local.
     pub(crate) number: Option<SessionNumber>,
+    /// The last fence handed out since the process started.
+    pub(crate) fence: Option<Fence>,
     /// A unit of the quota.
     pub(crate) permit: bool,
 }

@@ -13,9 +13,9 @@ use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
 use crate::model::refusal::Refusal;
-use crate::model::routes::Slot;
 use crate::model::snapshot::SessionSnapshot;
 use crate::store::StoreError;
+pub use crate::supervise::SessionDied;
 
 /// Connection -> home shard: an authenticated CONNECT. The answer is [`ToConnection`]: either `Attached` and then a
 /// CONNACK among the packets, or `Packets([Close(refusal)])`.
@@ -107,6 +107,39 @@ pub struct RouteBatch {
     pub messages: Vec<Arc<Message>>,
 }
 
+/// A connection on its way to a session. Whatever becomes of the session, the connection is answered: dropped on the
+/// way, it closes.
+#[derive(Debug)]
+pub struct Candidate(Option<Recipient<ToConnection>>);
+
+impl Candidate {
+    /// A connection that waits for its answer.
+    pub fn new(connection: Recipient<ToConnection>) -> Self {
+        Self(Some(connection))
+    }
+
+    /// The connection, which somebody answers now.
+    pub fn accept(mut self) -> Option<Recipient<ToConnection>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            close(&connection, Refusal::Internal);
+        }
+    }
+}
+
+/// Tells a connection why it ends.
+pub fn close(connection: &Recipient<ToConnection>, refusal: Refusal) {
+    connection.do_send(ToConnection::Packets {
+        packets: vec![Outbound::Close(refusal)],
+        processed: 0,
+    });
+}
+
 /// Shard -> session.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
@@ -114,7 +147,12 @@ pub enum ToSession {
     /// Something waits in the session's slot: messages, records, answered tickets. May be lost or merged.
     Wake,
     /// A connection asks for the session.
-    Attach(Box<ConnectRequest>),
+    Attach {
+        /// Its CONNECT.
+        connect: Box<Connect>,
+        /// Where answers go.
+        candidate: Candidate,
+    },
     /// The session's deadline passed.
     Tick,
     /// An operator, or the drain, ends the connection; with `discard` the session too.
@@ -124,16 +162,6 @@ pub enum ToSession {
         /// The session's state goes too.
         discard: bool,
     },
-}
-
-/// Session's sentinel -> shard: the actor is gone though its session is not over.
-#[derive(Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct SessionDied {
-    /// Its slot.
-    pub slot: Slot,
-    /// Whose it was.
-    pub client_id: ClientId,
 }
 
 /// Checkpointer -> shard: the snapshot that a passive session is rebuilt from.

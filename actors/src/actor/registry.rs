@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 
 use super::appender::AppenderHandle;
-use super::protocol::{SetQuota, Submission};
+use super::protocol::{Drain, SetQuota, Submission};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::ids::ShardId;
@@ -92,5 +92,14 @@ impl Handler<SetQuota> for RegistryActor {
     fn handle(&mut self, set: SetQuota, _: &mut Self::Context) {
         self.quota.set_limit(set.limit);
         self.watch();
+    }
+}
+
+impl Handler<Drain> for RegistryActor {
+    type Result = ();
+
+    /// Its intervals would keep it alive for ever on the thread of whoever started the system.
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

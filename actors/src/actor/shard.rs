@@ -2,8 +2,11 @@
 //!
 //! Owns: admitting, rehydrating and rebuilding the sessions whose home this is, the one timer, the answers of the
 //! appender. Does not know: what a session decides.
+//!
+//! Invariant: every connect is answered, by its session or by a refusal, whatever becomes of the session meanwhile.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +14,18 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
+use self::comeback::Comeback;
 use super::local::{Local, Presence, ResidentState};
 use super::protocol::{
-    Committed, ConnectRequest, Drain, EndSession, Rehydrate, RouteBatch, SessionDied, ToConnection,
-    ToSession,
+    Candidate, Committed, ConnectRequest, Drain, EndSession, Rehydrate, RouteBatch, SessionDied,
+    ToSession, close,
 };
-use crate::model::counter::Counter;
-use crate::model::entry::{Change, Entry};
 use crate::model::ids::ClientId;
-use crate::model::packet::Outbound;
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
-use crate::observe::Gauge;
-use crate::supervise::may_rebuild;
+
+mod comeback;
 
 /// How often a shard looks for what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,16 +42,29 @@ pub type Spawn = fn(Session, Rc<RefCell<Local>>, Recipient<SessionDied>) -> Reci
 pub struct ShardActor {
     local: Rc<RefCell<Local>>,
     spawn: Spawn,
+    /// Sessions whose snapshot is being read.
+    comebacks: BTreeMap<ClientId, Comeback>,
+    /// Sessions whose snapshot may be asked for once this ticket is answered: it would lack what is under way.
+    unanswered: Vec<(u64, ClientId)>,
+    /// The ticket of what was recorded about the sessions that survived the start.
+    inherited: u64,
+    /// Nobody attaches any more.
+    draining: bool,
     /// Who waits for the drain to be over.
     drains: Vec<oneshot::Sender<()>>,
 }
 
 impl ShardActor {
-    /// A shard over `local`.
+    /// A shard over `local`, which has submitted what there is to record about the sessions that survived.
     pub fn new(local: Rc<RefCell<Local>>, spawn: Spawn) -> Self {
+        let inherited = local.borrow().submitted();
         Self {
             local,
             spawn,
+            comebacks: BTreeMap::new(),
+            unanswered: Vec::new(),
+            inherited,
+            draining: false,
             drains: Vec::new(),
         }
     }
@@ -60,12 +74,48 @@ impl ShardActor {
         (self.spawn)(session, Rc::clone(&self.local), ctx.address().recipient())
     }
 
+    fn connect(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
+        if self.draining {
+            return close(&request.connection, Refusal::ShuttingDown);
+        }
+        let client_id = &request.connect.client_id;
+        let session = {
+            let mut local = self.local.borrow_mut();
+            match local
+                .directory
+                .get(client_id)
+                .map(|resident| &resident.state)
+            {
+                None => None,
+                Some(ResidentState::Active(slot)) => {
+                    let slot = *slot;
+                    local.slot(slot).map(|state| state.session.clone())
+                }
+                Some(ResidentState::Passive) => {
+                    drop(local);
+                    return self.rehydrate(client_id.clone(), Comeback::of(request), ctx);
+                }
+                Some(ResidentState::Rehydrating) => {
+                    let comeback = self.comebacks.entry(client_id.clone()).or_default();
+                    return comeback.waiting.push(request);
+                }
+                Some(ResidentState::Quarantined) => {
+                    return close(&request.connection, Refusal::Internal);
+                }
+            }
+        };
+        match session {
+            None => self.admit(request, ctx),
+            Some(session) => self.hand_over(&session, request),
+        }
+    }
+
     fn admit(&self, request: ConnectRequest, ctx: &mut Context<Self>) {
         let client_id = request.connect.client_id.clone();
         let session = {
             let mut local = self.local.borrow_mut();
             let Some(permit) = local.shared.quota.try_acquire() else {
-                return refuse(&request.connection, Refusal::SessionQuota);
+                return close(&request.connection, Refusal::SessionQuota);
             };
             let limits = Arc::clone(&local.shared.limits);
             local.admit(
@@ -93,31 +143,10 @@ impl ShardActor {
                 slot.attaching += 1;
             }
         }
-        session.do_send(ToSession::Attach(Box::new(request)));
-    }
-
-    /// Asks for the snapshot of a passive session; the answer comes as [`Rehydrate`].
-    fn rehydrate(
-        &self,
-        client_id: &ClientId,
-        waiting: Option<Box<ConnectRequest>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let mut local = self.local.borrow_mut();
-        let local = &mut *local;
-        let Some(resident) = local.directory.get_mut(client_id) else {
-            return;
-        };
-        resident.state = ResidentState::Rehydrating(waiting);
-        let number = resident.number;
-        let shard = ctx.address();
-        let client_id = client_id.clone();
-        let end = local.shared.journal.end();
-        local.shared.checkpointer.image(
-            number,
-            end,
-            Box::new(move |image| shard.do_send(Rehydrate { client_id, image })),
-        );
+        session.do_send(ToSession::Attach {
+            connect: Box::new(request.connect),
+            candidate: Candidate::new(request.connection),
+        });
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -133,14 +162,14 @@ impl ShardActor {
                 {
                     Some(ResidentState::Active(slot)) => Some(*slot),
                     Some(ResidentState::Passive) => None,
-                    Some(ResidentState::Rehydrating(_) | ResidentState::Quarantined) | None => {
+                    Some(ResidentState::Rehydrating | ResidentState::Quarantined) | None => {
                         continue;
                     }
                 }
             };
             match slot {
                 Some(slot) => self.tell(slot, ToSession::Tick),
-                None => self.rehydrate(&client_id, None, ctx),
+                None => self.rehydrate(client_id, Comeback::default(), ctx),
             }
         }
     }
@@ -148,85 +177,6 @@ impl ShardActor {
     fn tell(&self, slot: Slot, told: ToSession) {
         if let Some(state) = self.local.borrow_mut().slot(slot) {
             state.session.do_send(told);
-        }
-    }
-
-    fn bring_back(&self, rehydrated: Rehydrate, ctx: &mut Context<Self>) {
-        let Rehydrate { client_id, image } = rehydrated;
-        let waiting = {
-            let mut local = self.local.borrow_mut();
-            let Some(resident) = local.directory.get_mut(&client_id) else {
-                return;
-            };
-            let ResidentState::Rehydrating(waiting) =
-                std::mem::replace(&mut resident.state, ResidentState::Passive)
-            else {
-                return;
-            };
-            waiting
-        };
-        let mut snapshot = match image {
-            Ok(Some(snapshot)) => snapshot,
-            Ok(None) => {
-                // It ended meanwhile: a session whose actor died before its creation was recorded.
-                self.local.borrow_mut().remove(&client_id);
-                if let Some(request) = waiting {
-                    self.admit(*request, ctx);
-                }
-                return;
-            }
-            Err(error) => {
-                tracing::error!(client_id = %client_id, %error, "session cannot be rebuilt");
-                if let Some(request) = waiting {
-                    refuse(&request.connection, Refusal::Internal);
-                }
-                return;
-            }
-        };
-        let session = {
-            let mut local = self.local.borrow_mut();
-            local.count(Counter::SessionRehydrated);
-            let now = local.now();
-            if snapshot.detached_at.is_none() {
-                // Its actor died with a connection: what was sent since its last record may have been received.
-                let change = Change::Recovered {
-                    at: now.time,
-                    maybe_sent_below: now.log_end,
-                };
-                snapshot.apply(snapshot.covers, &change);
-                local.append(Entry::change(snapshot.number, change));
-            }
-            Session::restore(snapshot, Arc::clone(&local.shared.limits), now.time)
-        };
-        let session = self.start(session, ctx);
-        session.do_send(ToSession::Tick); // whose turn takes along what was appended, and does what is due
-        if let Some(request) = waiting {
-            self.hand_over(&session, *request);
-        }
-    }
-
-    /// A session actor panicked: its connection is closed, its neighbours don't notice, it is rebuilt.
-    fn buried(&self, died: &SessionDied, ctx: &mut Context<Self>) {
-        let mut local = self.local.borrow_mut();
-        let now = local.shared.clock.now();
-        local.mute_all(died.slot);
-        if let Some(connection) = local.vacate(died.slot).and_then(|slot| slot.connection) {
-            refuse(&connection, Refusal::Internal);
-        }
-        let Some(resident) = local.directory.get_mut(&died.client_id) else {
-            return;
-        };
-        let rebuild = may_rebuild(&mut resident.panics, now);
-        let panics = resident.panics.0;
-        if !rebuild {
-            resident.state = ResidentState::Quarantined;
-            local.cells.shift(Gauge::Quarantined, 1);
-        }
-        local.cells.restarted();
-        tracing::error!(client_id = %died.client_id, panics, rebuild, "session actor panicked");
-        if rebuild {
-            drop(local);
-            self.rehydrate(&died.client_id, None, ctx);
         }
     }
 
@@ -239,14 +189,6 @@ impl ShardActor {
             }
         }
     }
-}
-
-/// Tells a connection why it does not get a session.
-fn refuse(connection: &Recipient<ToConnection>, refusal: Refusal) {
-    connection.do_send(ToConnection::Packets {
-        packets: vec![Outbound::Close(refusal)],
-        processed: 0,
-    });
 }
 
 impl Actor for ShardActor {
@@ -265,42 +207,7 @@ impl Handler<ConnectRequest> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, request: ConnectRequest, ctx: &mut Self::Context) {
-        let client_id = request.connect.client_id.clone();
-        let slot = {
-            let mut local = self.local.borrow_mut();
-            match local
-                .directory
-                .get_mut(&client_id)
-                .map(|resident| &mut resident.state)
-            {
-                None => None,
-                Some(ResidentState::Active(slot)) => Some(Some(*slot)),
-                Some(ResidentState::Passive) => Some(None),
-                Some(ResidentState::Rehydrating(waiting)) => {
-                    if let Some(before) = waiting.replace(Box::new(request)) {
-                        refuse(&before.connection, Refusal::TakenOver);
-                    }
-                    return;
-                }
-                Some(ResidentState::Quarantined) => {
-                    return refuse(&request.connection, Refusal::Internal);
-                }
-            }
-        };
-        match slot {
-            None => self.admit(request, ctx),
-            Some(None) => self.rehydrate(&client_id, Some(Box::new(request)), ctx),
-            Some(Some(slot)) => {
-                let session = self
-                    .local
-                    .borrow_mut()
-                    .slot(slot)
-                    .map(|state| state.session.clone());
-                if let Some(session) = session {
-                    self.hand_over(&session, request);
-                }
-            }
-        }
+        self.connect(request, ctx);
     }
 }
 
@@ -318,8 +225,10 @@ impl Handler<RouteBatch> for ShardActor {
 impl Handler<Committed> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
+    fn handle(&mut self, committed: Committed, ctx: &mut Self::Context) {
         self.local.borrow_mut().committed(&committed);
+        self.ask_answered(ctx);
+        self.look_after_drain();
     }
 }
 
@@ -335,37 +244,15 @@ impl Handler<SessionDied> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, died: SessionDied, ctx: &mut Self::Context) {
-        self.buried(&died, ctx);
+        self.buried(died, ctx);
     }
 }
 
 impl Handler<EndSession> for ShardActor {
     type Result = bool;
 
-    fn handle(&mut self, end: EndSession, _: &mut Self::Context) -> bool {
-        let slot = match self
-            .local
-            .borrow()
-            .directory
-            .get(&end.client_id)
-            .map(|resident| &resident.state)
-        {
-            Some(ResidentState::Active(slot)) => *slot,
-            Some(
-                ResidentState::Passive | ResidentState::Rehydrating(_) | ResidentState::Quarantined,
-            )
-            | None => {
-                return false;
-            }
-        };
-        self.tell(
-            slot,
-            ToSession::End {
-                refusal: end.refusal,
-                discard: end.discard,
-            },
-        );
-        true
+    fn handle(&mut self, end: EndSession, ctx: &mut Self::Context) -> bool {
+        self.end(end, ctx)
     }
 }
 
@@ -373,6 +260,8 @@ impl Handler<Drain> for ShardActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        self.draining = true;
+        self.refuse_waiting(Refusal::ShuttingDown);
         for state in self.local.borrow().occupied() {
             state.session.do_send(ToSession::End {
                 refusal: Refusal::ShuttingDown,

@@ -46,6 +46,11 @@ impl SharedRoutes {
         self.lookup(message.topic()).online
     }
 
+    /// How many filters have a route.
+    pub fn filters(&self) -> usize {
+        self.routes.read().filters()
+    }
+
     /// A shard's readers of `filter` appeared or disappeared.
     pub fn apply(&self, filter: &Filter, shard: ShardId, edge: RouteEdge) {
         self.routes.write().apply(filter, shard, edge);
@@ -78,6 +83,9 @@ pub struct Shared {
     pub sessions_begun: AtomicU64,
     /// How long a detached kept session keeps its actor, in milliseconds.
     pub passivate_after_millis: u64,
+    /// Where tests let session actors die.
+    #[cfg(feature = "testing")]
+    pub faults: crate::supervise::faults::Faults,
 }
 
 impl Shared {

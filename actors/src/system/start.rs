@@ -12,7 +12,7 @@ use actix_rt::Arbiter;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
-use super::{ActorSystem, READERS_PER_SHARD, ShardHandle, StartError, SystemConfig, home};
+use super::{ActorSystem, Engine, READERS_PER_SHARD, ShardHandle, StartError, SystemConfig, home};
 use crate::actor::appender::{Answer, Appender, AppenderHandle, AppenderParts, Durability, Needed};
 use crate::actor::checkpointer::{
     CheckpointConfig, CheckpointSink, Checkpointer, CheckpointerHandle,
@@ -25,7 +25,6 @@ use crate::actor::session;
 use crate::actor::shard::ShardActor;
 use crate::actor::shared::{Shared, SharedRoutes};
 use crate::clock::Clock;
-use crate::journal::files::Files;
 use crate::journal::segments::JournalOptions;
 use crate::journal::{JournalReader, JournalWriter};
 use crate::model::entry::Entry;
@@ -62,10 +61,10 @@ struct Journaling {
 pub(super) async fn start(
     config: SystemConfig,
     clock: Arc<dyn Clock>,
-    store: Arc<dyn SnapshotStore>,
-    files: Arc<dyn Files>,
-    data_dir: DataDir,
+    engine: Engine,
+    data_dir: Option<DataDir>,
 ) -> Result<ActorSystem, StartError> {
+    let Engine { store, files } = engine;
     let options = JournalOptions {
         segment_bytes_max: config.segment_bytes,
         ..JournalOptions::default()
@@ -89,6 +88,8 @@ pub(super) async fn start(
         epoch,
         sessions_begun: AtomicU64::new(0),
         passivate_after_millis: config.passivate_after_millis,
+        #[cfg(feature = "testing")]
+        faults: Default::default(),
     });
     let shards = start_shards(&shared, recovered.inheritances).await?;
     let journaling = Journaling {

@@ -1,6 +1,5 @@
 //! Which sessions live here, how each is run, and when something is due for it.
 
-use super::super::protocol::ConnectRequest;
 use super::super::recovery::SessionSummary;
 use super::Local;
 use crate::model::counter::Counter;
@@ -64,8 +63,8 @@ pub enum ResidentState {
     Active(Slot),
     /// By nobody: its snapshot lies in the store.
     Passive,
-    /// Its snapshot is being read; the connection that asked last waits.
-    Rehydrating(Option<Box<ConnectRequest>>),
+    /// By nobody yet: its snapshot is being read.
+    Rehydrating,
     /// By nobody any more: its actor kept panicking.
     Quarantined,
 }

@@ -21,6 +21,7 @@ use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Now, Offset, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::routes::{ShardRoutes, Slot};
+use crate::model::topic::Filter;
 use crate::observe::ShardCells;
 
 mod directory;
@@ -48,6 +49,8 @@ pub struct Local {
     pub answered: u64,
     peers: Vec<Recipient<RouteBatch>>,
     routes: ShardRoutes,
+    /// Holds that an actor changed in this turn and did not record yet.
+    unrecorded: Vec<(Slot, Filter, bool)>,
     slots: Vec<Option<SlotState>>,
     vacant: Vec<Slot>,
     wheel: BTreeSet<(Timestamp, ClientId)>,
@@ -71,6 +74,7 @@ impl Local {
             answered: 0,
             peers: Vec::new(),
             routes: ShardRoutes::default(),
+            unrecorded: Vec::new(),
             slots: Vec::new(),
             vacant: Vec::new(),
             wheel: BTreeSet::new(),

@@ -57,6 +57,35 @@ impl Local {
         self.publish_edge(filter, edge);
     }
 
+    /// As [`Self::hold`] or [`Self::release`], for the actor in `slot`, which has not recorded it yet.
+    pub fn change_hold(&mut self, slot: Slot, filter: Filter, held: bool) {
+        match held {
+            true => self.hold(&filter),
+            false => self.release(&filter),
+        }
+        self.unrecorded.push((slot, filter, held));
+    }
+
+    /// What the actor in `slot` changed is in the journal's queue: its session's snapshot will say the same.
+    pub fn holds_recorded(&mut self, slot: Slot) {
+        self.unrecorded.retain(|(whose, ..)| *whose != slot);
+    }
+
+    /// The actor in `slot` died: what it changed and did not record is undone.
+    pub fn undo_holds(&mut self, slot: Slot) {
+        let (undone, kept) = std::mem::take(&mut self.unrecorded)
+            .into_iter()
+            .partition(|(whose, ..)| *whose == slot);
+        self.unrecorded = kept;
+        let undone: Vec<_> = undone;
+        for (_, filter, held) in undone.into_iter().rev() {
+            match held {
+                true => self.release(&filter),
+                false => self.hold(&filter),
+            }
+        }
+    }
+
     fn publish_edge(&self, filter: &Filter, edge: Option<RouteEdge>) {
         if let Some(edge) = edge {
             self.shared.routes.apply(filter, self.shard, edge);

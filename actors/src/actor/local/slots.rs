@@ -28,6 +28,8 @@ pub struct SlotState {
     pub connection: Option<Recipient<ToConnection>>,
     /// Attaches under way to it.
     pub attaching: u32,
+    /// Its subscriptions, for the gauge.
+    subscriptions: usize,
     /// What it reads while attached.
     pub(super) filters: Vec<Filter>,
     pub(super) live: Vec<Live>,
@@ -58,6 +60,7 @@ impl Local {
             number: SessionNumber(0),
             connection: None,
             attaching: 0,
+            subscriptions: 0,
             filters: Vec::new(),
             live: Vec::new(),
             records: Vec::new(),
@@ -84,8 +87,18 @@ impl Local {
         }
     }
 
+    /// Says how many subscriptions the session of a slot has.
+    pub fn count_subscriptions(&mut self, slot: Slot, subscriptions: usize) {
+        let Some(state) = self.slot(slot) else { return };
+        let before = std::mem::replace(&mut state.subscriptions, subscriptions);
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.cells
+            .shift(Gauge::Subscriptions, gauge(subscriptions) - gauge(before));
+    }
+
     /// Frees a slot. Its readers must be gone.
     pub fn vacate(&mut self, slot: Slot) -> Option<SlotState> {
+        self.count_subscriptions(slot, 0);
         let state = self.slots.get_mut(slot.0 as usize)?.take()?;
         self.vacant.push(slot);
         self.cells.shift(Gauge::SessionActors, -1);

@@ -116,6 +116,18 @@ impl Local {
         self.ticket
     }
 
+    /// The ticket of the last submission.
+    pub fn submitted(&self) -> u64 {
+        self.ticket - 1
+    }
+
+    /// Whether every submission up to and including `ticket` is answered.
+    pub fn is_answered(&self, ticket: u64) -> bool {
+        self.waiting
+            .front()
+            .is_none_or(|(first, _)| *first > ticket)
+    }
+
     /// Sends what is left for the journal though no session waits for the answer.
     pub fn flush_unanswered(&mut self) {
         self.flush(Slot(u32::MAX));
@@ -171,12 +183,12 @@ impl Local {
         self.live_end = self.live_end.max(committed.end);
         self.answered = self.answered.max(committed.ticket);
         for ticket in &committed.failed {
-            let slot = self
+            let at = self
                 .waiting
                 .iter()
-                .find(|(waiting, _)| waiting == ticket)
-                .map(|(_, slot)| *slot);
-            if let Some(state) = slot.and_then(|slot| self.slot(slot)) {
+                .position(|(waiting, _)| waiting == ticket);
+            let waited = at.and_then(|at| self.waiting.remove(at));
+            if let Some(state) = waited.and_then(|(_, slot)| self.slot(slot)) {
                 state.failed.push(*ticket);
                 state.wake();
             }

@@ -1,8 +1,8 @@
 //! The session's connection: given, taken over, dropped; and who listens while there is one.
 
-use actix::{AsyncContext, Context, Recipient};
+use actix::{AsyncContext, Context};
 
-use super::super::protocol::ToConnection;
+use super::super::protocol::{Candidate, ToConnection, close};
 use super::{Held, SessionActor};
 use crate::model::effect::Effect;
 use crate::model::ids::Fence;
@@ -23,7 +23,7 @@ impl SessionActor {
         }
         self.detached_at = None;
         self.forget_held();
-        self.connection = self.candidate.take();
+        self.connection = self.candidate.take().and_then(Candidate::accept);
         if let Some(connection) = &self.connection {
             connection.do_send(ToConnection::Attached {
                 fence,
@@ -76,12 +76,4 @@ impl SessionActor {
             local.listen(self.slot, &known.filter, &known.options, durable, false);
         }
     }
-}
-
-/// Tells a connection to end.
-pub(super) fn close(connection: &Recipient<ToConnection>, refusal: Refusal) {
-    connection.do_send(ToConnection::Packets {
-        packets: vec![Outbound::Close(refusal)],
-        processed: 0,
-    });
 }

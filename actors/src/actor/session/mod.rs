@@ -13,13 +13,12 @@ use std::rc::Rc;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
 use super::local::{Local, Presence, ResidentState};
-use super::protocol::{ConnectRequest, FromConnection, SessionDied, ToConnection, ToSession};
+use super::protocol::{Candidate, FromConnection, SessionDied, ToConnection, ToSession};
 use crate::model::effect::{Effect, Input};
 use crate::model::ids::{Fence, Now, Timestamp};
-use crate::model::packet::{Outbound, Routed};
+use crate::model::packet::{Connect, Outbound, Routed};
 use crate::model::routes::Slot;
 use crate::model::session::Session;
-use crate::observe::Gauge;
 use crate::supervise::Sentinel;
 
 mod connection;
@@ -29,12 +28,15 @@ mod reads;
 /// Runs one session.
 #[derive(Debug)]
 pub struct SessionActor {
+    /// Gone once the actor was told to stop. First, so that it is dropped first: the shard knows of a death before any
+    /// connection can come back because of it.
+    sentinel: Option<Sentinel>,
     session: Session,
     local: Rc<RefCell<Local>>,
     slot: Slot,
     connection: Option<Recipient<ToConnection>>,
     /// The connection whose attach is being decided.
-    candidate: Option<Recipient<ToConnection>>,
+    candidate: Option<Candidate>,
     held: VecDeque<Held>,
     outgoing: Vec<Outbound>,
     processed: u32,
@@ -47,8 +49,6 @@ pub struct SessionActor {
     detached_at: Option<Timestamp>,
     /// What the directory was told of this session last.
     presence: Presence,
-    /// Gone once the actor was told to stop.
-    sentinel: Option<Sentinel>,
 }
 
 /// What waits for the journal.
@@ -92,16 +92,31 @@ impl SessionActor {
         self.local.borrow().now()
     }
 
-    /// One turn: decide on all inputs, perform, send what is left for others, once each.
-    fn turn(&mut self, inputs: impl IntoIterator<Item = Input>, ctx: &mut Context<Self>) {
+    /// One turn: decide on all inputs, perform, send what is left for others, once each. `packets` of them, sent under
+    /// `fence`, give their connection credit back once they are dealt with.
+    fn turn(
+        &mut self,
+        inputs: impl IntoIterator<Item = Input>,
+        packets: Option<(u32, Fence)>,
+        ctx: &mut Context<Self>,
+    ) {
         let now = self.now();
         let mut effects = Vec::new();
-        for input in inputs {
+        // What the shard handed over comes first, whatever woke the actor: `Now::live_end` says that it did.
+        let woken = self.local.borrow_mut().take(self.slot);
+        let live = woken.live.into_iter().map(Input::Live);
+        let records = woken.records.into_iter().map(Input::Logged);
+        for input in live.chain(records).chain(inputs) {
             self.session.handle(now, input, &mut effects);
             self.perform_all(&mut effects, ctx);
         }
         self.release(ctx);
         self.answer(now, &mut effects, ctx);
+        match packets {
+            Some((count, fence)) if self.held.is_empty() => self.credit(count, fence),
+            Some((count, fence)) => self.held.push_back(Held::Processed(count, fence)),
+            None => {}
+        }
         self.finish_turn(now, ctx);
     }
 
@@ -155,10 +170,6 @@ impl SessionActor {
         if let Some(sentinel) = self.sentinel.take() {
             sentinel.dismiss();
         }
-        local.cells.shift(
-            Gauge::Subscriptions,
-            -i64::try_from(self.session.subscriptions().len()).unwrap_or(0),
-        );
         local.vacate(self.slot);
         ctx.stop();
     }
@@ -187,22 +198,12 @@ impl Handler<FromConnection> for SessionActor {
         match batch {
             FromConnection::Packets { fence, packets } => {
                 let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
-                let now = self.now();
-                let mut effects = Vec::new();
-                for packet in packets {
-                    self.session
-                        .handle(now, Input::Packet { fence, packet }, &mut effects);
-                    self.perform_all(&mut effects, ctx);
-                }
-                self.answer(now, &mut effects, ctx);
-                if self.held.is_empty() {
-                    self.credit(count, fence);
-                } else {
-                    self.held.push_back(Held::Processed(count, fence));
-                }
-                self.finish_turn(now, ctx);
+                let inputs = packets
+                    .into_iter()
+                    .map(|packet| Input::Packet { fence, packet });
+                self.turn(inputs, Some((count, fence)), ctx);
             }
-            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], ctx),
+            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], None, ctx),
         }
     }
 }
@@ -212,23 +213,18 @@ impl Handler<ToSession> for SessionActor {
 
     fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
         match told {
-            ToSession::Wake => {
-                let woken = self.local.borrow_mut().take(self.slot);
-                let live = woken.live.into_iter().map(Input::Live);
-                let records = woken.records.into_iter().map(Input::Logged);
-                self.turn(live.chain(records), ctx);
-            }
-            ToSession::Attach(request) => self.attach(*request, ctx),
-            ToSession::Tick => self.turn([Input::Tick], ctx),
+            ToSession::Wake => self.turn([], None, ctx),
+            ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
+            ToSession::Tick => self.turn([Input::Tick], None, ctx),
             ToSession::End { refusal, discard } => {
-                self.turn([Input::End { refusal, discard }], ctx)
+                self.turn([Input::End { refusal, discard }], None, ctx);
             }
         }
     }
 }
 
 impl SessionActor {
-    fn attach(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
+    fn attach(&mut self, connect: Box<Connect>, candidate: Candidate, ctx: &mut Context<Self>) {
         let (number, epoch) = {
             let mut local = self.local.borrow_mut();
             if let Some(slot) = local.slot(self.slot) {
@@ -236,13 +232,14 @@ impl SessionActor {
             }
             (local.shared.next_session_number(), local.shared.epoch)
         };
-        self.candidate = Some(request.connection);
+        self.candidate = Some(candidate);
         self.turn(
             [Input::Attach {
-                connect: Box::new(request.connect),
+                connect,
                 number,
                 epoch,
             }],
+            None,
             ctx,
         );
     }
@@ -260,6 +257,7 @@ pub fn spawn(
     let slot = {
         let mut borrowed = local.borrow_mut();
         let slot = borrowed.occupy(client_id.clone(), address.clone());
+        borrowed.count_subscriptions(slot, session.subscriptions().len());
         if let Some(resident) = borrowed.directory.get_mut(&client_id) {
             resident.state = ResidentState::Active(slot);
             resident.number = session.number();

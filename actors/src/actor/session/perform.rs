@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use actix::Context;
 
-use super::super::protocol::ToConnection;
-use super::connection::close;
+use super::super::protocol::{Candidate, ToConnection, close};
 use super::{Held, SessionActor};
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
@@ -14,7 +13,6 @@ use crate::model::ids::{Fence, PacketId, SessionNumber};
 use crate::model::message::QoS;
 use crate::model::packet::{Outbound, Routed};
 use crate::model::refusal::Refusal;
-use crate::observe::Gauge;
 
 impl SessionActor {
     pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
@@ -28,6 +26,12 @@ impl SessionActor {
     }
 
     pub(super) fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        #[cfg(feature = "testing")]
+        self.local
+            .borrow()
+            .shared
+            .faults
+            .before(self.session.client_id(), &effect);
         match effect {
             Effect::Send(packet) => self.outgoing.push(packet),
             Effect::Count(counter) => self.local.borrow().count(counter),
@@ -55,7 +59,7 @@ impl SessionActor {
                 self.switch_connection(fence, taken_over, ctx)
             }
             Effect::RefuseConnection(refusal) => {
-                if let Some(connection) = self.candidate.take() {
+                if let Some(connection) = self.candidate.take().and_then(Candidate::accept) {
                     close(&connection, refusal);
                 }
             }
@@ -68,21 +72,19 @@ impl SessionActor {
             } => {
                 let mut local = self.local.borrow_mut();
                 local.listen(self.slot, &filter, &options, durable, replaces.is_some());
-                if replaces.is_none() {
-                    local.cells.shift(Gauge::Subscriptions, 1);
-                }
+                local.count_subscriptions(self.slot, self.session.subscriptions().len());
                 match (replaces.unwrap_or(false), durable) {
-                    (false, true) => local.hold(&filter),
-                    (true, false) => local.release(&filter),
+                    (false, true) => local.change_hold(self.slot, filter, true),
+                    (true, false) => local.change_hold(self.slot, filter, false),
                     (false, false) | (true, true) => {}
                 }
             }
             Effect::Unsubscribe { filter, durable } => {
                 let mut local = self.local.borrow_mut();
                 local.mute(self.slot, &filter);
-                local.cells.shift(Gauge::Subscriptions, -1);
+                local.count_subscriptions(self.slot, self.session.subscriptions().len());
                 if durable {
-                    local.release(&filter);
+                    local.change_hold(self.slot, filter, false);
                 }
             }
             Effect::Listen(attached) => self.listen(attached),
@@ -117,9 +119,15 @@ impl SessionActor {
     }
 
     pub(super) fn append(&mut self, session: SessionNumber, change: Change) -> u64 {
-        self.local
-            .borrow_mut()
-            .append(Entry::change(session, change))
+        let mut local = self.local.borrow_mut();
+        if matches!(change, Change::Created { .. })
+            && let Some(resident) = local.directory.get_mut(self.session.client_id())
+        {
+            // From this record on it is what a rebuild must look for.
+            resident.number = session;
+        }
+        local.holds_recorded(self.slot);
+        local.append(Entry::change(session, change))
     }
 
     pub(super) fn barrier(&mut self, ticket: u64) {

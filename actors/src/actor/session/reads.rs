@@ -69,7 +69,7 @@ impl SessionActor {
             answer
                 .into_actor(self)
                 .map(|answer, session, ctx| match answer {
-                    Ok(Ok(input)) => session.turn([input], ctx),
+                    Ok(Ok(input)) => session.turn([input], None, ctx),
                     Ok(Err(error)) => session.read_failed(&error.to_string(), ctx),
                     Err(error) => session.read_failed(&error.to_string(), ctx),
                 }),
@@ -84,6 +84,7 @@ impl SessionActor {
                 refusal: Refusal::Internal,
                 discard: false,
             }],
+            None,
             ctx,
         );
     }

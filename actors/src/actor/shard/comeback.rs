@@ -1,0 +1,247 @@
+//! Bringing sessions back: from their snapshot when somebody asks for them or something is due, and after their actor
+//! died.
+//!
+//! Invariant: a snapshot is asked for only when everything that its session recorded is committed, so that nothing the
+//! journal will say is missing in the actor.
+
+use actix::{AsyncContext, Context};
+
+use super::super::local::{Presence, ResidentState};
+use super::super::protocol::{
+    ConnectRequest, EndSession, Rehydrate, SessionDied, ToSession, close,
+};
+use super::ShardActor;
+use crate::model::counter::Counter;
+use crate::model::entry::{Change, Entry};
+use crate::model::ids::ClientId;
+use crate::model::refusal::Refusal;
+use crate::model::session::Session;
+use crate::model::snapshot::SessionSnapshot;
+use crate::observe::Gauge;
+use crate::supervise::may_rebuild;
+
+/// After so long in milliseconds a session whose snapshot could not be read is tried again: something may be due for it.
+const RETRY_MILLIS: u64 = 60_000;
+
+/// Who waits for a session to come back.
+#[derive(Debug, Default)]
+pub(super) struct Comeback {
+    /// Connections, in the order in which they asked.
+    pub(super) waiting: Vec<ConnectRequest>,
+    /// An operator, who asked before them and ends it with this refusal.
+    discard: Option<Refusal>,
+}
+
+impl Comeback {
+    /// For a connection.
+    pub(super) fn of(request: ConnectRequest) -> Self {
+        Self {
+            waiting: vec![request],
+            discard: None,
+        }
+    }
+
+    /// Refuses the connections that wait; whether there were any.
+    fn refuse(&mut self, refusal: Refusal) -> bool {
+        let waited = !self.waiting.is_empty();
+        for request in self.waiting.drain(..) {
+            close(&request.connection, refusal);
+        }
+        waited
+    }
+}
+
+impl ShardActor {
+    /// Brings a passive session back.
+    pub(super) fn rehydrate(
+        &mut self,
+        client_id: ClientId,
+        comeback: Comeback,
+        ctx: &mut Context<Self>,
+    ) {
+        self.rehydrate_after(self.inherited, client_id, comeback, ctx);
+    }
+
+    /// Asks for the snapshot of a session once `ticket` is answered; it comes as [`Rehydrate`].
+    fn rehydrate_after(
+        &mut self,
+        ticket: u64,
+        client_id: ClientId,
+        comeback: Comeback,
+        ctx: &mut Context<Self>,
+    ) {
+        {
+            let mut local = self.local.borrow_mut();
+            let Some(resident) = local.directory.get_mut(&client_id) else {
+                return;
+            };
+            resident.state = ResidentState::Rehydrating;
+        }
+        self.comebacks.insert(client_id.clone(), comeback);
+        self.unanswered.push((ticket, client_id));
+        self.ask_answered(ctx);
+    }
+
+    /// Asks for the snapshots that lack nothing any more.
+    pub(super) fn ask_answered(&mut self, ctx: &mut Context<Self>) {
+        if self.unanswered.is_empty() {
+            return;
+        }
+        let local = self.local.borrow();
+        let end = local.shared.journal.end();
+        self.unanswered.retain(|(ticket, client_id)| {
+            if !local.is_answered(*ticket) {
+                return true;
+            }
+            if let Some(resident) = local.directory.get(client_id) {
+                let (shard, client_id) = (ctx.address(), client_id.clone());
+                local.shared.checkpointer.image(
+                    resident.number,
+                    end,
+                    Box::new(move |image| shard.do_send(Rehydrate { client_id, image })),
+                );
+            }
+            false
+        });
+    }
+
+    /// The snapshot is there, or there is none.
+    pub(super) fn bring_back(&mut self, rehydrated: Rehydrate, ctx: &mut Context<Self>) {
+        let Rehydrate { client_id, image } = rehydrated;
+        let mut comeback = self.comebacks.remove(&client_id).unwrap_or_default();
+        match image {
+            Ok(Some(snapshot)) => self.revive(snapshot, comeback, ctx),
+            Ok(None) => {
+                // It is over: the last that its actor recorded was its end, or it was never recorded.
+                self.local.borrow_mut().remove(&client_id);
+                for request in comeback.waiting {
+                    self.connect(request, ctx);
+                }
+            }
+            Err(error) => {
+                tracing::error!(client_id = %client_id, %error, "session cannot be rebuilt");
+                comeback.refuse(Refusal::Internal);
+                let mut local = self.local.borrow_mut();
+                let retry_at = local.now().time.plus_millis(RETRY_MILLIS);
+                local.set_deadline(&client_id, Some(retry_at));
+                if let Some(resident) = local.directory.get_mut(&client_id) {
+                    resident.state = ResidentState::Passive;
+                }
+            }
+        }
+    }
+
+    fn revive(
+        &mut self,
+        mut snapshot: SessionSnapshot,
+        comeback: Comeback,
+        ctx: &mut Context<Self>,
+    ) {
+        let session = {
+            let mut local = self.local.borrow_mut();
+            local.count(Counter::SessionRehydrated);
+            let now = local.now();
+            if snapshot.detached_at.is_none() {
+                // Its actor died with a connection: what was sent since its last record may have been received.
+                let change = Change::Recovered {
+                    at: now.time,
+                    maybe_sent_below: now.log_end,
+                };
+                snapshot.apply(snapshot.covers, &change);
+                local.append(Entry::change(snapshot.number, change));
+            }
+            Session::restore(snapshot, local.shared.limits.clone(), now.time)
+        };
+        let session = self.start(session, ctx);
+        session.do_send(ToSession::Tick); // whose turn takes along what was appended, and does what is due
+        if let Some(refusal) = comeback.discard {
+            let discard = true;
+            session.do_send(ToSession::End { refusal, discard });
+        }
+        for request in comeback.waiting {
+            self.hand_over(&session, request);
+        }
+    }
+
+    /// A session actor panicked: its connection is closed, its neighbours don't notice, it is rebuilt from what is in
+    /// the journal or on its way there.
+    pub(super) fn buried(&mut self, died: SessionDied, ctx: &mut Context<Self>) {
+        let SessionDied { slot, client_id } = died;
+        let mut local = self.local.borrow_mut();
+        let now = local.shared.clock.now();
+        local.mute_all(slot);
+        local.undo_holds(slot);
+        local.flush_unanswered(); // what its last turn left half done
+        if let Some(connection) = local.vacate(slot).and_then(|slot| slot.connection) {
+            close(&connection, Refusal::Internal);
+        }
+        local.cells.restarted();
+        let Some(resident) = local.directory.get_mut(&client_id) else {
+            return;
+        };
+        let was_online = resident.presence == Presence::Online;
+        let rebuild = may_rebuild(&mut resident.panics, now);
+        let panics = resident.panics.0;
+        if !rebuild {
+            resident.state = ResidentState::Quarantined;
+            local.cells.shift(Gauge::Quarantined, 1);
+        }
+        if was_online {
+            local.set_presence(&client_id, Presence::Offline);
+        }
+        tracing::error!(client_id = %client_id, panics, rebuild, "session actor panicked");
+        let recorded = local.submitted();
+        drop(local);
+        if rebuild {
+            self.rehydrate_after(recorded, client_id, Comeback::default(), ctx);
+        }
+    }
+
+    /// An operator ends a connection or, with `discard`, a session, whether it has an actor or not.
+    pub(super) fn end(&mut self, end: EndSession, ctx: &mut Context<Self>) -> bool {
+        let EndSession {
+            client_id,
+            refusal,
+            discard,
+        } = end;
+        let mut local = self.local.borrow_mut();
+        let Some(resident) = local.directory.get_mut(&client_id) else {
+            return false;
+        };
+        match &resident.state {
+            ResidentState::Active(slot) => {
+                let slot = *slot;
+                drop(local);
+                self.tell(slot, ToSession::End { refusal, discard });
+                return true;
+            }
+            ResidentState::Rehydrating => {
+                let comeback = self.comebacks.entry(client_id).or_default();
+                comeback.discard = comeback.discard.or(discard.then_some(refusal));
+                return comeback.refuse(refusal) || discard;
+            }
+            ResidentState::Passive | ResidentState::Quarantined if !discard => return false,
+            ResidentState::Passive => {}
+            ResidentState::Quarantined => {
+                // To end it, it must be brought back once more.
+                resident.panics.0 = resident.panics.0.saturating_sub(1);
+                local.cells.shift(Gauge::Quarantined, -1);
+            }
+        }
+        let recorded = local.submitted();
+        drop(local);
+        let comeback = Comeback {
+            waiting: Vec::new(),
+            discard: Some(refusal),
+        };
+        self.rehydrate_after(recorded, client_id, comeback, ctx);
+        true
+    }
+
+    /// Refuses all connections that wait for a session to come back.
+    pub(super) fn refuse_waiting(&mut self, refusal: Refusal) {
+        for comeback in self.comebacks.values_mut() {
+            comeback.refuse(refusal);
+        }
+    }
+}

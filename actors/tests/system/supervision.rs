@@ -1,0 +1,253 @@
+//! Session actors that die: rebuilt from what is recorded, nothing promised is lost, nobody else notices.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use outlive_actors::model::effect::Effect;
+use outlive_actors::model::ids::ClientId;
+use outlive_actors::model::packet::Routed;
+use outlive_actors::model::refusal::Refusal;
+use outlive_actors::observe::Gauge;
+use outlive_actors::supervise::PANICS_MAX;
+
+use crate::client::{Client, Setup, kept, transient};
+use crate::world::{World, run};
+
+/// What a session was promised, as far as it is beyond doubt.
+#[derive(Default)]
+struct Promised {
+    /// The session exists.
+    begun: bool,
+    /// Subscriptions and their QoS.
+    filters: BTreeMap<&'static str, u8>,
+    /// Acknowledged publications to `news`.
+    published: Vec<String>,
+}
+
+impl Promised {
+    async fn subscribe(
+        &mut self,
+        me: &mut Client,
+        filter: &'static str,
+        qos: u8,
+    ) -> Result<(), Refusal> {
+        self.filters.remove(filter);
+        let id = me.begin_subscribe(filter, qos);
+        me.subscribed(id).await?;
+        self.filters.insert(filter, qos);
+        Ok(())
+    }
+
+    async fn publish(&mut self, me: &mut Client, text: String, qos: u8) -> Result<(), Refusal> {
+        me.publish("news", &text, qos).await?;
+        self.published.push(text);
+        Ok(())
+    }
+}
+
+/// Everything that a session does in its life, once.
+async fn live(world: &World, id: &str, promised: &mut Promised) -> Result<(), Refusal> {
+    let mut me = world.ask(id, kept());
+    me.answer().await?;
+    promised.begun = true;
+    promised.subscribe(&mut me, "a/+", 1).await?;
+    promised.subscribe(&mut me, "b", 2).await?;
+    promised.publish(&mut me, format!("{id} 1"), 1).await?;
+    promised.publish(&mut me, format!("{id} 2"), 2).await?;
+    me.publish("a/1", "for myself", 1).await?;
+    me.take().await?;
+    me.publish("b", "for myself", 2).await?;
+    me.take().await?;
+    promised.subscribe(&mut me, "b", 0).await?;
+    promised.filters.remove("a/+");
+    me.unsubscribe("a/+").await?;
+    promised.subscribe(&mut me, "a/+", 2).await?;
+    me.hang_up();
+    let mut me = world.ask(id, kept());
+    me.answer().await?;
+    promised.publish(&mut me, format!("{id} 3"), 1).await?;
+    *promised = Promised {
+        published: std::mem::take(&mut promised.published),
+        ..Promised::default()
+    };
+    let clean_start = true;
+    let mut anew = world.ask(
+        id,
+        Setup {
+            clean_start,
+            ..kept()
+        },
+    );
+    anew.answer().await?;
+    promised.begun = true;
+    promised.subscribe(&mut anew, "b", 1).await
+}
+
+/// A new connection finds all that was promised; then the session ends.
+async fn check(world: &World, id: &str, promised: &Promised, neighbour: &mut Client) {
+    let used = world.observe().quota_used;
+    let mut me = world.ask(id, kept());
+    let present = me.attached().await;
+    assert!(present || !promised.begun, "{id} is lost");
+    for (filter, qos) in &promised.filters {
+        let topic = filter.replace('+', "x");
+        let text = format!("{id} {topic}");
+        let routed = neighbour.publish(&topic, &text, *qos).await;
+        assert_eq!(routed.map(|_| ()), Ok(()), "{id} {filter}");
+        me.take_until(&text).await;
+    }
+    for text in &promised.published {
+        neighbour.take_until(text).await;
+    }
+    let now = world.observe().quota_used;
+    assert!(
+        now == used || (!present && now == used + 1),
+        "{id}: permits"
+    );
+    world.connect(id, transient()).await.hang_up();
+    assert_eq!(me.closed().await, Refusal::TakenOver);
+}
+
+#[test]
+fn a_session_whose_actor_dies_at_any_effect_is_rebuilt_and_its_neighbours_go_on() {
+    run(async {
+        let mut world = World::start_with(|config| config.shards = 1).await;
+        let mut neighbour = world.connect("neighbour", kept()).await;
+        neighbour.subscribe("news", 2).await;
+        let mut twin = world.connect("twin", kept()).await;
+        twin.subscribe("a/+", 2).await;
+        twin.subscribe("b", 2).await;
+        twin.hang_up();
+        let mut deaths = 0;
+        for nth in 0.. {
+            let id = format!("victim-{nth}");
+            let performed = Arc::new(AtomicU64::new(0));
+            let (victim, count) = (ClientId::from(id.as_str()), Arc::clone(&performed));
+            world.system().inject(Arc::new(move |client_id, effect| {
+                if *client_id == victim && count.fetch_add(1, Ordering::SeqCst) == nth {
+                    panic!("injected before {effect:?}");
+                }
+            }));
+            let mut promised = Promised::default();
+            let lived = live(&world, &id, &mut promised).await;
+            assert!(
+                matches!(lived, Ok(()) | Err(Refusal::Internal)),
+                "{lived:?}"
+            );
+            check(&world, &id, &promised, &mut neighbour).await;
+            if performed.load(Ordering::SeqCst) <= nth {
+                break;
+            }
+            deaths += 1;
+            world
+                .until("the victim is gone, the others are there", |seen| {
+                    seen.quota_used == 2 && seen.shards.restarts == deaths
+                })
+                .await;
+            for topic in ["a/1", "b"] {
+                let routed = neighbour.publish(topic, &format!("{nth}"), 1).await;
+                assert_eq!(
+                    routed,
+                    Ok(Routed::Matched),
+                    "{id}: {topic} lost the twin's hold"
+                );
+            }
+        }
+        assert!(deaths > 60, "{deaths} deaths are not the whole life");
+        let mut twin = world.connect("twin", kept()).await;
+        twin.take_until(&format!("{}", deaths - 1)).await;
+        world.connect("twin", transient()).await.hang_up();
+        world.connect("neighbour", transient()).await.hang_up();
+        world
+            .until("nothing is left", |seen| {
+                seen.quota_used == 0
+                    && seen.route_filters == 0
+                    && [
+                        Gauge::SessionsOnline,
+                        Gauge::SessionsOffline,
+                        Gauge::SessionActors,
+                        Gauge::Subscriptions,
+                        Gauge::Quarantined,
+                    ]
+                    .iter()
+                    .all(|gauge| seen.shards.gauge(*gauge) == 0)
+            })
+            .await;
+        world.stop().await;
+    });
+}
+
+#[test]
+fn a_session_that_keeps_panicking_is_quarantined_and_can_be_discarded() {
+    run(async {
+        let mut world = World::start_with(|config| config.shards = 1).await;
+        let mut neighbour = world.connect("neighbour", kept()).await;
+        neighbour.subscribe("news", 1).await;
+        world.system().inject(Arc::new(|client_id, effect| {
+            if client_id.as_str() == "victim" && matches!(effect, Effect::Listen(true)) {
+                panic!("injected");
+            }
+        }));
+        for death in 1..=u64::from(PANICS_MAX) + 1 {
+            let mut victim = world.ask("victim", kept());
+            assert_eq!(victim.closed().await, Refusal::Internal);
+            world
+                .until("it was noticed", |seen| seen.shards.restarts == death)
+                .await;
+        }
+        world
+            .until("quarantined", |seen| {
+                seen.shards.gauge(Gauge::Quarantined) == 1
+            })
+            .await;
+        let mut victim = world.ask("victim", kept());
+        assert_eq!(victim.answer().await, Err(Refusal::Internal));
+        assert_eq!(
+            world.observe().shards.restarts,
+            u64::from(PANICS_MAX) + 1,
+            "no actor was tried"
+        );
+        neighbour
+            .publish("news", "still here", 1)
+            .await
+            .expect("published");
+        assert_eq!(neighbour.take().await, Ok("still here".to_owned()));
+        assert_eq!(world.observe().quota_used, 2);
+
+        let discard = |id: &str| {
+            let id = ClientId::from(id);
+            world
+                .system()
+                .end_session(id, Refusal::Administrative, true)
+        };
+        assert!(discard("victim").await);
+        world
+            .until("the operator freed it", |seen| {
+                seen.quota_used == 1 && seen.shards.gauge(Gauge::Quarantined) == 0
+            })
+            .await;
+        assert!(!discard("victim").await);
+        world.stop().await;
+    });
+}
+
+#[test]
+fn a_newcomer_in_the_mailbox_of_a_dying_actor_is_answered() {
+    run(async {
+        let mut world = World::start().await;
+        let first = world.connect("victim", kept()).await;
+        world.system().inject(Arc::new(|_, effect| {
+            if matches!(effect, Effect::SwitchConnection { .. }) {
+                panic!("injected");
+            }
+        }));
+        let mut crowd: Vec<_> = (0..3).map(|_| world.ask("victim", kept())).collect();
+        for newcomer in &mut crowd {
+            assert_eq!(newcomer.closed().await, Refusal::Internal);
+        }
+        let mut first = first;
+        assert_eq!(first.closed().await, Refusal::Internal);
+        world.stop().await;
+    });
+}

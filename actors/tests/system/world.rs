@@ -1,0 +1,159 @@
+//! An actor system with the machine that it runs on.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outlive_actors::actor::appender::Durability;
+use outlive_actors::clock::ManualClock;
+use outlive_actors::journal::memory::MemoryFiles;
+use outlive_actors::model::counter::Counter;
+use outlive_actors::model::ids::{ClientId, Timestamp};
+use outlive_actors::model::limits::SessionLimits;
+use outlive_actors::observe::Gauge;
+use outlive_actors::store::memory::MemoryStore;
+use outlive_actors::system::{ActorSystem, Engine, SystemConfig, SystemObservation};
+
+use crate::client::{Client, Setup};
+
+/// How long a fact may take to become true. Generous: it only matters when a test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// After so long in milliseconds of the manual clock a detached session has no actor any more.
+pub(crate) const PASSIVATE_AFTER_MILLIS: u64 = 5_000;
+
+/// Runs a test on an actix system of its own.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    actix_rt::System::new().block_on(test);
+}
+
+/// One machine: disk, clock, and the system that runs on it.
+pub(crate) struct World {
+    pub(crate) clock: ManualClock,
+    pub(crate) files: MemoryFiles,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) config: SystemConfig,
+    system: Option<ActorSystem>,
+}
+
+impl World {
+    /// A machine with an empty disk, started.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// As [`Self::start`], with a configuration of one's own.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut SystemConfig)) -> Self {
+        let mut config = SystemConfig {
+            journal_bytes_max: 0,
+            data_dir: "not looked at".into(),
+            shards: 2,
+            limits: SessionLimits::default(),
+            sessions_max: 0,
+            durability: Durability::Always,
+            segment_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+            checkpoint_interval_millis: 20,
+            passivate_after_millis: PASSIVATE_AFTER_MILLIS,
+        };
+        change(&mut config);
+        let mut world = Self {
+            clock: ManualClock::new(Timestamp(1_700_000_000_000)),
+            files: MemoryFiles::new(),
+            store: Arc::new(MemoryStore::new()),
+            config,
+            system: None,
+        };
+        world.boot().await;
+        world
+    }
+
+    async fn boot(&mut self) {
+        let engine = Engine {
+            store: self.store.clone(),
+            files: Arc::new(self.files.clone()),
+        };
+        let clock = Arc::new(self.clock.clone());
+        let started = ActorSystem::start_with(self.config.clone(), clock, engine).await;
+        self.system = Some(started.expect("the system starts"));
+    }
+
+    pub(crate) fn system(&self) -> &ActorSystem {
+        self.system.as_ref().expect("the system runs")
+    }
+
+    pub(crate) fn observe(&self) -> SystemObservation {
+        self.system().observer()()
+    }
+
+    pub(crate) fn counter(&self, counter: Counter) -> u64 {
+        self.observe().shards.counter(counter)
+    }
+
+    pub(crate) fn gauge(&self, gauge: Gauge) -> i64 {
+        self.observe().shards.gauge(gauge)
+    }
+
+    /// Waits until what the system shows of itself is as it should be.
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&SystemObservation) -> bool) {
+        let observe = self.system().observer();
+        let fact = async {
+            while !is_so(&observe()) {
+                tokio::task::yield_now().await;
+                actix_rt::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, fact).await.is_err() {
+            panic!("never came true: {what}; {:#?}", observe());
+        }
+    }
+
+    /// Waits until no session has an actor; turns the clock as far as that takes.
+    pub(crate) async fn passivate(&self) {
+        self.clock.advance_millis(PASSIVATE_AFTER_MILLIS);
+        self.until("all sessions are passive", |seen| {
+            seen.shards.gauge(Gauge::SessionActors) == 0
+        })
+        .await;
+    }
+
+    /// A connection that asks for a session; see what comes of it with the client's methods.
+    pub(crate) fn ask(&self, client_id: &str, setup: Setup) -> Client {
+        Client::ask(self.system(), ClientId::from(client_id), setup)
+    }
+
+    /// A connection that is attached.
+    pub(crate) async fn connect(&self, client_id: &str, setup: Setup) -> Client {
+        let mut client = self.ask(client_id, setup);
+        client.attached().await;
+        client
+    }
+
+    /// Stops in good order.
+    pub(crate) async fn stop(&mut self) {
+        let system = self.system.take().expect("the system runs");
+        let drained = tokio::time::timeout(PATIENCE, system.drain(2 * PATIENCE)).await;
+        drained
+            .expect("the drain comes to an end")
+            .expect("the last checkpoint is written");
+    }
+
+    /// Stops in good order and starts again.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.boot().await;
+    }
+
+    /// Cuts the power, and starts again on what the disk kept.
+    pub(crate) async fn crash(&mut self, seed: u64) {
+        // The store first: it never says more than the journal.
+        let store = self.store.crash();
+        let files = self.files.crash(seed);
+        let dead = self.system.take().expect("the system runs");
+        self.store = Arc::new(store);
+        self.files = files;
+        // What it still does, it does to a disk that nobody looks at.
+        drop(dead.drain(Duration::ZERO).await);
+        self.boot().await;
+    }
+}
