@@ -3,6 +3,13 @@
 //! `SIM_SEEDS=20000 cargo test --test sim` runs more seeds, `SIM_SEED=7 cargo test --test sim` one of them with its
 //! story. A seed that fails prints its story and becomes a named test in `regressions.rs`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "all of this is test code: it may fail loudly, tells its story, and looks at a few of many kinds"
+)]
+
 mod answers;
 mod client;
 mod ending;

@@ -93,6 +93,10 @@ pub(crate) struct Oracle {
     settled: BTreeMap<Attempt, (u64, u64)>,
     handed: BTreeMap<(SessionNumber, Attempt, QoS), Handed>,
     rebuilt: BTreeMap<SessionNumber, u32>,
+    /// Sent with one QoS, and after a crash, since the subscription had changed meanwhile, with another: then it comes
+    /// behind what was already in the window.
+    requalified: BTreeSet<Attempt>,
+    tried: BTreeSet<(SessionNumber, Attempt, QoS)>,
     pub(crate) received: u64,
     pub(crate) redelivered: u64,
 }
@@ -175,6 +179,14 @@ impl Oracle {
             rebuilt,
             sent: before.is_some_and(|before| before.sent),
         };
+        let other = match delivery.qos {
+            QoS::ExactlyOnce => QoS::AtLeastOnce,
+            QoS::AtMostOnce | QoS::AtLeastOnce => QoS::ExactlyOnce,
+        };
+        self.tried.insert(key);
+        if self.tried.contains(&(number, attempt, other)) {
+            self.requalified.insert(attempt);
+        }
         self.handed.insert(key, now);
         // A retained message is replayed at another subscribe; a crash may publish a will again.
         let posted = &self.posts[self.attempts[attempt]];
@@ -324,7 +336,8 @@ impl Oracle {
                 posted.topic
             );
         }
-        if holding.seen.insert(attempt) && !posted.retain && !posted.will && !posted.refused {
+        let ordered = !(posted.retain || posted.will || posted.refused);
+        if holding.seen.insert(attempt) && ordered && !self.requalified.contains(&attempt) {
             let key = (
                 posted.publisher,
                 posted.topic.clone(),

@@ -140,6 +140,10 @@ impl World {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm per effect, so that none is forgotten"
+    )]
     fn perform(&mut self, client: usize, actor: &mut Actor, effect: Effect) {
         match effect {
             Effect::Send(packet) => self.send(actor, packet),

@@ -38,9 +38,11 @@ impl SessionActor {
 
     pub(super) fn drop_connection(&mut self) {
         // A refusal that waits for the journal is sent now: it answers nothing that must be durable first.
-        let close = self.held.iter().rev().find_map(|held| match held {
-            Held::Effect(Effect::Send(packet @ Outbound::Close(_))) => Some(packet.clone()),
-            _ => None,
+        let close = self.held.iter().rev().find_map(|held| {
+            if let Held::Effect(Effect::Send(packet @ Outbound::Close(_))) = held {
+                return Some(packet.clone());
+            }
+            None
         });
         self.outgoing.extend(close);
         self.send_outgoing();

@@ -1,6 +1,7 @@
 //! Performing effects, and holding back what waits for the journal.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use actix::Context;
 
@@ -10,9 +11,10 @@ use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Fence, PacketId, SessionNumber};
-use crate::model::message::QoS;
-use crate::model::packet::{Outbound, Routed};
+use crate::model::message::{Message, QoS};
+use crate::model::packet::{Outbound, Routed, SubscriptionOptions};
 use crate::model::refusal::Refusal;
+use crate::model::topic::Filter;
 
 impl SessionActor {
     pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
@@ -35,18 +37,7 @@ impl SessionActor {
         match effect {
             Effect::Send(packet) => self.outgoing.push(packet),
             Effect::Count(counter) => self.local.borrow().count(counter),
-            Effect::Publish { message, received } => {
-                let placement = self.local.borrow_mut().publish(&message, received);
-                self.routed = if placement.matched {
-                    Routed::Matched
-                } else {
-                    Routed::NoSubscribers
-                };
-                self.refused = false;
-                if let Some(ticket) = placement.ticket {
-                    self.barrier(ticket);
-                }
-            }
+            Effect::Publish { message, received } => self.publish(&message, received),
             Effect::AckPublish { packet_id, qos } => self.acknowledge(packet_id, qos),
             Effect::Persist(session, change) => {
                 let ticket = self.append(session, change);
@@ -69,24 +60,8 @@ impl SessionActor {
                 options,
                 durable,
                 replaces,
-            } => {
-                let mut local = self.local.borrow_mut();
-                local.listen(self.slot, &filter, &options, durable, replaces.is_some());
-                local.count_subscriptions(self.slot, self.session.subscriptions().len());
-                match (replaces.unwrap_or(false), durable) {
-                    (false, true) => local.change_hold(self.slot, filter, true),
-                    (true, false) => local.change_hold(self.slot, filter, false),
-                    (false, false) | (true, true) => {}
-                }
-            }
-            Effect::Unsubscribe { filter, durable } => {
-                let mut local = self.local.borrow_mut();
-                local.mute(self.slot, &filter);
-                local.count_subscriptions(self.slot, self.session.subscriptions().len());
-                if durable {
-                    local.change_hold(self.slot, filter, false);
-                }
-            }
+            } => self.subscribe(filter, &options, durable, replaces),
+            Effect::Unsubscribe { filter, durable } => self.unsubscribe(filter, durable),
             Effect::Listen(attached) => self.listen(attached),
             Effect::Replay { filter, options } => {
                 let fence = self.session.fence();
@@ -115,6 +90,46 @@ impl SessionActor {
                 });
             }
             Effect::End => self.end(ctx),
+        }
+    }
+
+    fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) {
+        let placement = self.local.borrow_mut().publish(message, received);
+        self.routed = if placement.matched {
+            Routed::Matched
+        } else {
+            Routed::NoSubscribers
+        };
+        self.refused = false;
+        if let Some(ticket) = placement.ticket {
+            self.barrier(ticket);
+        }
+    }
+
+    /// Puts a subscription into the routes; `replaces` says whether there was one and whether that was durable.
+    fn subscribe(
+        &mut self,
+        filter: Filter,
+        options: &SubscriptionOptions,
+        durable: bool,
+        replaces: Option<bool>,
+    ) {
+        let mut local = self.local.borrow_mut();
+        local.listen(self.slot, &filter, options, durable, replaces.is_some());
+        local.count_subscriptions(self.slot, self.session.subscriptions().len());
+        match (replaces.unwrap_or(false), durable) {
+            (false, true) => local.change_hold(self.slot, filter, true),
+            (true, false) => local.change_hold(self.slot, filter, false),
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    fn unsubscribe(&mut self, filter: Filter, durable: bool) {
+        let mut local = self.local.borrow_mut();
+        local.mute(self.slot, &filter);
+        local.count_subscriptions(self.slot, self.session.subscriptions().len());
+        if durable {
+            local.change_hold(self.slot, filter, false);
         }
     }
 
