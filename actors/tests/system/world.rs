@@ -108,11 +108,15 @@ impl World {
         }
     }
 
-    /// Waits until no session has an actor; turns the clock as far as that takes.
-    pub(crate) async fn passivate(&self) {
+    /// Waits until only `attached` sessions have an actor; turns the clock as far as that takes.
+    pub(crate) async fn passivate(&self, attached: i64) {
+        self.until("the others are detached", |seen| {
+            seen.shards.gauge(Gauge::SessionsOnline) == attached
+        })
+        .await;
         self.clock.advance_millis(PASSIVATE_AFTER_MILLIS);
-        self.until("all sessions are passive", |seen| {
-            seen.shards.gauge(Gauge::SessionActors) == 0
+        self.until("the others are passive", |seen| {
+            seen.shards.gauge(Gauge::SessionActors) == attached
         })
         .await;
     }

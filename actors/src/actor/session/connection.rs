@@ -66,10 +66,6 @@ impl SessionActor {
         if let Some(slot) = local.slot(self.slot) {
             slot.number = self.session.number();
         }
-        let number = self.session.number();
-        if let Some(resident) = local.directory.get_mut(self.session.client_id()) {
-            resident.number = number;
-        }
         if !attached {
             return local.mute_all(self.slot);
         }
