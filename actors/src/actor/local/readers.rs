@@ -1,6 +1,7 @@
 //! Who reads what: subscriptions of attached sessions, and durable ones attached or not.
 
 use super::Local;
+use crate::model::counter::Counter;
 use crate::model::packet::SubscriptionOptions;
 use crate::model::routes::{RouteEdge, Slot};
 use crate::model::topic::Filter;
@@ -35,10 +36,12 @@ impl Local {
 
     /// A session reads nothing any more: it is detached, or its actor died.
     pub fn mute_all(&mut self, slot: Slot) {
-        let filters = self
-            .slot(slot)
-            .map(|state| std::mem::take(&mut state.filters))
-            .unwrap_or_default();
+        let Some(state) = self.slot(slot) else { return };
+        let filters = std::mem::take(&mut state.filters);
+        // What is still on its way to these subscriptions must not reach those of a successor in this slot.
+        for _ in std::mem::take(&mut state.live) {
+            self.count(Counter::DroppedOffline);
+        }
         for filter in filters {
             let edge = self.routes.unsubscribe(slot, &filter);
             self.publish_edge(&filter, edge);

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::super::protocol::{Committed, RouteBatch, Submission};
 use super::Local;
 use crate::model::entry::Entry;
-use crate::model::ids::{Offset, PacketId};
+use crate::model::ids::PacketId;
 use crate::model::message::{Message, QoS};
 use crate::model::routes::{Matched, Slot};
-use crate::model::topic::Filter;
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug)]
@@ -89,16 +88,6 @@ impl Local {
                 }
                 state.offer(message, options, durable, pass);
             });
-    }
-
-    /// The records of the retained messages that a filter matches, in topic order.
-    pub fn retained(&self, filter: &Filter) -> Vec<Offset> {
-        let retained = self.shared.retained.read();
-        retained
-            .matching(filter, None, usize::MAX)
-            .into_iter()
-            .map(|(_, offset)| offset)
-            .collect()
     }
 
     /// Whether the publications of a ticket were refused by the journal.

@@ -15,7 +15,8 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use super::local::{Local, Presence, ResidentState};
 use super::protocol::{Candidate, FromConnection, SessionDied, ToConnection, ToSession};
 use crate::model::effect::{Effect, Input};
-use crate::model::ids::{Fence, Now, Timestamp};
+use crate::model::ids::{Fence, Now, PacketId, Timestamp};
+use crate::model::message::QoS;
 use crate::model::packet::{Connect, Outbound, Routed};
 use crate::model::routes::Slot;
 use crate::model::session::Session;
@@ -42,13 +43,22 @@ pub struct SessionActor {
     processed: u32,
     /// Inputs that effects answered at once.
     answers: Vec<Input>,
-    /// Whether the publication performed last found a subscription.
-    routed: Routed,
-    /// Whether the entries of the barrier passed last are missing from the journal.
-    refused: bool,
+    /// The publication performed last.
+    published: Published,
+    /// Tickets that the journal refused and whose publications are not answered yet.
+    failed: Vec<u64>,
     detached_at: Option<Timestamp>,
     /// What the directory was told of this session last.
     presence: Presence,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    /// Whether it found a subscription.
+    routed: Routed,
+    /// Under which ticket it went to the journal, if it did.
+    ticket: Option<u64>,
 }
 
 /// What waits for the journal.
@@ -58,6 +68,12 @@ enum Held {
     Barrier(u64),
     /// An effect behind a barrier.
     Effect(Effect),
+    /// The answer to a publication.
+    Answer {
+        packet_id: PacketId,
+        qos: QoS,
+        published: Published,
+    },
     /// So many inbound packets of this fence are dealt with.
     Processed(u32, Fence),
 }
@@ -77,8 +93,11 @@ impl SessionActor {
             outgoing: Vec::new(),
             processed: 0,
             answers: Vec::new(),
-            routed: Routed::NoSubscribers,
-            refused: false,
+            published: Published {
+                routed: Routed::NoSubscribers,
+                ticket: None,
+            },
+            failed: Vec::new(),
             detached_at: session.is_begun().then(|| local.borrow().now().time),
             presence: Presence::of(&session),
             session,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::Context;
 
 use super::super::protocol::{Candidate, ToConnection, close};
-use super::{Held, SessionActor};
+use super::{Held, Published, SessionActor};
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
 use crate::model::entry::{Change, Entry};
@@ -19,10 +19,19 @@ use crate::model::topic::Filter;
 impl SessionActor {
     pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects.drain(..) {
-            if !self.held.is_empty() && effect.waits() {
-                self.held.push_back(Held::Effect(effect));
-            } else {
-                self.perform(effect, ctx);
+            match effect {
+                Effect::AckPublish { packet_id, qos } if !self.held.is_empty() => {
+                    let published = self.published;
+                    self.held.push_back(Held::Answer {
+                        packet_id,
+                        qos,
+                        published,
+                    });
+                }
+                effect if !self.held.is_empty() && effect.waits() => {
+                    self.held.push_back(Held::Effect(effect));
+                }
+                effect => self.perform(effect, ctx),
             }
         }
     }
@@ -38,7 +47,9 @@ impl SessionActor {
             Effect::Send(packet) => self.outgoing.push(packet),
             Effect::Count(counter) => self.local.borrow().count(counter),
             Effect::Publish { message, received } => self.publish(&message, received),
-            Effect::AckPublish { packet_id, qos } => self.acknowledge(packet_id, qos),
+            Effect::AckPublish { packet_id, qos } => {
+                self.acknowledge(packet_id, qos, self.published);
+            }
             Effect::Persist(session, change) => {
                 let ticket = self.append(session, change);
                 self.barrier(ticket);
@@ -64,13 +75,7 @@ impl SessionActor {
             Effect::Unsubscribe { filter, durable } => self.unsubscribe(filter, durable),
             Effect::Listen(attached) => self.listen(attached),
             Effect::Replay { filter, options } => {
-                let fence = self.session.fence();
-                let offsets = self.local.borrow().retained(&filter);
-                self.answers.push(Input::RetainedFound {
-                    fence,
-                    options,
-                    offsets,
-                });
+                self.find_retained(filter, options, ctx);
             }
             Effect::Read {
                 read,
@@ -95,12 +100,14 @@ impl SessionActor {
 
     fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) {
         let placement = self.local.borrow_mut().publish(message, received);
-        self.routed = if placement.matched {
-            Routed::Matched
-        } else {
-            Routed::NoSubscribers
+        self.published = Published {
+            routed: if placement.matched {
+                Routed::Matched
+            } else {
+                Routed::NoSubscribers
+            },
+            ticket: placement.ticket,
         };
-        self.refused = false;
         if let Some(ticket) = placement.ticket {
             self.barrier(ticket);
         }
@@ -151,14 +158,17 @@ impl SessionActor {
         }
     }
 
-    /// PUBACK or PUBREC for the publication performed last.
-    pub(super) fn acknowledge(&mut self, packet_id: PacketId, qos: QoS) {
-        let result = if self.refused {
+    /// PUBACK or PUBREC, now that the publication's ticket is answered.
+    fn acknowledge(&mut self, packet_id: PacketId, qos: QoS, published: Published) {
+        let refused = published
+            .ticket
+            .is_some_and(|ticket| self.failed.contains(&ticket));
+        let result = if refused {
             Err(Refusal::JournalUnavailable)
         } else {
-            Ok(self.routed)
+            Ok(published.routed)
         };
-        if self.refused {
+        if refused {
             self.local.borrow().count(Counter::JournalRefused);
             self.answers.push(Input::PublishFailed {
                 received: (qos == QoS::ExactlyOnce).then_some(packet_id),
@@ -177,17 +187,24 @@ impl SessionActor {
         while let Some(held) = self.held.pop_front() {
             match held {
                 Held::Barrier(ticket) => {
-                    self.refused = self.local.borrow_mut().take_failed(self.slot, ticket);
-                    self.routed = Routed::Matched;
-                    if ticket > answered && !self.refused {
+                    if self.local.borrow_mut().take_failed(self.slot, ticket) {
+                        self.failed.push(ticket);
+                    }
+                    if ticket > answered && !self.failed.contains(&ticket) {
                         self.held.push_front(Held::Barrier(ticket));
                         return;
                     }
                 }
                 Held::Effect(effect) => self.perform(effect, ctx),
+                Held::Answer {
+                    packet_id,
+                    qos,
+                    published,
+                } => self.acknowledge(packet_id, qos, published),
                 Held::Processed(packets, fence) => self.credit(packets, fence),
             }
         }
+        self.failed = Vec::new();
         self.held = VecDeque::new(); // gives the memory back: a session is idle most of its life
     }
 

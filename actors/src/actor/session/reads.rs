@@ -3,14 +3,21 @@
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use parking_lot::RwLock;
 
 use super::SessionActor;
 use crate::journal::{JournalReader, ReadError, ReadRequest};
 use crate::model::cursor::ReadId;
 use crate::model::effect::Input;
 use crate::model::ids::{Fence, Offset};
+use crate::model::packet::SubscriptionOptions;
 use crate::model::record::{Page, Record};
 use crate::model::refusal::Refusal;
+use crate::model::retained::Retained;
+use crate::model::topic::Filter;
+
+/// Topics that a look-up of retained messages looks at before it lets others at the table.
+const TOPICS_VISITED_MAX: usize = 4096;
 
 /// Bytes that one catch-up read brings at most.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -76,6 +83,29 @@ impl SessionActor {
         );
     }
 
+    /// Looks up the retained messages of a filter: at once without wildcards, else elsewhere, since it may have to look
+    /// at many topics.
+    pub(super) fn find_retained(
+        &mut self,
+        filter: Filter,
+        options: SubscriptionOptions,
+        ctx: &mut Context<Self>,
+    ) {
+        let fence = self.session.fence();
+        let found = move |offsets| Input::RetainedFound {
+            fence,
+            options,
+            offsets,
+        };
+        let retained = Arc::clone(&self.local.borrow().shared.retained);
+        if filter.has_wildcard() {
+            self.read_with(ctx, move |_| Ok(found(search(&retained, &filter))));
+        } else {
+            let offset = retained.read().get(filter.as_str());
+            self.answers.push(found(offset.into_iter().collect()));
+        }
+    }
+
     /// What cannot be read is not skipped: the connection ends, the records stay, an operator is told.
     pub(super) fn read_failed(&mut self, error: &str, ctx: &mut Context<Self>) {
         tracing::error!(client_id = %self.session.client_id(), error, "journal cannot be read, connection closed");
@@ -87,5 +117,22 @@ impl SessionActor {
             None,
             ctx,
         );
+    }
+}
+
+/// The records of the retained messages that `filter` matches, in topic order. The table is locked for a part of the
+/// look-up at a time.
+fn search(retained: &RwLock<Retained>, filter: &Filter) -> Vec<Offset> {
+    let mut offsets = Vec::new();
+    let mut after: Option<Box<str>> = None;
+    loop {
+        let page = retained
+            .read()
+            .page(filter, after.as_deref(), usize::MAX, TOPICS_VISITED_MAX);
+        offsets.extend(page.found.iter().map(|(_, offset)| *offset));
+        after = page.resume;
+        if after.is_none() {
+            return offsets;
+        }
     }
 }

@@ -115,6 +115,7 @@ impl Session {
                 RetainHandling::Never => false,
             };
             if replay {
+                self.searches += 1;
                 replays.push(Effect::Replay {
                     filter: filter.clone(),
                     options,

@@ -166,6 +166,7 @@ impl Session {
         self.cursor.park();
         self.progress_at = None;
         self.replays.clear();
+        self.searches = 0;
         self.overtaken.clear();
         self.rereading.clear();
         self.replaying = false;

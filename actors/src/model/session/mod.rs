@@ -63,6 +63,8 @@ pub struct Session {
     pub(super) queue_bytes: u64,
     /// Retained messages still to be replayed.
     pub(super) replays: VecDeque<Replay>,
+    /// Filters whose retained messages are being looked up.
+    pub(super) searches: u32,
     /// Topics whose retained message was replaced by one sent since the replays began, and by which record.
     pub(super) overtaken: BTreeMap<Box<str>, Offset>,
     /// The records that the read for redelivery under way asked for; empty if there is none.
@@ -112,6 +114,7 @@ impl Session {
             queue: VecDeque::new(),
             queue_bytes: 0,
             replays: VecDeque::new(),
+            searches: 0,
             overtaken: BTreeMap::new(),
             rereading: Vec::new(),
             replaying: false,

@@ -22,13 +22,15 @@ impl Session {
         offsets: Vec<Offset>,
         effects: &mut Vec<Effect>,
     ) {
-        if self.attached && !offsets.is_empty() {
+        self.searches = self.searches.saturating_sub(1);
+        if !offsets.is_empty() {
             self.replays.push_back(Replay {
                 options,
                 offsets: offsets.into(),
             });
-            self.pump(now, effects);
         }
+        self.forget_overtaken();
+        self.pump(now, effects);
     }
 
     /// Retained messages of the first replay were read.
@@ -85,16 +87,25 @@ impl Session {
         if !offsets.is_empty() {
             self.replays.push_front(Replay { options, offsets });
         }
-        if self.replays.is_empty() {
+        self.forget_overtaken();
+        self.pump(now, effects);
+    }
+
+    fn forget_overtaken(&mut self) {
+        if !self.awaits_retained() {
             self.overtaken = BTreeMap::new();
         }
-        self.pump(now, effects);
+    }
+
+    /// Whether retained messages are being looked up or sent.
+    fn awaits_retained(&self) -> bool {
+        self.searches > 0 || !self.replays.is_empty()
     }
 
     /// A publication that replaces the retained message of its topic is about to be sent: a replay that found the
     /// message before must not send it behind its successor.
     pub(super) fn overtake(&mut self, message: &Message, at: Offset) {
-        if message.retain && !self.replays.is_empty() {
+        if message.retain && self.awaits_retained() {
             self.overtaken.insert(message.topic().into(), at);
         }
     }
