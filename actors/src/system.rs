@@ -60,6 +60,24 @@ pub struct SystemConfig {
     pub passivate_after_millis: u64,
 }
 
+impl SystemConfig {
+    /// One shard, no limit on sessions, acknowledgements after the sync; otherwise what the broker has by default.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            shards: 1,
+            limits: SessionLimits::default(),
+            sessions_max: 0,
+            durability: Durability::Always,
+            segment_bytes: 64 << 20,
+            journal_bytes_max: 0,
+            cache_bytes: 32 << 20,
+            checkpoint_interval_millis: 5_000,
+            passivate_after_millis: 60_000,
+        }
+    }
+}
+
 /// Why the system does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -148,6 +166,26 @@ pub struct ActorSystem {
 
 impl ActorSystem {
     /// Starts everything; resolves when every session that survived is routable. Must be called inside an actix system.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use outlive_actors::clock::SystemClock;
+    /// use outlive_actors::system::{ActorSystem, SystemConfig};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = tempfile::tempdir()?;
+    /// actix_rt::System::new().block_on(async {
+    ///     let config = SystemConfig::new(directory.path());
+    ///     let system = ActorSystem::start(config, Arc::new(SystemClock::new())).await?;
+    ///     let observe = system.observer();
+    ///     assert_eq!(observe().quota_used, 0);
+    ///     system.drain(Duration::from_secs(10)).await?;
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`StartError`]; a damaged or foreign file is named and left as it is.
