@@ -49,8 +49,11 @@ PY
 }
 port=$(free_port)
 admin=$(free_port)
+# libmosquitto 2.0 counts a QoS 2 message that is sent again after a reconnect twice against its receive maximum of 20, and
+# then ends with "protocol error": half of it leaves room.
 start() {
-    "$OUTLIVE" run --data-dir "$dir/data" --listen "127.0.0.1:$port" --set "admin.listen=127.0.0.1:$admin" >>"$dir/log" 2>&1 &
+    "$OUTLIVE" run --data-dir "$dir/data" --listen "127.0.0.1:$port" --set "admin.listen=127.0.0.1:$admin" \
+        --set session.inflight_max=10 >>"$dir/log" 2>&1 &
     broker=$!
     until_true "the broker is ready" ready
 }
@@ -71,26 +74,21 @@ crash
 publish 1 201 400
 publish 2 201 400
 : >"$dir/got"
-# A reader that is killed on the way, ...
+# A reader whose connection dies with the broker, more than once, and who comes back by itself. It is not killed itself:
+# mosquitto_sub acknowledges before it prints.
 subscribe >>"$dir/got" &
 reader=$!
 until_true "the first messages arrive" has_lines 1
-kill -9 "$reader"
-wait "$reader" 2>/dev/null || true
-# ... one that sees the broker die and comes back by itself, ...
-subscribe >>"$dir/got" &
-reader=$!
+crash
 until_true "all that waited arrives" holds "2 400"
 crash
-# ... and goes on.
 publish 1 401 500
 publish 2 401 500
 until_true "the last QoS 1 message arrives" holds "1 500"
 until_true "the last QoS 2 message arrives" holds "2 500"
 for qos in 1 2; do
-    # Twice only around a kill of the reader, which forgets what it has seen.
     missing=$(comm -13 <(grep "^$qos " "$dir/got" | cut -d' ' -f2 | sort -u) <(seq 1 500 | sort))
     if [ -n "$missing" ]; then echo "QoS $qos, missing: $missing" >&2; exit 1; fi
 done
-again=$(grep '^2 ' "$dir/got" | cut -d' ' -f2 | awk '$1 > 400' | sort | uniq -d)
+again=$(grep '^2 ' "$dir/got" | sort | uniq -d)
 if [ -n "$again" ]; then echo "QoS 2, twice: $again" >&2; exit 1; fi

@@ -147,9 +147,12 @@ def scenario(broker, version):
     writer.publish(range(third))
     writer.wait("the first are acknowledged", lambda: writer.acknowledged >= third)
     broker.crash()
+    # paho sends what is published while it reconnects before what it still has to send: wait, so that order can be checked.
+    writer.wait("a third is acknowledged", lambda: writer.acknowledged >= 2 * third)
     writer.publish(range(third, 2 * third))
     writer.wait("more are acknowledged", lambda: writer.acknowledged >= 3 * third)
     writer.cut()
+    writer.wait("two thirds are acknowledged", lambda: writer.acknowledged >= 4 * third)
     writer.publish(range(2 * third, MESSAGES))
     writer.wait("all are acknowledged", lambda: writer.acknowledged >= 2 * MESSAGES)
 

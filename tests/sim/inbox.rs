@@ -142,7 +142,7 @@ impl Client {
 
     pub(crate) fn receive(&mut self, delivery: &Delivery, oracle: &mut Oracle) {
         let Some(packet_id) = delivery.packet_id else {
-            return oracle.received(&mut self.holding, delivery);
+            return oracle.received(self.index, &mut self.holding, delivery);
         };
         self.unsettled += 1;
         // A late acknowledgement also settles, at the broker, the redelivery that crossed it.
@@ -157,7 +157,7 @@ impl Client {
                 packet_id,
                 failed: false,
             });
-            return oracle.received(&mut self.holding, delivery);
+            return oracle.received(self.index, &mut self.holding, delivery);
         }
         self.acks.push_back(Inbound::PubRec {
             packet_id,
@@ -171,7 +171,7 @@ impl Client {
             }
             None => {
                 self.incoming.insert(packet_id, attempt);
-                oracle.received(&mut self.holding, delivery);
+                oracle.received(self.index, &mut self.holding, delivery);
             }
         }
     }

@@ -118,7 +118,11 @@ impl World {
                 (link.client == client && link.connect.is_some()).then_some(*at)
             };
             let at = self.links.iter().find_map(waits).unwrap_or(at);
-            if !matches!(self.residences[client], Residence::Dead) {
+            // Nor is a newcomer answered before the end of the session before it is recorded: a crash in between would
+            // bring that one back.
+            let ends =
+                matches!(self.residences[client], Residence::None) && self.journal.owes(client);
+            if !ends && !matches!(self.residences[client], Residence::Dead) {
                 self.attach(client, at);
             }
             return;

@@ -307,7 +307,7 @@ impl Oracle {
     }
 
     /// The application gets a message: each QoS 2 post once, in order, of a subscription.
-    pub(crate) fn received(&mut self, holding: &mut Holding, delivery: &Delivery) {
+    pub(crate) fn received(&mut self, client: usize, holding: &mut Holding, delivery: &Delivery) {
         self.received += 1;
         let attempt = attempt_of(&delivery.message);
         let post = self.attempts[attempt];
@@ -336,7 +336,9 @@ impl Oracle {
                 posted.topic
             );
         }
-        let ordered = !(posted.retain || posted.will || posted.refused);
+        // After a crash its own message is read again, and wanted if no-local is off by then.
+        let own = posted.publisher == client && holding.periods.iter().any(|it| it.no_local);
+        let ordered = !(posted.retain || posted.will || posted.refused || own);
         if holding.seen.insert(attempt) && ordered && !self.requalified.contains(&attempt) {
             let key = (
                 posted.publisher,
