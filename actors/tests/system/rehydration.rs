@@ -261,3 +261,32 @@ fn a_session_whose_snapshot_is_damaged_is_refused_and_the_others_are_not() {
         world.stop().await;
     });
 }
+
+#[test]
+fn an_expiry_that_fails_because_the_store_does_is_tried_again() {
+    run(async {
+        let mut world = World::start().await;
+        let mortal = world.connect("mortal", kept()).await;
+        let number = mortal.number();
+        mortal.hang_up();
+        world.passivate(0).await;
+        world
+            .until("checkpointed", |seen| {
+                seen.checkpoint.covers == seen.journal.end && seen.checkpoint.dirty_sessions == 0
+            })
+            .await;
+        assert!(world.store.damage(number, |bytes| bytes[9] ^= 0x40));
+        world.clock.advance_millis(3_600_000);
+        // The answer to this connect comes after the failed attempt, or is one itself.
+        let answer = world.ask("mortal", kept()).answer().await;
+        assert_eq!(answer, Err(Refusal::Internal));
+        assert!(world.store.damage(number, |bytes| bytes[9] ^= 0x40));
+        world.clock.advance_millis(60_000);
+        world
+            .until("it expired after all", |seen| {
+                seen.shards.counter(Counter::SessionExpired) == 1 && seen.quota_used == 0
+            })
+            .await;
+        world.stop().await;
+    });
+}

@@ -240,6 +240,45 @@ fn a_newcomer_in_the_mailbox_of_a_dying_actor_is_answered() {
         }
         let mut first = first;
         assert_eq!(first.closed().await, Refusal::Internal);
+        world
+            .until("it is counted as offline", |seen| {
+                seen.shards.gauge(Gauge::SessionsOnline) == 0
+                    && seen.shards.gauge(Gauge::SessionsOffline) == 1
+            })
+            .await;
+        world.stop().await;
+    });
+}
+
+#[test]
+fn a_rebuilt_session_has_what_was_on_its_way_to_the_journal_when_its_actor_died() {
+    run(async {
+        let mut world = World::start().await;
+        let mut publisher = world.connect("publisher", transient()).await;
+        let mut victim = world.connect("victim", kept()).await;
+        victim.subscribe("a", 1).await;
+        world.files.limit_space(Some(0));
+        victim.begin_subscribe("b", 1);
+        world
+            .until("the subscription waits for the disk", |seen| {
+                seen.appender.waiting > 0
+            })
+            .await;
+        world.system().inject(Arc::new(|client_id, effect| {
+            if client_id.as_str() == "victim" && matches!(effect, Effect::Publish { .. }) {
+                panic!("injected");
+            }
+        }));
+        victim.begin_publish("nobody", "", 0);
+        assert_eq!(victim.closed().await, Refusal::Internal);
+        let mut victim = world.ask("victim", kept());
+        world.files.limit_space(None);
+        assert!(victim.attached().await);
+        for topic in ["a", "b"] {
+            let routed = publisher.publish(topic, topic, 1).await;
+            assert_eq!(routed, Ok(Routed::Matched));
+            assert_eq!(victim.take().await, Ok(topic.to_owned()));
+        }
         world.stop().await;
     });
 }

@@ -120,13 +120,13 @@ impl ShardActor {
             }
             Err(error) => {
                 tracing::error!(client_id = %client_id, %error, "session cannot be rebuilt");
-                comeback.refuse(Refusal::Internal);
                 let mut local = self.local.borrow_mut();
                 let retry_at = local.now().time.plus_millis(RETRY_MILLIS);
                 local.set_deadline(&client_id, Some(retry_at));
                 if let Some(resident) = local.directory.get_mut(&client_id) {
                     resident.state = ResidentState::Passive;
                 }
+                comeback.refuse(Refusal::Internal);
             }
         }
     }
