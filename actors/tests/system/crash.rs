@@ -267,3 +267,50 @@ fn a_drain_on_a_full_disk_does_not_wait_for_refused_publications() {
         assert_eq!(sleeper.closed().await, Refusal::ShuttingDown);
     });
 }
+
+#[test]
+fn every_publication_of_a_refused_batch_is_refused() {
+    run(async {
+        let mut world = World::start().await;
+        let mut sleeper = world.connect("sleeper", kept()).await;
+        sleeper.subscribe("news", 1).await;
+        sleeper.hang_up();
+        let mut publisher = world.connect("publisher", transient()).await;
+        world.files.limit_space(Some(0));
+        let large = "x".repeat(4_096);
+        let ids = [1, 2, 3].map(|id| PacketId::new(id).expect("not zero"));
+        let number = publisher.number();
+        publisher.send_all(
+            ids.map(|id| publication("news", &large, 1, id, number))
+                .into(),
+        );
+        for id in ids {
+            let refused = publisher.published(id).await;
+            assert_eq!(refused, Err(Refusal::JournalUnavailable), "{id:?}");
+        }
+        world.files.limit_space(None);
+        world.stop().await;
+    });
+}
+
+/// A connection that ends while a record is on its way to its session must not make the cursor step over the record.
+#[test]
+fn a_record_on_its_way_to_a_session_that_hangs_up_is_not_lost() {
+    run(async {
+        let mut world = World::start_with(|config| config.shards = 1).await;
+        let mut publisher = world.connect("publisher", transient()).await;
+        let mut reader = world.connect("reader", kept()).await;
+        reader.subscribe("news", 1).await;
+        for round in 0..300 {
+            let id = publisher.begin_publish("news", &round.to_string(), 1);
+            if round % 2 == 0 {
+                publisher.published(id).await.expect("published");
+            }
+            reader.hang_up();
+            reader = world.ask("reader", kept());
+            assert!(reader.attached().await);
+            reader.take_until(&round.to_string()).await;
+        }
+        world.stop().await;
+    });
+}
