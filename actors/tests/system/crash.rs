@@ -1,8 +1,10 @@
 //! Power cuts and full disks: what was acknowledged is there afterwards.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use outlive_actors::model::counter::Counter;
+use outlive_actors::model::effect::Effect;
 use outlive_actors::model::ids::PacketId;
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::{Inbound, Outbound};
@@ -293,7 +295,9 @@ fn every_publication_of_a_refused_batch_is_refused() {
     });
 }
 
-/// A connection that ends while a record is on its way to its session must not make the cursor step over the record.
+/// A connection that ends while a record is on its way to its session must not make the cursor step over the record: the
+/// shard's thread is held until the record is committed and the connection's end is in the session's mailbox, in front
+/// of the wake.
 #[test]
 fn a_record_on_its_way_to_a_session_that_hangs_up_is_not_lost() {
     run(async {
@@ -301,16 +305,35 @@ fn a_record_on_its_way_to_a_session_that_hangs_up_is_not_lost() {
         let mut publisher = world.connect("publisher", transient()).await;
         let mut reader = world.connect("reader", kept()).await;
         reader.subscribe("news", 1).await;
-        for round in 0..300 {
-            let id = publisher.begin_publish("news", &round.to_string(), 1);
-            if round % 2 == 0 {
-                publisher.published(id).await.expect("published");
+        publisher.publish("news", "first", 1).await.expect("live");
+        reader.take_until("first").await;
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        world.system().inject(Arc::new(move |_, effect| {
+            if let Effect::Publish { message, .. } = effect
+                && message.topic() == "hold"
+            {
+                held.lock().expect("one holds").recv().expect("it goes on");
             }
-            reader.hang_up();
-            reader = world.ask("reader", kept());
-            assert!(reader.attached().await);
-            reader.take_until(&round.to_string()).await;
-        }
+        }));
+        let committed = world.observe().appender.committed;
+        publisher.begin_publish("news", "second", 1);
+        publisher.begin_publish("hold", "", 0);
+        world
+            .until("the record is committed", |seen| {
+                seen.appender.committed > committed
+            })
+            .await;
+        reader.hang_up();
+        go_on.send(()).expect("the shard is held");
+        world
+            .until("the reader is away", |seen| {
+                seen.shards.gauge(Gauge::SessionsOffline) == 1
+            })
+            .await;
+        let mut reader = world.ask("reader", kept());
+        assert!(reader.attached().await);
+        reader.take_until("second").await;
         world.stop().await;
     });
 }
