@@ -48,7 +48,7 @@ impl Default for MqttConfig {
             topic_levels_max: 128,
             receive_max: 1024,
             write_buffer_high_bytes: 262_144,
-            write_buffer_max_bytes: 33_554_432,
+            write_buffer_max_bytes: 134_217_728,
             write_timeout_millis: 30_000,
             unauthenticated_max: 10_000,
             connections_max: 0,
