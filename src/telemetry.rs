@@ -38,5 +38,6 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
 
 /// Reads a level or filter directives.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(level)
+    // What the HTTP server of the admin pages tells of its own start and stop is of no use to an operator.
+    EnvFilter::builder().parse(format!("actix_server=warn,{level}"))
 }

@@ -58,7 +58,13 @@ impl Subscriptions {
             .find(|known| known.filter == subscription.filter)
         {
             Some(known) => *known = subscription,
-            None => self.0.push(subscription),
+            None => {
+                // Most sessions have one subscription and sleep on it.
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1);
+                }
+                self.0.push(subscription);
+            }
         }
     }
 

@@ -19,6 +19,9 @@ impl Local {
         let edge = self.routes.subscribe(slot, filter, options, durable);
         self.publish_edge(filter, edge);
         if !replaces && let Some(state) = self.slot(slot) {
+            if state.filters.is_empty() {
+                state.filters.reserve_exact(1);
+            }
             state.filters.push(filter.clone());
         }
     }

@@ -81,6 +81,10 @@ impl Local {
                     u32::try_from(self.slots.len())
                         .expect("fewer than 2^32 session actors fit in memory"),
                 );
+                if self.slots.len() == self.slots.capacity() {
+                    // By an eighth, not by double: a slot is large, and most of the rest would stay empty.
+                    self.slots.reserve_exact(64.max(self.slots.len() / 8));
+                }
                 self.slots.push(Some(state));
                 slot
             }
