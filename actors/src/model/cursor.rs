@@ -14,17 +14,50 @@ use std::collections::VecDeque;
 use super::ids::Offset;
 use super::record::{Page, Record};
 
+/// Message bytes at which an inbox takes no further record: what waits is in the journal, and need not be in memory.
+const INBOX_BYTES_MAX: usize = 1 << 20;
+
 /// A reader's place.
 #[derive(Clone, Debug, Default)]
 pub struct Cursor {
     next: Offset,
     covered: Offset,
-    inbox: VecDeque<Record>,
-    aside: VecDeque<Record>,
+    inbox: Inbox,
+    aside: Inbox,
     aside_overflowed: bool,
     reading: bool,
     read_id: ReadId,
     live: bool,
+}
+
+/// Records in memory, in offset order.
+#[derive(Clone, Debug, Default)]
+struct Inbox {
+    records: VecDeque<Record>,
+    bytes: usize,
+}
+
+impl Inbox {
+    /// Whether one more record may come in: a large one may, if it comes first.
+    fn has_room(&self, records_max: usize) -> bool {
+        self.records.len() < records_max && self.bytes < INBOX_BYTES_MAX
+    }
+
+    /// Whether half of it is free.
+    fn is_half_empty(&self, records_max: usize) -> bool {
+        self.records.len() * 2 <= records_max && self.bytes * 2 <= INBOX_BYTES_MAX
+    }
+
+    fn push(&mut self, record: Record) {
+        self.bytes += record.message.size_bytes();
+        self.records.push_back(record);
+    }
+
+    fn pop(&mut self) -> Option<Record> {
+        let record = self.records.pop_front()?;
+        self.bytes -= record.message.size_bytes();
+        Some(record)
+    }
 }
 
 /// Tells the answer to the current read from that to one that was given up.
@@ -53,19 +86,19 @@ impl Cursor {
 
     /// Whether nothing waits in memory.
     pub fn is_drained(&self) -> bool {
-        self.inbox.is_empty()
+        self.inbox.records.is_empty()
     }
 
     /// Where the next read must start, if one is due: the reader is behind, has room and no read is under way.
     pub fn wants_read(&self, inbox_max: usize) -> Option<Offset> {
-        (!self.live && !self.reading && self.inbox.len() * 2 <= inbox_max).then_some(self.covered)
+        (!self.live && !self.reading && self.inbox.is_half_empty(inbox_max)).then_some(self.covered)
     }
 
     /// A read from [`Self::wants_read`] was begun.
     pub fn begin_read(&mut self) -> ReadId {
         self.read_id.0 = self.read_id.0.wrapping_add(1);
         self.reading = true;
-        self.aside.clear();
+        self.aside = Inbox::default();
         self.aside_overflowed = false;
         self.read_id
     }
@@ -83,20 +116,20 @@ impl Cursor {
         }
         for record in page.records {
             if record.offset >= self.covered {
-                self.inbox.push_back(record);
+                self.inbox.push(record);
             }
         }
         self.covered = self.covered.max(page.next);
         if page.next >= page.end && !self.aside_overflowed {
             self.live = true;
-            for record in std::mem::take(&mut self.aside) {
+            for record in std::mem::take(&mut self.aside).records {
                 if record.offset >= self.covered {
                     self.covered = record.offset.next();
-                    self.inbox.push_back(record);
+                    self.inbox.push(record);
                 }
             }
         } else {
-            self.aside.clear();
+            self.aside = Inbox::default();
         }
     }
 
@@ -106,9 +139,9 @@ impl Cursor {
             if record.offset < self.covered {
                 return false;
             }
-            if self.inbox.len() < inbox_max {
+            if self.inbox.has_room(inbox_max) {
                 self.covered = record.offset.next();
-                self.inbox.push_back(record);
+                self.inbox.push(record);
                 return false;
             }
             self.live = false;
@@ -116,10 +149,10 @@ impl Cursor {
             return true;
         }
         if self.reading && !self.aside_overflowed {
-            if self.aside.len() < inbox_max {
-                self.aside.push_back(record);
+            if self.aside.has_room(inbox_max) {
+                self.aside.push(record);
             } else {
-                self.aside.clear();
+                self.aside = Inbox::default();
                 self.aside_overflowed = true;
             }
         }
@@ -128,7 +161,7 @@ impl Cursor {
 
     /// Hands out the next record.
     pub fn pop(&mut self) -> Option<Record> {
-        let record = self.inbox.pop_front()?;
+        let record = self.inbox.pop()?;
         self.next = record.offset.next();
         Some(record)
     }
@@ -136,7 +169,7 @@ impl Cursor {
     /// Nothing that matches lies below `end`, as far as a live and drained reader is concerned: it moves there, so that
     /// it pins nothing.
     pub fn advance(&mut self, end: Offset) {
-        if self.inbox.is_empty() {
+        if self.inbox.records.is_empty() {
             self.next = self.next.max(self.covered);
             if self.live && end > self.covered {
                 self.covered = end;
@@ -163,9 +196,13 @@ mod tests {
     use std::sync::Arc;
 
     fn record(offset: u64) -> Record {
+        sized(offset, 0)
+    }
+
+    fn sized(offset: u64, payload_bytes: usize) -> Record {
         let message = Message::new(MessageParts {
             topic: "t",
-            payload: b"",
+            payload: &vec![0; payload_bytes],
             properties: b"",
             qos: QoS::AtLeastOnce,
             retain: false,
@@ -269,5 +306,20 @@ mod tests {
         drain(&mut cursor);
         cursor.advance(Offset(9));
         assert_eq!(cursor.next(), Offset(9));
+    }
+
+    #[test]
+    fn large_records_wait_in_the_journal_not_in_memory() {
+        let mut cursor = Cursor::new(Offset(0));
+        let read = cursor.begin_read();
+        cursor.page(read, page(&[], 1, 1));
+        assert!(
+            !cursor.committed(sized(1, 2 * INBOX_BYTES_MAX), 100),
+            "the first one fits"
+        );
+        assert!(cursor.committed(sized(2, 1), 100), "the next one does not");
+        assert_eq!(cursor.wants_read(100), None);
+        assert_eq!(drain(&mut cursor), [1]);
+        assert_eq!(cursor.wants_read(100), Some(Offset(2)));
     }
 }
