@@ -10,6 +10,9 @@ use crate::model::ids::{Now, Offset, PacketId};
 use crate::model::packet::Outbound;
 use crate::model::record::Record;
 
+/// Records that one read for redelivery brings at most: a window may hold many large ones.
+const REREAD_MAX: usize = 32;
+
 impl Session {
     /// Sends again what is due and needs no record, asks for the records that the rest needs. Gives whether nothing is
     /// due any more: only then may anything new be sent.
@@ -22,7 +25,7 @@ impl Session {
             .inflight
             .due()
             .filter(|sent| sent.step == Step::Published)
-            .take(self.inflight.credit())
+            .take(self.inflight.credit().min(REREAD_MAX))
             .map(|sent| sent.offset)
             .collect();
         if !self.rereading.is_empty() {
