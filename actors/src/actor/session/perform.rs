@@ -19,19 +19,17 @@ use crate::model::topic::Filter;
 impl SessionActor {
     pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects.drain(..) {
-            match effect {
-                Effect::AckPublish { packet_id, qos } if !self.held.is_empty() => {
-                    let published = self.published;
-                    self.held.push_back(Held::Answer {
-                        packet_id,
-                        qos,
-                        published,
-                    });
-                }
-                effect if !self.held.is_empty() && effect.waits() => {
-                    self.held.push_back(Held::Effect(effect));
-                }
-                effect => self.perform(effect, ctx),
+            if self.held.is_empty() || !effect.waits() {
+                self.perform(effect, ctx);
+            } else if let Effect::AckPublish { packet_id, qos } = effect {
+                let published = self.published;
+                self.held.push_back(Held::Answer {
+                    packet_id,
+                    qos,
+                    published,
+                });
+            } else {
+                self.held.push_back(Held::Effect(effect));
             }
         }
     }
