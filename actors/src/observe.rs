@@ -6,6 +6,10 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::model::counter::Counter;
+use crate::model::entry::Step;
+use crate::model::ids::{Fence, Offset, SessionNumber, Timestamp};
+use crate::model::session::Session;
+use crate::model::snapshot::SessionSnapshot;
 
 /// One counted gauge of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,5 +125,72 @@ impl ShardObservation {
             .for_each(|(sum, add)| *sum += add);
         self.restarts += other.restarts;
         self
+    }
+}
+
+/// What one session shows of itself, awake or asleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionObservation {
+    /// Its number.
+    pub number: SessionNumber,
+    /// It is run by an actor; otherwise it sleeps in its snapshot.
+    pub has_actor: bool,
+    /// A connection is attached.
+    pub attached: bool,
+    /// It outlives its connection.
+    pub kept: bool,
+    /// The fence of its last attach.
+    pub fence: Fence,
+    /// When it expires; `None` while attached.
+    pub expires_at: Option<Timestamp>,
+    /// Its subscriptions.
+    pub subscriptions: usize,
+    /// Deliveries begun and not settled by the client.
+    pub unsettled: usize,
+    /// Inbound QoS 2 publications not yet released.
+    pub received: usize,
+    /// The next journal record to read (kept sessions; as last recorded if it sleeps).
+    pub next: Offset,
+    /// It gets records as they are committed, without reading behind.
+    pub live: bool,
+}
+
+impl From<&Session> for SessionObservation {
+    fn from(session: &Session) -> Self {
+        Self {
+            number: session.number(),
+            has_actor: true,
+            attached: session.is_attached(),
+            kept: session.is_kept(),
+            fence: session.fence(),
+            expires_at: session.expires_at(),
+            subscriptions: session.subscriptions().len(),
+            unsettled: session.inflight().len(),
+            received: session.received().count(),
+            next: session.cursor().next(),
+            live: session.cursor().is_live(),
+        }
+    }
+}
+
+impl From<&SessionSnapshot> for SessionObservation {
+    fn from(snapshot: &SessionSnapshot) -> Self {
+        Self {
+            number: snapshot.number,
+            has_actor: false,
+            attached: false,
+            kept: true,
+            fence: snapshot.fence,
+            expires_at: snapshot.expires_at(),
+            subscriptions: snapshot.subscriptions.len(),
+            unsettled: snapshot
+                .unsettled
+                .iter()
+                .filter(|sent| sent.step != Step::Done)
+                .count(),
+            received: snapshot.received.len(),
+            next: snapshot.next,
+            live: false,
+        }
     }
 }

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::actor::appender::{AppenderObservation, Durability};
 use crate::actor::checkpointer::CheckpointObservation;
-use crate::actor::protocol::{ConnectRequest, Drain, EndSession, SetQuota};
+use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveSession, SetQuota};
 use crate::actor::recovery::RecoverError;
 use crate::actor::registry::RegistryActor;
 use crate::actor::shard::ShardActor;
@@ -28,7 +28,7 @@ use crate::journal::{JournalObservation, ReadError};
 use crate::model::ids::{ClientId, SHARDS_MAX};
 use crate::model::limits::SessionLimits;
 use crate::model::refusal::Refusal;
-use crate::observe::{ShardCells, ShardObservation};
+use crate::observe::{SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
 use crate::store::{SnapshotStore, StoreError};
 
@@ -263,6 +263,13 @@ impl ActorSystem {
             })
             .await
             .unwrap_or(false)
+    }
+
+    /// What a client's session shows of itself, awake or asleep; `None` if there is none.
+    pub async fn observe_session(&self, client_id: ClientId) -> Option<SessionObservation> {
+        let shard = &self.shards[self.home(&client_id)];
+        let observe = ObserveSession { client_id };
+        shard.address.send(observe).await.ok().flatten()
     }
 
     /// Changes the limit on sessions; 0 = none. Nobody who is in is thrown out.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use actix::{Message as ActixMessage, Recipient};
+use tokio::sync::oneshot;
 
 use crate::journal::Record;
 use crate::model::entry::Entry;
@@ -14,6 +15,7 @@ use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
 use crate::model::refusal::Refusal;
 use crate::model::snapshot::SessionSnapshot;
+use crate::observe::SessionObservation;
 use crate::store::StoreError;
 pub use crate::supervise::SessionDied;
 
@@ -155,6 +157,8 @@ pub enum ToSession {
     },
     /// The session's deadline passed.
     Tick,
+    /// Somebody wants to know how it is.
+    Observe(oneshot::Sender<SessionObservation>),
     /// An operator, or the drain, ends the connection; with `discard` the session too.
     End {
         /// What the connection is told.
@@ -184,6 +188,14 @@ pub struct EndSession {
     pub refusal: Refusal,
     /// The session's state goes too.
     pub discard: bool,
+}
+
+/// System -> shard: what a client's session shows of itself; `None` if there is none.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "Option<SessionObservation>")]
+pub struct ObserveSession {
+    /// Whose.
+    pub client_id: ClientId,
 }
 
 /// System -> shard: tell every connection that the broker shuts down, let the sessions record where they are. Answered

@@ -17,13 +17,16 @@ use tokio::sync::oneshot;
 use self::comeback::Comeback;
 use super::local::{Local, Presence, ResidentState};
 use super::protocol::{
-    Candidate, Committed, ConnectRequest, Drain, EndSession, Rehydrate, RouteBatch, SessionDied,
-    ToSession, close,
+    Candidate, Committed, ConnectRequest, Drain, EndSession, ObserveSession, Rehydrate, RouteBatch,
+    SessionDied, ToSession, close,
 };
 use crate::model::ids::ClientId;
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
+use crate::model::snapshot::SessionSnapshot;
+use crate::observe::SessionObservation;
+use crate::store::StoreError;
 
 mod comeback;
 
@@ -253,6 +256,36 @@ impl Handler<EndSession> for ShardActor {
 
     fn handle(&mut self, end: EndSession, ctx: &mut Self::Context) -> bool {
         self.end(end, ctx)
+    }
+}
+
+impl Handler<ObserveSession> for ShardActor {
+    type Result = ResponseFuture<Option<SessionObservation>>;
+
+    fn handle(&mut self, observe: ObserveSession, _: &mut Self::Context) -> Self::Result {
+        let local = self.local.borrow();
+        let Some(resident) = local.directory.get(&observe.client_id) else {
+            return Box::pin(std::future::ready(None));
+        };
+        if let ResidentState::Active(slot) = resident.state {
+            let (answer, observation) = oneshot::channel();
+            drop(local);
+            self.tell(slot, ToSession::Observe(answer));
+            return Box::pin(async move { observation.await.ok() });
+        }
+        let (answer, observation) = oneshot::channel();
+        let reply = move |image: Result<Option<SessionSnapshot>, StoreError>| {
+            let snapshot = image.ok().flatten();
+            // Whoever asked may have given up.
+            answer
+                .send(snapshot.as_ref().map(SessionObservation::from))
+                .ok();
+        };
+        let shared = &local.shared;
+        shared
+            .checkpointer
+            .image(resident.number, shared.journal.end(), Box::new(reply));
+        Box::pin(async move { observation.await.ok().flatten() })
     }
 }
 

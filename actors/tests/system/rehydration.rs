@@ -290,3 +290,33 @@ fn an_expiry_that_fails_because_the_store_does_is_tried_again() {
         world.stop().await;
     });
 }
+
+#[test]
+fn a_session_can_be_observed_awake_and_asleep() {
+    run(async {
+        let mut world = World::start().await;
+        let mut reader = world.connect("reader", kept()).await;
+        reader.subscribe("news", 1).await;
+        let mut publisher = world.connect("publisher", transient()).await;
+        publisher.publish("news", "unread", 1).await.expect("live");
+        reader.delivery().await.expect("it is not acknowledged");
+        let awake = world.system().observe_session("reader".into()).await;
+        let awake = awake.expect("it is there");
+        assert!(awake.has_actor && awake.attached && awake.kept && awake.live);
+        assert_eq!((awake.subscriptions, awake.unsettled), (1, 1));
+        assert_eq!(awake.expires_at, None);
+
+        reader.hang_up();
+        world.passivate(1).await;
+        let asleep = world.system().observe_session("reader".into()).await;
+        let asleep = asleep.expect("it is there");
+        assert!(!asleep.has_actor && !asleep.attached && asleep.kept);
+        assert_eq!((asleep.subscriptions, asleep.unsettled), (1, 1));
+        assert_eq!((asleep.number, asleep.fence), (awake.number, awake.fence));
+        assert!(asleep.expires_at.is_some() && asleep.next >= awake.next);
+
+        let nobody = world.system().observe_session("nobody".into()).await;
+        assert_eq!(nobody, None);
+        world.stop().await;
+    });
+}

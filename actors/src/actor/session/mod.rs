@@ -235,6 +235,10 @@ impl Handler<ToSession> for SessionActor {
             ToSession::Wake => self.turn([], None, ctx),
             ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
             ToSession::Tick => self.turn([Input::Tick], None, ctx),
+            // Whoever asked may have given up.
+            ToSession::Observe(answer) => {
+                answer.send((&self.session).into()).ok();
+            }
             ToSession::End { refusal, discard } => {
                 self.turn([Input::End { refusal, discard }], None, ctx);
             }
