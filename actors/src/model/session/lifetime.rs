@@ -12,6 +12,10 @@ use crate::model::message::{QoS, Will};
 use crate::model::packet::{Connect, Outbound};
 use crate::model::refusal::Refusal;
 
+/// An attach is durable before its CONNACK if the session would have expired within so many seconds: time enough for a
+/// broker that crashed to come back.
+const ATTACH_AWAITED_SECONDS: u32 = 600;
+
 impl Session {
     /// CONNECT: one owner at a time, at once; the newcomer never waits for the old socket to die.
     pub(super) fn attach(
@@ -32,6 +36,9 @@ impl Session {
         }
         // A kept session that was resumed with expiry 0 ends with that connection, taken over or not.
         let resume = self.begun && self.kept && self.expiry_seconds > 0 && !connect.clean_start;
+        let lapses_soon = self
+            .expires_at
+            .is_some_and(|at| at <= now.time.plus_seconds(ATTACH_AWAITED_SECONDS));
         self.settle_will_before_attach(now, resume, effects);
         let taken_over = self.attached;
         if taken_over {
@@ -45,7 +52,7 @@ impl Session {
         effects.push(Effect::SwitchConnection { fence, taken_over });
         self.hold(connect, fence, effects);
         if resume {
-            self.resume(now, effects);
+            self.resume(now, lapses_soon, effects);
         } else {
             self.begin(now, number, effects);
         }
@@ -233,9 +240,16 @@ impl Session {
         self.schedule_progress(now);
     }
 
-    fn resume(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    /// A resume awaits no disk, unless the deadline that it cancels is near: a crash that forgot the attach would let the
+    /// session expire though its client was told that it goes on.
+    fn resume(&mut self, now: Now, lapses_soon: bool, effects: &mut Vec<Effect>) {
         effects.push(Effect::Count(Counter::SessionResumed));
-        self.record(Change::Attached(self.attach_record(now.time)), effects);
+        let attached = Change::Attached(self.attach_record(now.time));
+        if lapses_soon {
+            self.persist(attached, effects);
+        } else {
+            self.record(attached, effects);
+        }
         self.connack(true, effects);
         effects.push(Effect::Listen(true));
         self.schedule_progress(now);

@@ -26,6 +26,21 @@ fn a_kept_session_is_durable_before_its_connack() {
 }
 
 #[test]
+fn a_resume_is_awaited_only_shortly_before_the_deadline_that_it_cancels() {
+    for (away_seconds, awaited) in [(10, false), (3600 - 60, true)] {
+        let mut s = Script::attached("meter-7");
+        s.close();
+        s.after_seconds(away_seconds);
+        s.attach_unanswered();
+        let persisted = s
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Persist(_, Change::Attached(_))));
+        assert_eq!(persisted, awaited, "after {away_seconds} s");
+    }
+}
+
+#[test]
 fn a_transient_session_leaves_nothing_in_the_journal() {
     let mut s = Script::transient("meter-7");
     assert!(s.recorded().is_empty());
