@@ -127,6 +127,8 @@ pub struct SystemObservation {
     pub quota_refused: u64,
     /// Retained topics.
     pub retained: u64,
+    /// Bytes of publications on their way from shard to shard.
+    pub route_backlog_bytes: u64,
     /// Filters with a reader, attached or durable.
     pub route_filters: u64,
 }
@@ -299,6 +301,7 @@ impl ActorSystem {
             quota_high_water: shared.quota.high_water(),
             quota_refused: shared.quota.refused(),
             retained: shared.retained.read().len() as u64,
+            route_backlog_bytes: shared.backlog_bytes(),
             route_filters: shared.routes.filters() as u64,
         }
     }

@@ -274,10 +274,15 @@ fn journal_samples(seen: &SystemObservation) -> [Sample; 11] {
     ]
 }
 
-fn storage_samples(seen: &SystemObservation) -> [Sample; 4] {
+fn storage_samples(seen: &SystemObservation) -> [Sample; 5] {
     let (counter, gauge) = (plain_counter, plain_gauge);
     let checkpoint = &seen.checkpoint;
     [
+        gauge(
+            "outlive_route_backlog_bytes",
+            "Publications on their way from shard to shard; at 16 MiB to one shard their publishers wait.",
+            seen.route_backlog_bytes,
+        ),
         gauge(
             "outlive_retained_messages",
             "Retained messages.",

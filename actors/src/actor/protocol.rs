@@ -107,6 +107,8 @@ pub struct Committed {
 pub struct RouteBatch {
     /// In the order in which their sessions published them.
     pub messages: Vec<Arc<Message>>,
+    /// What they add to the receiving shard's backlog until it has dealt with them.
+    pub bytes: u64,
 }
 
 /// A connection on its way to a session. Whatever becomes of the session, the connection is answered: dropped on the

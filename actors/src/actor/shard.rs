@@ -154,6 +154,7 @@ impl ShardActor {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.local.borrow().shared.clock.now();
+        self.local.borrow_mut().wake_held_back();
         let due = self.local.borrow_mut().due(now, DUE_MAX);
         for client_id in due {
             let slot = {
@@ -218,10 +219,7 @@ impl Handler<RouteBatch> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, batch: RouteBatch, _: &mut Self::Context) {
-        let mut local = self.local.borrow_mut();
-        for message in &batch.messages {
-            local.deliver(message);
-        }
+        self.local.borrow_mut().routed(&batch);
     }
 }
 

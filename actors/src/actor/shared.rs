@@ -19,6 +19,10 @@ use crate::model::retained::Retained;
 use crate::model::routes::{Matched, RouteEdge, Routes};
 use crate::model::topic::Filter;
 
+/// Bytes on their way to one shard at which publishers of other shards get no credit back: a shard that cannot keep up
+/// slows those that feed it, and its mailbox holds no more than this and what its publishers have credit for.
+pub const ROUTE_BACKLOG_BYTES_MAX: u64 = 16 << 20;
+
 /// The routes of all shards: filter -> shards with online readers, shards with durable readers.
 #[derive(Debug, Default)]
 pub struct SharedRoutes {
@@ -81,6 +85,8 @@ pub struct Shared {
     pub epoch: u32,
     /// Counts the sessions of this boot.
     pub sessions_begun: AtomicU64,
+    /// Bytes of publications on their way to each shard, by number.
+    pub backlogs: Box<[AtomicU64]>,
     /// How long a detached kept session keeps its actor, in milliseconds.
     pub passivate_after_millis: u64,
     /// Where tests let session actors die.
@@ -89,6 +95,19 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Bytes of publications on their way from shard to shard.
+    pub fn backlog_bytes(&self) -> u64 {
+        let bytes = self.backlogs.iter();
+        bytes.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether some shard cannot keep up with what the others send it.
+    pub fn is_backlogged(&self) -> bool {
+        self.backlogs
+            .iter()
+            .any(|bytes| bytes.load(Ordering::Relaxed) >= ROUTE_BACKLOG_BYTES_MAX)
+    }
+
     /// A number that no session had or will have.
     pub fn next_session_number(&self) -> SessionNumber {
         let count = self.sessions_begun.fetch_add(1, Ordering::Relaxed);

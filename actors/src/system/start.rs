@@ -87,6 +87,7 @@ pub(super) async fn start(
         checkpointer,
         epoch,
         sessions_begun: AtomicU64::new(0),
+        backlogs: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         passivate_after_millis: config.passivate_after_millis,
         #[cfg(feature = "testing")]
         faults: Default::default(),

@@ -7,6 +7,7 @@
     reason = "a test waits for one packet and does not care what else there is"
 )]
 
+mod backlog;
 mod client;
 mod crash;
 mod quota;

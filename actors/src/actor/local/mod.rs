@@ -55,6 +55,8 @@ pub struct Local {
     vacant: Vec<Slot>,
     wheel: BTreeSet<(Timestamp, ClientId)>,
     outboxes: Vec<Vec<Arc<Message>>>,
+    /// Sessions whose publishers wait for a backlog to shrink.
+    held_back: BTreeSet<Slot>,
     entries: Vec<Entry>,
     ticket: u64,
     waiting: VecDeque<(u64, Slot)>,
@@ -78,6 +80,7 @@ impl Local {
             slots: Vec::new(),
             vacant: Vec::new(),
             wheel: BTreeSet::new(),
+            held_back: BTreeSet::new(),
             outboxes: vec![Vec::new(); shards],
             entries: Vec::new(),
             ticket: 1,

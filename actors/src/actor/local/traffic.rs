@@ -1,6 +1,7 @@
 //! What flows through a shard: publications to readers, entries to the journal, committed records back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::protocol::{Committed, RouteBatch, Submission};
 use super::Local;
@@ -14,6 +15,8 @@ use crate::model::routes::{Matched, Slot};
 pub struct Placement {
     /// A subscription matched.
     pub matched: bool,
+    /// It went to another shard.
+    pub away: bool,
     /// The ticket to wait for, if it went to the journal.
     pub ticket: Option<u64>,
 }
@@ -33,10 +36,12 @@ impl Local {
     /// retained or it carries an inbound QoS 2 identifier to remember.
     pub fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> Placement {
         let matched = self.look_up(message);
+        let mut away = false;
         for shard in matched.online.iter() {
             if shard == self.shard {
                 self.deliver(message);
             } else {
+                away = true;
                 self.outboxes[usize::from(shard.0)].push(Arc::clone(message));
             }
         }
@@ -51,6 +56,7 @@ impl Local {
         };
         Placement {
             matched: !(matched.online.is_empty() && matched.durable.is_empty()),
+            away,
             ticket: entry.map(|entry| self.append(entry)),
         }
     }
@@ -71,6 +77,32 @@ impl Local {
             matched,
         });
         matched
+    }
+
+    /// Delivers what another shard's sessions published, and takes it off this shard's backlog.
+    pub fn routed(&mut self, batch: &RouteBatch) {
+        for message in &batch.messages {
+            self.deliver(message);
+        }
+        let backlog = &self.shared.backlogs[usize::from(self.shard.0)];
+        backlog.fetch_sub(batch.bytes, Ordering::Relaxed);
+    }
+
+    /// The session of this slot keeps its connection's credit back until no shard is backlogged.
+    pub fn hold_back(&mut self, slot: Slot) {
+        self.held_back.insert(slot);
+    }
+
+    /// Wakes who kept credit back, if no shard is backlogged any more.
+    pub fn wake_held_back(&mut self) {
+        if self.held_back.is_empty() || self.shared.is_backlogged() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.held_back) {
+            if let Some(state) = self.slot(slot) {
+                state.wake();
+            }
+        }
     }
 
     /// Puts a publication into the slots of this shard's live readers, and wakes them.
@@ -128,9 +160,10 @@ impl Local {
             if !outbox.is_empty()
                 && let Some(peer) = self.peers.get(shard)
             {
-                peer.do_send(RouteBatch {
-                    messages: std::mem::take(outbox),
-                });
+                let messages = std::mem::take(outbox);
+                let bytes = messages.iter().map(|message| backlog_bytes(message)).sum();
+                self.shared.backlogs[shard].fetch_add(bytes, Ordering::Relaxed);
+                peer.do_send(RouteBatch { messages, bytes });
             }
         }
         if self.entries.is_empty() {
@@ -191,4 +224,9 @@ impl Local {
             }
         }
     }
+}
+
+/// What a publication counts for while it is on its way to another shard.
+fn backlog_bytes(message: &Message) -> u64 {
+    (message.size_bytes() + size_of::<Message>()) as u64
 }

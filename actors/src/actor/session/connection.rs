@@ -58,6 +58,7 @@ impl SessionActor {
     pub(super) fn forget_held(&mut self) {
         self.outgoing.clear();
         self.processed = 0;
+        self.withheld = 0;
         self.held.retain(|held| matches!(held, Held::Barrier(_)));
     }
 

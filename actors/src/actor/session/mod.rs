@@ -41,6 +41,10 @@ pub struct SessionActor {
     held: VecDeque<Held>,
     outgoing: Vec<Outbound>,
     processed: u32,
+    /// Credit kept back because a shard that was published to cannot keep up.
+    withheld: u32,
+    /// Something was published to another shard since credit was given last.
+    away: bool,
     /// Inputs that effects answered at once.
     answers: Vec<Input>,
     /// The publication performed last.
@@ -92,6 +96,8 @@ impl SessionActor {
             held: VecDeque::new(),
             outgoing: Vec::new(),
             processed: 0,
+            withheld: 0,
+            away: false,
             answers: Vec::new(),
             published: Published {
                 routed: Routed::NoSubscribers,
@@ -130,6 +136,7 @@ impl SessionActor {
             self.perform_all(&mut effects, ctx);
         }
         self.release(ctx);
+        self.give_withheld();
         self.answer(now, &mut effects, ctx);
         match packets {
             Some((count, fence)) if self.held.is_empty() => self.credit(count, fence),

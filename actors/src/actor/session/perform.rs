@@ -98,6 +98,7 @@ impl SessionActor {
 
     fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) {
         let placement = self.local.borrow_mut().publish(message, received);
+        self.away |= placement.away;
         self.published = Published {
             routed: if placement.matched {
                 Routed::Matched
@@ -207,8 +208,27 @@ impl SessionActor {
     }
 
     pub(super) fn credit(&mut self, packets: u32, fence: Fence) {
-        if fence == self.session.fence() {
+        if fence != self.session.fence() {
+            return;
+        }
+        if std::mem::take(&mut self.away) && self.local.borrow().shared.is_backlogged() {
+            self.withheld += packets;
+            self.local.borrow_mut().hold_back(self.slot);
+        } else {
             self.processed += packets;
+        }
+    }
+
+    /// Gives the credit that was kept back, or goes on waiting for the backlog to shrink.
+    pub(super) fn give_withheld(&mut self) {
+        if self.withheld == 0 {
+            return;
+        }
+        let mut local = self.local.borrow_mut();
+        if local.shared.is_backlogged() {
+            local.hold_back(self.slot);
+        } else {
+            self.processed += std::mem::take(&mut self.withheld);
         }
     }
 
