@@ -38,6 +38,11 @@ struct Inbox {
 }
 
 impl Inbox {
+    const EMPTY: Self = Self {
+        records: VecDeque::new(),
+        bytes: 0,
+    };
+
     /// Whether one more record may come in: a large one may, if it comes first.
     fn has_room(&self, records_max: usize) -> bool {
         self.records.len() < records_max && self.bytes < INBOX_BYTES_MAX
@@ -65,6 +70,18 @@ impl Inbox {
 pub struct ReadId(u32);
 
 impl Cursor {
+    /// A reader at the beginning that reads nothing.
+    pub const UNUSED: Self = Self {
+        next: Offset(0),
+        covered: Offset(0),
+        inbox: Inbox::EMPTY,
+        aside: Inbox::EMPTY,
+        aside_overflowed: false,
+        reading: false,
+        read_id: ReadId(0),
+        live: false,
+    };
+
     /// A reader at `next` that reads nothing yet.
     pub fn new(next: Offset) -> Self {
         Self {

@@ -11,6 +11,7 @@ pub mod filter_map;
 pub mod ids;
 pub mod inflight;
 pub mod invariants;
+pub mod lazy;
 pub mod limits;
 pub mod message;
 pub mod packet;

@@ -115,7 +115,7 @@ impl Session {
                 RetainHandling::Never => false,
             };
             if replay {
-                self.searches += 1;
+                self.pending.searches += 1;
                 replays.push(Effect::Replay {
                     filter: filter.clone(),
                     options,
@@ -177,7 +177,7 @@ impl Session {
             _ => now.log_end,
         };
         if durable && !was_durable {
-            self.cursor.abandon_read();
+            self.reading.cursor.abandon_read();
         }
         let replaces = known.map(|_| was_durable);
         effects.push(Effect::Subscribe {

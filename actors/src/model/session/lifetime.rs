@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Session;
+use super::parts::Reading;
 use crate::model::counter::Counter;
-use crate::model::cursor::Cursor;
 use crate::model::effect::Effect;
 use crate::model::entry::{Attach, Change};
 use crate::model::ids::{Fence, Now, SessionNumber, Timestamp};
@@ -111,7 +111,7 @@ impl Session {
 
     /// Does what is due. A spurious call changes nothing.
     pub(super) fn run_deadlines(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.progress_at.is_some_and(|at| at <= now.time) {
+        if self.reading.progress_at.is_some_and(|at| at <= now.time) {
             self.record_progress(now, effects);
         }
         if self.expires_at.is_some_and(|at| at <= now.time) {
@@ -170,13 +170,13 @@ impl Session {
             return;
         }
         effects.push(Effect::Listen(false));
-        self.cursor.park();
-        self.progress_at = None;
-        self.replays.clear();
-        self.searches = 0;
-        self.overtaken.clear();
-        self.rereading.clear();
-        self.replaying = false;
+        if let Some(reading) = self.reading.used() {
+            reading.cursor.park();
+            reading.progress_at = None;
+        }
+        if let Some(pending) = self.pending.used() {
+            pending.park();
+        }
     }
 
     /// Ends the session: its routes, its window and its records go.
@@ -188,7 +188,7 @@ impl Session {
                 durable,
             });
         }
-        for _ in 0..self.inflight.clear() + self.queue.len() {
+        for _ in 0..self.inflight.clear() + self.pending.queue.len() {
             effects.push(Effect::Count(Counter::DroppedSessionEnded));
         }
         if self.kept {
@@ -220,11 +220,10 @@ impl Session {
     fn begin(&mut self, now: Now, number: SessionNumber, effects: &mut Vec<Effect>) {
         self.number = number;
         self.begun = true;
-        self.cursor = Cursor::new(now.log_end);
-        self.recorded_next = now.log_end;
         self.kept = self.expiry_seconds > 0;
         effects.push(Effect::Count(Counter::SessionCreated));
         if self.kept {
+            self.reading = Reading::from(now.log_end).into();
             self.persist(
                 Change::Created {
                     client_id: self.client_id.clone(),

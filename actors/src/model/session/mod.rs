@@ -12,27 +12,30 @@
 mod inbound;
 mod lifetime;
 mod outbound;
+mod parts;
 mod redelivery;
 mod replay;
 mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::counter::Counter;
 use super::cursor::Cursor;
-use super::effect::{Effect, Input, Live};
+use super::effect::{Effect, Input};
 use super::entry::{Change, Step};
-use super::ids::{ClientId, Fence, Now, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use super::ids::{ClientId, Fence, Now, PacketId, Principal, SessionNumber, Timestamp};
 use super::inflight::Inflight;
 use super::invariants;
+use super::lazy::Lazy;
 use super::limits::SessionLimits;
 use super::message::{QoS, Will};
 use super::packet::{Inbound, ProtocolVersion, SubscriptionOptions};
 use super::snapshot::SessionSnapshot;
 use super::subscriptions::Subscriptions;
+use parts::{Pending, Reading};
 
 /// One session.
 #[derive(Clone, Debug)]
@@ -54,40 +57,13 @@ pub struct Session {
     pub(super) will: Option<Box<Will>>,
     pub(super) will_at: Option<Timestamp>,
     pub(super) subscriptions: Subscriptions,
-    pub(super) cursor: Cursor,
+    /// How a kept session reads the journal; unused by a transient one.
+    pub(super) reading: Lazy<Reading>,
     pub(super) inflight: Inflight,
     /// Inbound QoS 2 identifiers not yet released.
     pub(super) received: BTreeSet<PacketId>,
-    /// A transient session's messages that wait for credit.
-    pub(super) queue: VecDeque<Live>,
-    pub(super) queue_bytes: u64,
-    /// Retained messages still to be replayed.
-    pub(super) replays: VecDeque<Replay>,
-    /// Filters whose retained messages are being looked up.
-    pub(super) searches: u32,
-    /// Topics whose retained message was replaced by one sent since the replays began, and by which record.
-    pub(super) overtaken: BTreeMap<Box<str>, Offset>,
-    /// The records that the read for redelivery under way asked for; empty if there is none.
-    pub(super) rereading: Vec<Offset>,
-    /// A read of retained messages is under way for the first replay.
-    pub(super) replaying: bool,
-    /// Records above the durable cursor that were sent before a restart: a re-read skips them.
-    pub(super) already_sent: Vec<(Offset, PacketId)>,
-    /// Deliveries below this offset may have been sent before a crash and carry DUP.
-    pub(super) maybe_sent_below: Offset,
-    /// Records settled, and retained ones sent, since progress was last recorded.
-    pub(super) unrecorded: u32,
-    /// The cursor as last recorded.
-    pub(super) recorded_next: Offset,
-    /// When progress is recorded at the latest.
-    pub(super) progress_at: Option<Timestamp>,
-}
-
-/// Retained messages of one subscription that are still to be sent.
-#[derive(Clone, Debug)]
-pub(super) struct Replay {
-    pub(super) options: SubscriptionOptions,
-    pub(super) offsets: VecDeque<Offset>,
+    /// What waits in memory for the attached client.
+    pub(super) pending: Lazy<Pending>,
 }
 
 impl Session {
@@ -109,20 +85,9 @@ impl Session {
             will: None,
             will_at: None,
             subscriptions: Subscriptions::default(),
-            cursor: Cursor::default(),
+            reading: Lazy::default(),
             received: BTreeSet::new(),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            replays: VecDeque::new(),
-            searches: 0,
-            overtaken: BTreeMap::new(),
-            rereading: Vec::new(),
-            replaying: false,
-            already_sent: Vec::new(),
-            maybe_sent_below: Offset::default(),
-            unrecorded: 0,
-            recorded_next: Offset::default(),
-            progress_at: None,
+            pending: Lazy::default(),
         }
     }
 
@@ -158,11 +123,17 @@ impl Session {
                 .map(|will| detached_at.plus_seconds(will.delay_seconds)),
             will: snapshot.will,
             subscriptions: Subscriptions::restore(snapshot.subscriptions),
-            cursor: Cursor::new(next),
-            recorded_next: next,
+            reading: Reading {
+                maybe_sent_below: snapshot.maybe_sent_below,
+                ..Reading::from(next)
+            }
+            .into(),
             received: snapshot.received.into_iter().collect(),
-            already_sent,
-            maybe_sent_below: snapshot.maybe_sent_below,
+            pending: Pending {
+                already_sent,
+                ..Pending::default()
+            }
+            .into(),
             ..Self::vacant(snapshot.client_id, limits)
         }
     }
@@ -186,8 +157,8 @@ impl Session {
             }
             Input::Live(live) => self.live(now, live, effects),
             Input::Logged(record) => self.logged(now, record, effects),
-            Input::Page { fence, read, page } if fence == self.fence => {
-                self.cursor.page(read, page);
+            Input::Page { fence, read, page } if fence == self.fence && self.kept => {
+                self.reading.cursor.page(read, page);
                 self.pump(now, effects);
             }
             Input::Reread { fence, records } if fence == self.fence => {
@@ -212,12 +183,13 @@ impl Session {
             Input::Tick => self.run_deadlines(now, effects),
             Input::End { refusal, discard } => self.end_by_operator(now, refusal, discard, effects),
         }
+        self.pending.tidy();
         invariants::session(self);
     }
 
     /// The next moment at which [`Input::Tick`] would do something; ask again after every `handle`.
     pub fn deadline(&self) -> Option<Timestamp> {
-        [self.expires_at, self.will_at, self.progress_at]
+        [self.expires_at, self.will_at, self.reading.progress_at]
             .into_iter()
             .flatten()
             .min()
@@ -265,7 +237,7 @@ impl Session {
 
     /// The place in the journal.
     pub fn cursor(&self) -> &Cursor {
-        &self.cursor
+        &self.reading.cursor
     }
 
     /// Inbound QoS 2 identifiers not yet released, ascending.

@@ -21,7 +21,7 @@ impl Session {
             effects.push(Effect::Count(Counter::DroppedExpired));
         } else if live.qos == QoS::AtMostOnce {
             send_live(live, None, effects);
-        } else if self.queue.is_empty() && self.inflight.credit() > 0 {
+        } else if self.pending.queue.is_empty() && self.inflight.credit() > 0 {
             self.send_from_memory(live, effects);
         } else {
             self.enqueue(now, live, effects);
@@ -30,8 +30,9 @@ impl Session {
 
     /// A committed record that concerns the session.
     pub(super) fn logged(&mut self, now: Now, record: Record, effects: &mut Vec<Effect>) {
-        if self.attached {
+        if self.attached && self.kept {
             if self
+                .reading
                 .cursor
                 .committed(record, self.limits.inbox_records_max as usize)
             {
@@ -56,16 +57,16 @@ impl Session {
 
     fn pump_journal(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while self.inflight.credit() > 0 {
-            let Some(record) = self.cursor.pop() else {
+            let Some(record) = self.reading.cursor.pop() else {
                 break;
             };
             self.send_from_journal(now, &record, effects);
         }
         let inbox_max = self.limits.inbox_records_max;
         if self.subscriptions.durable().next().is_some()
-            && let Some(from) = self.cursor.wants_read(inbox_max as usize)
+            && let Some(from) = self.reading.cursor.wants_read(inbox_max as usize)
         {
-            let read = self.cursor.begin_read();
+            let read = self.reading.cursor.begin_read();
             effects.push(Effect::Read {
                 read,
                 from,
@@ -75,11 +76,13 @@ impl Session {
     }
 
     fn pump_queue(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.pending.queue.is_empty() {
+            return;
+        }
         while self.inflight.credit() > 0 {
-            let Some(live) = self.queue.pop_front() else {
+            let Some(live) = self.pending.take_queued() else {
                 break;
             };
-            self.queue_bytes -= live.message.size_bytes() as u64;
             if live.message.is_expired(now.time) {
                 effects.push(Effect::Count(Counter::DroppedExpired));
             } else {
@@ -89,13 +92,14 @@ impl Session {
     }
 
     fn send_from_journal(&mut self, now: Now, record: &Record, effects: &mut Vec<Effect>) {
-        if !self.already_sent.is_empty()
+        if !self.pending.already_sent.is_empty()
             && let Some(at) = self
+                .pending
                 .already_sent
                 .iter()
                 .position(|(offset, _)| *offset == record.offset)
         {
-            let (_, packet_id) = self.already_sent.swap_remove(at);
+            let (_, packet_id) = self.pending.already_sent.swap_remove(at);
             self.inflight.count_past(packet_id);
             return;
         }
@@ -114,7 +118,7 @@ impl Session {
             .inflight
             .send(record.offset, matched.qos, matched.retain, false);
         // A QoS 2 record that was sent is in the window: that is durable before PUBLISH.
-        let dup = matched.qos == QoS::AtLeastOnce && record.offset < self.maybe_sent_below;
+        let dup = matched.qos == QoS::AtLeastOnce && record.offset < self.reading.maybe_sent_below;
         self.begin_delivery(record, sent, dup, matched.ids, effects);
     }
 
@@ -158,14 +162,14 @@ impl Session {
                 }
                 // Larger than the whole queue may be: no other message can make room.
                 Overflow::DropOldest if self.never_fits(bytes) => return,
-                Overflow::DropOldest => match self.queue.pop_front() {
-                    Some(oldest) => self.queue_bytes -= oldest.message.size_bytes() as u64,
+                Overflow::DropOldest => match self.pending.take_queued() {
+                    Some(_) => {}
                     None => return,
                 },
             }
         }
-        self.queue_bytes += bytes;
-        self.queue.push_back(live);
+        self.pending.queue_bytes += bytes;
+        self.pending.queue.push_back(live);
     }
 
     fn never_fits(&self, bytes: u64) -> bool {
@@ -179,8 +183,9 @@ impl Session {
             queue_bytes_max,
             ..
         } = *self.limits;
-        let messages = queue_messages_max > 0 && self.queue.len() >= queue_messages_max as usize;
-        messages || (queue_bytes_max > 0 && self.queue_bytes + bytes > queue_bytes_max)
+        let messages =
+            queue_messages_max > 0 && self.pending.queue.len() >= queue_messages_max as usize;
+        messages || (queue_bytes_max > 0 && self.pending.queue_bytes + bytes > queue_bytes_max)
     }
 }
 

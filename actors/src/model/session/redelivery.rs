@@ -17,19 +17,20 @@ impl Session {
     /// Sends again what is due and needs no record, asks for the records that the rest needs. Gives whether nothing is
     /// due any more: only then may anything new be sent.
     pub(super) fn redeliver(&mut self, effects: &mut Vec<Effect>) -> bool {
-        if !self.rereading.is_empty() {
+        if !self.pending.rereading.is_empty() {
             return false;
         }
         self.release_due(effects);
-        self.rereading = self
+        let due: Vec<Offset> = self
             .inflight
             .due()
             .filter(|sent| sent.step == Step::Published)
             .take(self.inflight.credit().min(REREAD_MAX))
             .map(|sent| sent.offset)
             .collect();
-        if !self.rereading.is_empty() {
-            effects.push(Effect::Reread(self.rereading.clone()));
+        if !due.is_empty() {
+            self.pending.rereading.clone_from(&due);
+            effects.push(Effect::Reread(due));
         }
         self.inflight.first_due().is_none()
     }
@@ -42,7 +43,11 @@ impl Session {
         records: Vec<Option<Record>>,
         effects: &mut Vec<Effect>,
     ) {
-        for (offset, record) in std::mem::take(&mut self.rereading).into_iter().zip(records) {
+        let asked_for = match self.pending.used() {
+            Some(pending) => std::mem::take(&mut pending.rereading),
+            None => Vec::new(),
+        };
+        for (offset, record) in asked_for.into_iter().zip(records) {
             self.release_due(effects);
             let Some(sent) = self.inflight.first_due() else {
                 break;

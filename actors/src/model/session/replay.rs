@@ -1,9 +1,8 @@
 //! Retained messages at subscribe: found at once, read and sent as the window has room.
 
-use std::collections::BTreeMap;
-
+use super::Session;
 use super::outbound::send_live;
-use super::{Replay, Session};
+use super::parts::Replay;
 use crate::model::effect::{Effect, Live};
 use crate::model::ids::{Now, Offset};
 use crate::model::message::{Message, QoS};
@@ -22,9 +21,11 @@ impl Session {
         offsets: Vec<Offset>,
         effects: &mut Vec<Effect>,
     ) {
-        self.searches = self.searches.saturating_sub(1);
+        if let Some(pending) = self.pending.used() {
+            pending.searches = pending.searches.saturating_sub(1);
+        }
         if !offsets.is_empty() {
-            self.replays.push_back(Replay {
+            self.pending.replays.push_back(Replay {
                 options,
                 offsets: offsets.into(),
             });
@@ -40,13 +41,14 @@ impl Session {
         records: Vec<Option<Record>>,
         effects: &mut Vec<Effect>,
     ) {
-        if !std::mem::take(&mut self.replaying) {
+        if !self.pending.replaying {
             return;
         }
+        self.pending.replaying = false;
         let Some(Replay {
             options,
             mut offsets,
-        }) = self.replays.pop_front()
+        }) = self.pending.replays.pop_front()
         else {
             return;
         };
@@ -55,7 +57,7 @@ impl Session {
             let Some(record) = record.filter(|record| !record.message.is_expired(now.time)) else {
                 continue; // replaced, cleared or expired since it was found
             };
-            let replaced_by = self.overtaken.get(record.message.topic());
+            let replaced_by = self.pending.overtaken.get(record.message.topic());
             if replaced_by.is_some_and(|at| *at > record.offset) {
                 continue; // the client has what replaced it
             }
@@ -85,45 +87,45 @@ impl Session {
             }
         }
         if !offsets.is_empty() {
-            self.replays.push_front(Replay { options, offsets });
+            self.pending.replays.push_front(Replay { options, offsets });
         }
         self.forget_overtaken();
         self.pump(now, effects);
     }
 
     fn forget_overtaken(&mut self) {
-        if !self.awaits_retained() {
-            self.overtaken = BTreeMap::new();
+        if !self.awaits_retained()
+            && let Some(pending) = self.pending.used()
+        {
+            pending.overtaken.clear();
         }
     }
 
     /// Whether retained messages are being looked up or sent.
     fn awaits_retained(&self) -> bool {
-        self.searches > 0 || !self.replays.is_empty()
+        self.pending.searches > 0 || !self.pending.replays.is_empty()
     }
 
     /// A publication that replaces the retained message of its topic is about to be sent: a replay that found the
     /// message before must not send it behind its successor.
     pub(super) fn overtake(&mut self, message: &Message, at: Offset) {
         if message.retain && self.awaits_retained() {
-            self.overtaken.insert(message.topic().into(), at);
+            self.pending.overtaken.insert(message.topic().into(), at);
         }
     }
 
     pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
         let credit = self.inflight.credit();
-        if self.replaying || credit == 0 {
+        if self.pending.replaying || credit == 0 {
             return;
         }
-        if let Some(replay) = self.replays.front() {
-            self.replaying = true;
-            let offsets = replay
-                .offsets
-                .iter()
-                .take(credit.min(REPLAY_READ_MAX))
-                .copied()
-                .collect();
-            effects.push(Effect::ReadRetained(offsets));
+        let Some(pending) = self.pending.used() else {
+            return;
+        };
+        if let Some(replay) = pending.replays.front() {
+            pending.replaying = true;
+            let due = replay.offsets.iter().take(credit.min(REPLAY_READ_MAX));
+            effects.push(Effect::ReadRetained(due.copied().collect()));
         }
     }
 }

@@ -62,15 +62,15 @@ impl Session {
 
     /// Records how far the client came, if that is news.
     pub(super) fn record_progress(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.progress_at = None;
         if !self.kept {
             return;
         }
-        self.cursor.advance(now.live_end);
-        let next = self.cursor.next();
-        if self.unrecorded > 0 || next != self.recorded_next {
-            self.unrecorded = 0;
-            self.recorded_next = next;
+        self.reading.progress_at = None;
+        self.reading.cursor.advance(now.live_end);
+        let next = self.reading.cursor.next();
+        if self.reading.unrecorded > 0 || next != self.reading.recorded_next {
+            self.reading.unrecorded = 0;
+            self.reading.recorded_next = next;
             let next_packet_id = self.inflight.next_packet_id();
             let unsettled = self.inflight.at_least_once();
             self.record(
@@ -88,14 +88,14 @@ impl Session {
     /// An attached session records progress soon after an acknowledgement, and now and then without one, so that a
     /// quiet reader does not pin what it has no interest in.
     pub(super) fn schedule_progress(&mut self, now: Now) {
-        if self.kept && self.attached && self.progress_at.is_none() {
-            let soon = self.unrecorded > 0;
+        if self.kept && self.attached && self.reading.progress_at.is_none() {
+            let soon = self.reading.unrecorded > 0;
             let millis = if soon {
                 self.limits.progress_millis
             } else {
                 self.limits.progress_idle_millis
             };
-            self.progress_at = Some(now.time.plus_millis(millis));
+            self.reading.progress_at = Some(now.time.plus_millis(millis));
         }
     }
 
@@ -126,11 +126,11 @@ impl Session {
 
     /// Progress is recorded soon: something was settled, or sent out of the order of the log, which no cursor shows.
     pub(super) fn window_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.unrecorded += 1;
-        if self.unrecorded == 1 {
-            self.progress_at = None;
+        self.reading.unrecorded += 1;
+        if self.reading.unrecorded == 1 {
+            self.reading.progress_at = None;
         }
-        if self.unrecorded >= self.limits.progress_acks_max {
+        if self.reading.unrecorded >= self.limits.progress_acks_max {
             self.record_progress(now, effects);
         } else {
             self.schedule_progress(now);

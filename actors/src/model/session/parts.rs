@@ -1,0 +1,123 @@
+//! The parts of a session that most sessions do not use most of the time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::cursor::Cursor;
+use crate::model::effect::Live;
+use crate::model::ids::{Offset, PacketId, Timestamp};
+use crate::model::lazy::Unused;
+use crate::model::packet::SubscriptionOptions;
+
+/// How a kept session reads the journal.
+#[derive(Clone, Debug, Default)]
+pub(in crate::model) struct Reading {
+    pub(super) cursor: Cursor,
+    /// Deliveries below this offset may have been sent before a crash and carry DUP.
+    pub(super) maybe_sent_below: Offset,
+    /// Records settled, and retained ones sent, since progress was last recorded.
+    pub(super) unrecorded: u32,
+    /// The cursor as last recorded.
+    pub(super) recorded_next: Offset,
+    /// When progress is recorded at the latest.
+    pub(super) progress_at: Option<Timestamp>,
+}
+
+impl From<Offset> for Reading {
+    /// Begins at `next`, which is recorded.
+    fn from(next: Offset) -> Self {
+        Self {
+            cursor: Cursor::new(next),
+            recorded_next: next,
+            ..Self::default()
+        }
+    }
+}
+
+impl Unused for Reading {
+    fn unused() -> &'static Self {
+        static UNUSED: Reading = Reading {
+            cursor: Cursor::UNUSED,
+            maybe_sent_below: Offset(0),
+            unrecorded: 0,
+            recorded_next: Offset(0),
+            progress_at: None,
+        };
+        &UNUSED
+    }
+
+    /// A kept session keeps its place.
+    fn is_unused(&self) -> bool {
+        false
+    }
+}
+
+/// What waits in memory for the attached client.
+#[derive(Clone, Debug, Default)]
+pub(in crate::model) struct Pending {
+    /// A transient session's messages that wait for credit.
+    pub(super) queue: VecDeque<Live>,
+    pub(super) queue_bytes: u64,
+    /// Retained messages still to be replayed.
+    pub(super) replays: VecDeque<Replay>,
+    /// Filters whose retained messages are being looked up.
+    pub(super) searches: u32,
+    /// Topics whose retained message was replaced by one sent since the replays began, and by which record.
+    pub(super) overtaken: BTreeMap<Box<str>, Offset>,
+    /// The records that the read for redelivery under way asked for; empty if there is none.
+    pub(super) rereading: Vec<Offset>,
+    /// A read of retained messages is under way for the first replay.
+    pub(super) replaying: bool,
+    /// Records above the durable cursor that were sent before a restart: a re-read skips them.
+    pub(super) already_sent: Vec<(Offset, PacketId)>,
+}
+
+/// Retained messages of one subscription that are still to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Replay {
+    pub(super) options: SubscriptionOptions,
+    pub(super) offsets: VecDeque<Offset>,
+}
+
+impl Pending {
+    /// Takes the first message that waits for credit.
+    pub(super) fn take_queued(&mut self) -> Option<Live> {
+        let live = self.queue.pop_front()?;
+        self.queue_bytes -= live.message.size_bytes() as u64;
+        Some(live)
+    }
+
+    /// The connection is gone: what was on its way to it is not any more.
+    pub(super) fn park(&mut self) {
+        self.replays.clear();
+        self.searches = 0;
+        self.overtaken.clear();
+        self.rereading.clear();
+        self.replaying = false;
+    }
+}
+
+impl Unused for Pending {
+    fn unused() -> &'static Self {
+        static UNUSED: Pending = Pending {
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            replays: VecDeque::new(),
+            searches: 0,
+            overtaken: BTreeMap::new(),
+            rereading: Vec::new(),
+            replaying: false,
+            already_sent: Vec::new(),
+        };
+        &UNUSED
+    }
+
+    fn is_unused(&self) -> bool {
+        self.queue.is_empty()
+            && self.replays.is_empty()
+            && self.searches == 0
+            && self.overtaken.is_empty()
+            && self.rereading.is_empty()
+            && !self.replaying
+            && self.already_sent.is_empty()
+    }
+}
