@@ -5,6 +5,8 @@
 //! closes the connection, rebuilds the session from snapshot and journal, counts, and quarantines a session that keeps
 //! panicking.
 
+use std::rc::Rc;
+
 use actix::{Message as ActixMessage, Recipient};
 
 use crate::model::ids::{ClientId, Timestamp};
@@ -29,28 +31,53 @@ pub struct SessionDied {
 /// Tells the shard if its actor dies.
 #[derive(Debug)]
 pub struct Sentinel {
-    alarm: Option<(Recipient<SessionDied>, SessionDied)>,
+    /// `None` once it is dismissed.
+    alarm: Option<Rc<Recipient<SessionDied>>>,
+    slot: Slot,
+    client_id: ClientId,
 }
 
 impl Sentinel {
     /// Watches over the actor in `slot`.
-    pub fn new(shard: Recipient<SessionDied>, slot: Slot, client_id: ClientId) -> Self {
+    pub fn new(shard: Rc<Recipient<SessionDied>>, slot: Slot, client_id: ClientId) -> Self {
         Self {
-            alarm: Some((shard, SessionDied { slot, client_id })),
+            alarm: Some(shard),
+            slot,
+            client_id,
         }
     }
 
+    /// The slot of the actor.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
     /// The actor stops in good order.
-    pub fn dismiss(mut self) {
+    pub fn dismiss(&mut self) {
         self.alarm = None;
+    }
+
+    /// Whether the actor was told to stop.
+    pub fn is_dismissed(&self) -> bool {
+        self.alarm.is_none()
+    }
+
+    /// The actor dies: tells the shard, once. Gives whether it did, that is, whether the actor was not dismissed.
+    pub fn alarm(&mut self) -> bool {
+        let Some(shard) = self.alarm.take() else {
+            return false;
+        };
+        shard.do_send(SessionDied {
+            slot: self.slot,
+            client_id: self.client_id.clone(),
+        });
+        true
     }
 }
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        if let Some((shard, died)) = self.alarm.take() {
-            shard.do_send(died);
-        }
+        self.alarm();
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariant: every connect is answered, by its session or by a refusal, whatever becomes of the session meanwhile.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,13 +38,16 @@ const TICK: Duration = Duration::from_millis(100);
 const DUE_MAX: usize = 1000;
 
 /// Makes the session actor's address; given by the system, so that this file does not know the session actor.
-pub type Spawn = fn(Session, Rc<RefCell<Local>>, Recipient<SessionDied>) -> Recipient<ToSession>;
+pub type Spawn =
+    fn(Session, Rc<RefCell<Local>>, Rc<Recipient<SessionDied>>) -> Recipient<ToSession>;
 
 /// Runs one shard.
 #[derive(Debug)]
 pub struct ShardActor {
     local: Rc<RefCell<Local>>,
     spawn: Spawn,
+    /// Where a session actor's death is told, shared by them all; from the first session on.
+    deaths: OnceCell<Rc<Recipient<SessionDied>>>,
     /// Sessions whose snapshot is being read.
     comebacks: BTreeMap<ClientId, Comeback>,
     /// Sessions whose snapshot may be asked for once this ticket is answered: it would lack what is under way.
@@ -64,6 +67,7 @@ impl ShardActor {
         Self {
             local,
             spawn,
+            deaths: OnceCell::new(),
             comebacks: BTreeMap::new(),
             unanswered: Vec::new(),
             inherited,
@@ -74,7 +78,10 @@ impl ShardActor {
 
     /// Brings a session to life and, if somebody waits for it, lets it attach.
     fn start(&self, session: Session, ctx: &mut Context<Self>) -> Recipient<ToSession> {
-        (self.spawn)(session, Rc::clone(&self.local), ctx.address().recipient())
+        let deaths = self
+            .deaths
+            .get_or_init(|| Rc::new(ctx.address().recipient()));
+        (self.spawn)(session, Rc::clone(&self.local), Rc::clone(deaths))
     }
 
     fn connect(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {

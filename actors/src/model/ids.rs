@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,8 @@ pub struct Principal(Arc<str>);
 impl Principal {
     /// The principal of a client that gave no credentials.
     pub fn anonymous() -> Self {
-        Self(Arc::from(""))
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+        Self(Arc::clone(&NAME))
     }
 
     /// The name that the authenticator vouched for.

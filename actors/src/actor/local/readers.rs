@@ -42,7 +42,10 @@ impl Local {
         let Some(state) = self.slot(slot) else { return };
         let filters = std::mem::take(&mut state.filters);
         // What is still on its way to these subscriptions must not reach those of a successor in this slot.
-        for _ in std::mem::take(&mut state.live) {
+        let late = state.waiting.used();
+        let late = late.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.live));
+        state.waiting.tidy();
+        for _ in late {
             self.count(Counter::DroppedOffline);
         }
         for filter in filters {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use actix::Recipient;
 
-use super::super::protocol::{ToConnection, ToSession};
+use super::super::protocol::ToSession;
 use super::Local;
 use crate::model::effect::Live;
 use crate::model::ids::{ClientId, SessionNumber};
+use crate::model::lazy::{Lazy, Unused};
 use crate::model::message::{Message, QoS};
 use crate::model::packet::SubscriptionOptions;
 use crate::model::record::Record;
@@ -24,22 +25,46 @@ pub struct SlotState {
     pub client_id: ClientId,
     /// The session's number, for no-local.
     pub number: SessionNumber,
-    /// Its connection, for the day the actor dies.
-    pub connection: Option<Recipient<ToConnection>>,
+    /// Whether it has a connection.
+    pub attached: bool,
     /// Attaches under way to it.
     pub attaching: u32,
     /// Its subscriptions, for the gauge.
-    subscriptions: usize,
+    subscriptions: u32,
     /// What it reads while attached.
     pub(super) filters: Vec<Filter>,
-    pub(super) live: Vec<Live>,
-    pub(super) records: Vec<Record>,
-    pub(super) failed: Vec<u64>,
+    pub(super) waiting: Lazy<Waiting>,
     pub(super) last_ticket: u64,
     pub(super) woken: bool,
     /// The last publication that was put into `live` or will come from the journal, to find overlaps.
     pub(super) pass: u64,
     pub(super) pass_is_logged: bool,
+}
+
+/// What waits in a slot.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Publications from the routing pass.
+    pub(super) live: Vec<Live>,
+    /// Committed records.
+    pub(super) records: Vec<Record>,
+    /// Tickets that the journal refused.
+    pub(super) failed: Vec<u64>,
+}
+
+impl Unused for Waiting {
+    fn unused() -> &'static Self {
+        static UNUSED: Waiting = Waiting {
+            live: Vec::new(),
+            records: Vec::new(),
+            failed: Vec::new(),
+        };
+        &UNUSED
+    }
+
+    fn is_unused(&self) -> bool {
+        self.live.is_empty() && self.records.is_empty() && self.failed.is_empty()
+    }
 }
 
 /// What a session finds in its slot.
@@ -58,13 +83,11 @@ impl Local {
             session,
             client_id,
             number: SessionNumber(0),
-            connection: None,
+            attached: false,
             attaching: 0,
             subscriptions: 0,
             filters: Vec::new(),
-            live: Vec::new(),
-            records: Vec::new(),
-            failed: Vec::new(),
+            waiting: Lazy::default(),
             last_ticket: 0,
             woken: false,
             pass: 0,
@@ -94,10 +117,10 @@ impl Local {
     /// Says how many subscriptions the session of a slot has.
     pub fn count_subscriptions(&mut self, slot: Slot, subscriptions: usize) {
         let Some(state) = self.slot(slot) else { return };
+        let subscriptions = u32::try_from(subscriptions).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut state.subscriptions, subscriptions);
-        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        self.cells
-            .shift(Gauge::Subscriptions, gauge(subscriptions) - gauge(before));
+        let more = i64::from(subscriptions) - i64::from(before);
+        self.cells.shift(Gauge::Subscriptions, more);
     }
 
     /// Frees a slot. Its readers must be gone.
@@ -125,10 +148,15 @@ impl Local {
             return Woken::default();
         };
         state.woken = false;
-        Woken {
-            live: std::mem::take(&mut state.live),
-            records: std::mem::take(&mut state.records),
-        }
+        let Some(waiting) = state.waiting.used() else {
+            return Woken::default();
+        };
+        let woken = Woken {
+            live: std::mem::take(&mut waiting.live),
+            records: std::mem::take(&mut waiting.records),
+        };
+        state.waiting.tidy();
+        woken
     }
 
     /// Whether everything that the session of this slot recorded is answered and nothing waits for it.
@@ -139,8 +167,8 @@ impl Local {
             !open
                 && state.last_ticket <= answered
                 && state.attaching == 0
-                && state.live.is_empty()
-                && state.records.is_empty()
+                && state.waiting.live.is_empty()
+                && state.waiting.records.is_empty()
         })
     }
 
@@ -148,7 +176,7 @@ impl Local {
     pub fn is_drained(&self) -> bool {
         let attached = self
             .occupied()
-            .any(|state| state.connection.is_some() || state.attaching > 0);
+            .any(|state| state.attached || state.attaching > 0);
         !attached && self.entries.is_empty() && self.waiting.is_empty()
     }
 }
@@ -173,7 +201,7 @@ impl SlotState {
         let seen = self.pass == pass;
         if durable && qos > QoS::AtMostOnce {
             if seen && !self.pass_is_logged {
-                self.live.pop();
+                self.waiting.live.pop();
             }
             self.pass = pass;
             self.pass_is_logged = true;
@@ -181,7 +209,7 @@ impl SlotState {
         }
         if seen {
             if !self.pass_is_logged
-                && let Some(live) = self.live.last_mut()
+                && let Some(live) = self.waiting.live.last_mut()
             {
                 live.qos = live.qos.max(qos);
                 live.retain |= options.retain_as_published && message.retain;
@@ -191,7 +219,7 @@ impl SlotState {
         }
         self.pass = pass;
         self.pass_is_logged = false;
-        self.live.push(Live {
+        self.waiting.live.push(Live {
             message: Arc::clone(message),
             qos,
             retain: options.retain_as_published && message.retain,

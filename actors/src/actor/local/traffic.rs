@@ -127,8 +127,14 @@ impl Local {
         let Some(state) = self.slot(slot) else {
             return false;
         };
-        let at = state.failed.iter().position(|failed| *failed == ticket);
-        at.map(|at| state.failed.swap_remove(at)).is_some()
+        let at = state
+            .waiting
+            .failed
+            .iter()
+            .position(|failed| *failed == ticket);
+        let failed = at.map(|at| state.waiting.failed.swap_remove(at));
+        state.waiting.tidy();
+        failed.is_some()
     }
 
     /// Appends an entry; gives the ticket under which the whole turn is answered.
@@ -197,7 +203,7 @@ impl Local {
                         && state.pass != pass
                     {
                         state.pass = pass;
-                        state.records.push(record.clone());
+                        state.waiting.records.push(record.clone());
                         state.wake();
                     }
                 });
@@ -211,7 +217,7 @@ impl Local {
                 .position(|(waiting, _)| waiting == ticket);
             let waited = at.and_then(|at| self.waiting.remove(at));
             if let Some(state) = waited.and_then(|(_, slot)| self.slot(slot)) {
-                state.failed.push(*ticket);
+                state.waiting.failed.push(*ticket);
                 state.wake();
             }
         }

@@ -1,9 +1,10 @@
 //! The session's connection: given, taken over, dropped; and who listens while there is one.
 
-use actix::{AsyncContext, Context};
+use actix::AsyncContext;
 
 use super::super::protocol::{Candidate, ToConnection, close};
-use super::{Held, SessionActor};
+use super::SessionActor;
+use super::turn::{Held, Turn};
 use crate::model::effect::Effect;
 use crate::model::ids::Fence;
 use crate::model::message::QoS;
@@ -16,63 +17,71 @@ impl SessionActor {
         &mut self,
         fence: Fence,
         taken_over: bool,
-        ctx: &mut Context<Self>,
+        turn: &mut Turn<'_>,
     ) {
         if taken_over && let Some(before) = self.connection.take() {
             close(&before, Refusal::TakenOver);
         }
         self.detached_at = None;
-        self.forget_held();
-        self.connection = self.candidate.take().and_then(Candidate::accept);
+        self.forget_held(turn);
+        self.connection = turn.candidate.take().and_then(Candidate::accept);
         if let Some(connection) = &self.connection {
             connection.do_send(ToConnection::Attached {
                 fence,
                 number: self.session.number(),
-                session: ctx.address().recipient(),
+                session: turn.ctx.address().recipient(),
             });
         }
-        if let Some(slot) = self.local.borrow_mut().slot(self.slot) {
-            slot.connection.clone_from(&self.connection);
+        if let Some(slot) = self.local.borrow_mut().slot(self.sentinel.slot()) {
+            slot.attached = self.connection.is_some();
         }
     }
 
-    pub(super) fn drop_connection(&mut self) {
+    pub(super) fn drop_connection(&mut self, turn: &mut Turn<'_>) {
         // A refusal that waits for the journal is sent now: it answers nothing that must be durable first.
-        let close = self.held.iter().rev().find_map(|held| {
+        let close = self.waiting.held.iter().rev().find_map(|held| {
             if let Held::Effect(Effect::Send(packet @ Outbound::Close(_))) = held {
                 return Some(packet.clone());
             }
             None
         });
-        self.outgoing.extend(close);
-        self.send_outgoing();
-        self.forget_held();
+        turn.outgoing.extend(close);
+        self.send_outgoing(turn);
+        self.forget_held(turn);
         self.connection = None;
         let mut local = self.local.borrow_mut();
-        if let Some(slot) = local.slot(self.slot) {
-            slot.connection = None;
+        if let Some(slot) = local.slot(self.sentinel.slot()) {
+            slot.attached = false;
         }
         self.detached_at = Some(local.shared.clock.now());
     }
 
-    pub(super) fn forget_held(&mut self) {
-        self.outgoing.clear();
-        self.processed = 0;
+    fn forget_held(&mut self, turn: &mut Turn<'_>) {
+        turn.outgoing.clear();
+        turn.processed = 0;
         self.withheld = 0;
-        self.held.retain(|held| matches!(held, Held::Barrier(_)));
+        if let Some(waiting) = self.waiting.used() {
+            waiting.held.retain(|held| matches!(held, Held::Barrier(_)));
+        }
     }
 
     pub(super) fn listen(&mut self, attached: bool) {
         let mut local = self.local.borrow_mut();
-        if let Some(slot) = local.slot(self.slot) {
+        if let Some(slot) = local.slot(self.sentinel.slot()) {
             slot.number = self.session.number();
         }
         if !attached {
-            return local.mute_all(self.slot);
+            return local.mute_all(self.sentinel.slot());
         }
         for known in self.session.subscriptions().iter() {
             let durable = self.session.is_kept() && known.options.qos > QoS::AtMostOnce;
-            local.listen(self.slot, &known.filter, &known.options, durable, false);
+            local.listen(
+                self.sentinel.slot(),
+                &known.filter,
+                &known.options,
+                durable,
+                false,
+            );
         }
     }
 }

@@ -7,182 +7,57 @@
 //! behind a barrier until the appender answered the ticket.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
+use self::turn::Waiting;
 use super::local::{Local, Presence, ResidentState};
-use super::protocol::{Candidate, FromConnection, SessionDied, ToConnection, ToSession};
-use crate::model::effect::{Effect, Input};
-use crate::model::ids::{Fence, Now, PacketId, Timestamp};
-use crate::model::message::QoS;
-use crate::model::packet::{Connect, Outbound, Routed};
-use crate::model::routes::Slot;
+use super::protocol::{Candidate, FromConnection, SessionDied, ToConnection, ToSession, close};
+use crate::model::effect::Input;
+use crate::model::ids::Timestamp;
+use crate::model::lazy::Lazy;
+use crate::model::packet::Connect;
+use crate::model::refusal::Refusal;
 use crate::model::session::Session;
 use crate::supervise::Sentinel;
 
 mod connection;
 mod perform;
 mod reads;
+mod turn;
 
 /// Runs one session.
 #[derive(Debug)]
 pub struct SessionActor {
-    /// Gone once the actor was told to stop. First, so that it is dropped first: the shard knows of a death before any
-    /// connection can come back because of it.
-    sentinel: Option<Sentinel>,
+    sentinel: Sentinel,
     session: Session,
     local: Rc<RefCell<Local>>,
-    slot: Slot,
     connection: Option<Recipient<ToConnection>>,
-    /// The connection whose attach is being decided.
-    candidate: Option<Candidate>,
-    held: VecDeque<Held>,
-    outgoing: Vec<Outbound>,
-    processed: u32,
+    waiting: Lazy<Waiting>,
     /// Credit kept back because a shard that was published to cannot keep up.
     withheld: u32,
     /// Something was published to another shard since credit was given last.
     away: bool,
-    /// Inputs that effects answered at once.
-    answers: Vec<Input>,
-    /// The publication performed last.
-    published: Published,
-    /// Tickets that the journal refused and whose publications are not answered yet.
-    failed: Vec<u64>,
-    detached_at: Option<Timestamp>,
     /// What the directory was told of this session last.
     presence: Presence,
-}
-
-/// What became of a publication.
-#[derive(Clone, Copy, Debug)]
-struct Published {
-    /// Whether it found a subscription.
-    routed: Routed,
-    /// Under which ticket it went to the journal, if it did.
-    ticket: Option<u64>,
-}
-
-/// What waits for the journal.
-#[derive(Debug)]
-enum Held {
-    /// Until this ticket is answered.
-    Barrier(u64),
-    /// An effect behind a barrier.
-    Effect(Effect),
-    /// The answer to a publication.
-    Answer {
-        packet_id: PacketId,
-        qos: QoS,
-        published: Published,
-    },
-    /// So many inbound packets of this fence are dealt with.
-    Processed(u32, Fence),
+    detached_at: Option<Timestamp>,
 }
 
 impl SessionActor {
-    /// An actor for `session`, in a slot of its own.
-    pub fn new(
-        session: Session,
-        local: Rc<RefCell<Local>>,
-        slot: Slot,
-        sentinel: Sentinel,
-    ) -> Self {
+    /// An actor for `session`, in the slot that `sentinel` watches over.
+    pub fn new(session: Session, local: Rc<RefCell<Local>>, sentinel: Sentinel) -> Self {
         Self {
+            sentinel,
             connection: None,
-            candidate: None,
-            held: VecDeque::new(),
-            outgoing: Vec::new(),
-            processed: 0,
+            waiting: Lazy::default(),
             withheld: 0,
             away: false,
-            answers: Vec::new(),
-            published: Published {
-                routed: Routed::NoSubscribers,
-                ticket: None,
-            },
-            failed: Vec::new(),
-            detached_at: session.is_begun().then(|| local.borrow().now().time),
             presence: Presence::of(&session),
+            detached_at: session.is_begun().then(|| local.borrow().now().time),
             session,
             local,
-            slot,
-            sentinel: Some(sentinel),
         }
-    }
-
-    fn now(&self) -> Now {
-        self.local.borrow().now()
-    }
-
-    /// One turn: decide on all inputs, perform, send what is left for others, once each. `packets` of them, sent under
-    /// `fence`, give their connection credit back once they are dealt with.
-    fn turn(
-        &mut self,
-        inputs: impl IntoIterator<Item = Input>,
-        packets: Option<(u32, Fence)>,
-        ctx: &mut Context<Self>,
-    ) {
-        let now = self.now();
-        let mut effects = Vec::new();
-        // What the shard handed over comes first, whatever woke the actor: `Now::live_end` says that it did.
-        let woken = self.local.borrow_mut().take(self.slot);
-        let live = woken.live.into_iter().map(Input::Live);
-        let records = woken.records.into_iter().map(Input::Logged);
-        for input in live.chain(records).chain(inputs) {
-            self.session.handle(now, input, &mut effects);
-            self.perform_all(&mut effects, ctx);
-        }
-        self.release(ctx);
-        self.give_withheld();
-        self.answer(now, &mut effects, ctx);
-        match packets {
-            Some((count, fence)) if self.held.is_empty() => self.credit(count, fence),
-            Some((count, fence)) => self.held.push_back(Held::Processed(count, fence)),
-            None => {}
-        }
-        self.finish_turn(now, ctx);
-    }
-
-    fn answer(&mut self, now: Now, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
-        while !self.answers.is_empty() {
-            for input in std::mem::take(&mut self.answers) {
-                self.session.handle(now, input, effects);
-                self.perform_all(effects, ctx);
-            }
-        }
-    }
-
-    fn finish_turn(&mut self, now: Now, ctx: &mut Context<Self>) {
-        self.send_outgoing();
-        let shared = Rc::clone(&self.local);
-        let mut local = shared.borrow_mut();
-        local.flush(self.slot);
-        if self.sentinel.is_none() {
-            return;
-        }
-        let presence = Presence::of(&self.session);
-        if presence != self.presence {
-            self.presence = presence;
-            local.set_presence(self.session.client_id(), presence);
-        }
-        let passivate_after = local.shared.passivate_after_millis;
-        let passivation = self.detached_at.map(|at| at.plus_millis(passivate_after));
-        if passivation.is_some_and(|at| at <= now.time)
-            && self.held.is_empty()
-            && local.is_quiet(self.slot)
-        {
-            return self.passivate(&mut local, ctx);
-        }
-        // A session that is due for passivation but not quiet yet is looked at again when its tickets are answered.
-        let passivation = passivation.filter(|at| *at > now.time);
-        let deadline = [self.session.deadline(), passivation]
-            .into_iter()
-            .flatten()
-            .min();
-        local.set_deadline(self.session.client_id(), deadline);
     }
 
     /// Stops the actor; the session lives on in its snapshot.
@@ -193,10 +68,8 @@ impl SessionActor {
     }
 
     fn stop(&mut self, local: &mut Local, ctx: &mut Context<Self>) {
-        if let Some(sentinel) = self.sentinel.take() {
-            sentinel.dismiss();
-        }
-        local.vacate(self.slot);
+        self.sentinel.dismiss();
+        local.vacate(self.sentinel.slot());
         ctx.stop();
     }
 
@@ -205,11 +78,23 @@ impl SessionActor {
         let mut local = local.borrow_mut();
         self.detached_at = None;
         // A newcomer that is already on its way finds the vacant session here, and keeps its unit of the quota.
-        if local.slot(self.slot).is_some_and(|slot| slot.attaching > 0) {
+        let slot = local.slot(self.sentinel.slot());
+        if slot.is_some_and(|slot| slot.attaching > 0) {
             return;
         }
         local.remove(self.session.client_id());
         self.stop(&mut local, ctx);
+    }
+}
+
+impl Drop for SessionActor {
+    /// The shard knows of a death before any connection can come back because of it.
+    fn drop(&mut self) {
+        if self.sentinel.alarm()
+            && let Some(connection) = &self.connection
+        {
+            close(connection, Refusal::Internal);
+        }
     }
 }
 
@@ -227,9 +112,9 @@ impl Handler<FromConnection> for SessionActor {
                 let inputs = packets
                     .into_iter()
                     .map(|packet| Input::Packet { fence, packet });
-                self.turn(inputs, Some((count, fence)), ctx);
+                self.turn_with(None, inputs, Some((count, fence)), ctx);
             }
-            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], None, ctx),
+            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], ctx),
         }
     }
 }
@@ -239,15 +124,15 @@ impl Handler<ToSession> for SessionActor {
 
     fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
         match told {
-            ToSession::Wake => self.turn([], None, ctx),
+            ToSession::Wake => self.turn([], ctx),
             ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
-            ToSession::Tick => self.turn([Input::Tick], None, ctx),
+            ToSession::Tick => self.turn([Input::Tick], ctx),
             // Whoever asked may have given up.
             ToSession::Observe(answer) => {
                 answer.send((&self.session).into()).ok();
             }
             ToSession::End { refusal, discard } => {
-                self.turn([Input::End { refusal, discard }], None, ctx);
+                self.turn([Input::End { refusal, discard }], ctx);
             }
         }
     }
@@ -257,21 +142,17 @@ impl SessionActor {
     fn attach(&mut self, connect: Box<Connect>, candidate: Candidate, ctx: &mut Context<Self>) {
         let (number, epoch) = {
             let mut local = self.local.borrow_mut();
-            if let Some(slot) = local.slot(self.slot) {
+            if let Some(slot) = local.slot(self.sentinel.slot()) {
                 slot.attaching = slot.attaching.saturating_sub(1);
             }
             (local.shared.next_session_number(), local.shared.epoch)
         };
-        self.candidate = Some(candidate);
-        self.turn(
-            [Input::Attach {
-                connect,
-                number,
-                epoch,
-            }],
-            None,
-            ctx,
-        );
+        let attach = Input::Attach {
+            connect,
+            number,
+            epoch,
+        };
+        self.turn_with(Some(candidate), [attach], None, ctx);
     }
 }
 
@@ -279,7 +160,7 @@ impl SessionActor {
 pub fn spawn(
     session: Session,
     local: Rc<RefCell<Local>>,
-    shard: Recipient<SessionDied>,
+    shard: Rc<Recipient<SessionDied>>,
 ) -> Recipient<ToSession> {
     let context = Context::<SessionActor>::new();
     let address: Recipient<ToSession> = context.address().recipient();
@@ -295,6 +176,6 @@ pub fn spawn(
         slot
     };
     let sentinel = Sentinel::new(shard, slot, client_id);
-    context.run(SessionActor::new(session, local, slot, sentinel));
+    context.run(SessionActor::new(session, local, sentinel));
     address
 }

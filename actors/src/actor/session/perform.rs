@@ -1,40 +1,39 @@
 //! Performing effects, and holding back what waits for the journal.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use actix::Context;
-
 use super::super::protocol::{Candidate, ToConnection, close};
-use super::{Held, Published, SessionActor};
+use super::SessionActor;
+use super::turn::{Held, Published, Turn};
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Fence, PacketId, SessionNumber};
+use crate::model::lazy::Lazy;
 use crate::model::message::{Message, QoS};
 use crate::model::packet::{Outbound, Routed, SubscriptionOptions};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Filter;
 
 impl SessionActor {
-    pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, ctx: &mut Context<Self>) {
+    pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
         for effect in effects.drain(..) {
-            if self.held.is_empty() || !effect.waits() {
-                self.perform(effect, ctx);
+            if self.waiting.held.is_empty() || !effect.waits() {
+                self.perform(effect, turn);
             } else if let Effect::AckPublish { packet_id, qos } = effect {
-                let published = self.published;
-                self.held.push_back(Held::Answer {
+                let published = turn.published;
+                self.waiting.held.push_back(Held::Answer {
                     packet_id,
                     qos,
                     published,
                 });
             } else {
-                self.held.push_back(Held::Effect(effect));
+                self.waiting.held.push_back(Held::Effect(effect));
             }
         }
     }
 
-    pub(super) fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+    pub(super) fn perform(&mut self, effect: Effect, turn: &mut Turn<'_>) {
         #[cfg(feature = "testing")]
         self.local
             .borrow()
@@ -42,11 +41,11 @@ impl SessionActor {
             .faults
             .before(self.session.client_id(), &effect);
         match effect {
-            Effect::Send(packet) => self.outgoing.push(packet),
+            Effect::Send(packet) => turn.outgoing.push(packet),
             Effect::Count(counter) => self.local.borrow().count(counter),
-            Effect::Publish { message, received } => self.publish(&message, received),
+            Effect::Publish { message, received } => self.publish(&message, received, turn),
             Effect::AckPublish { packet_id, qos } => {
-                self.acknowledge(packet_id, qos, self.published);
+                self.acknowledge(packet_id, qos, turn.published, turn);
             }
             Effect::Persist(session, change) => {
                 let ticket = self.append(session, change);
@@ -56,14 +55,14 @@ impl SessionActor {
                 self.append(session, change);
             }
             Effect::SwitchConnection { fence, taken_over } => {
-                self.switch_connection(fence, taken_over, ctx)
+                self.switch_connection(fence, taken_over, turn)
             }
             Effect::RefuseConnection(refusal) => {
-                if let Some(connection) = self.candidate.take().and_then(Candidate::accept) {
+                if let Some(connection) = turn.candidate.take().and_then(Candidate::accept) {
                     close(&connection, refusal);
                 }
             }
-            Effect::DropConnection => self.drop_connection(),
+            Effect::DropConnection => self.drop_connection(turn),
             Effect::Subscribe {
                 filter,
                 options,
@@ -73,33 +72,33 @@ impl SessionActor {
             Effect::Unsubscribe { filter, durable } => self.unsubscribe(filter, durable),
             Effect::Listen(attached) => self.listen(attached),
             Effect::Replay { filter, options } => {
-                self.find_retained(filter, options, ctx);
+                self.find_retained(filter, options, turn);
             }
             Effect::Read {
                 read,
                 from,
                 records_max,
-            } => self.read(read, from, records_max, ctx),
+            } => self.read(read, from, records_max, turn),
             Effect::Reread(offsets) => {
-                self.read_at(offsets, ctx, |fence, records| Input::Reread {
+                self.read_at(offsets, turn, |fence, records| Input::Reread {
                     fence,
                     records,
                 });
             }
             Effect::ReadRetained(offsets) => {
-                self.read_at(offsets, ctx, |fence, records| Input::Retained {
+                self.read_at(offsets, turn, |fence, records| Input::Retained {
                     fence,
                     records,
                 });
             }
-            Effect::End => self.end(ctx),
+            Effect::End => self.end(turn.ctx),
         }
     }
 
-    fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) {
+    fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>, turn: &mut Turn<'_>) {
         let placement = self.local.borrow_mut().publish(message, received);
         self.away |= placement.away;
-        self.published = Published {
+        turn.published = Published {
             routed: if placement.matched {
                 Routed::Matched
             } else {
@@ -121,21 +120,27 @@ impl SessionActor {
         replaces: Option<bool>,
     ) {
         let mut local = self.local.borrow_mut();
-        local.listen(self.slot, &filter, options, durable, replaces.is_some());
-        local.count_subscriptions(self.slot, self.session.subscriptions().len());
+        local.listen(
+            self.sentinel.slot(),
+            &filter,
+            options,
+            durable,
+            replaces.is_some(),
+        );
+        local.count_subscriptions(self.sentinel.slot(), self.session.subscriptions().len());
         match (replaces.unwrap_or(false), durable) {
-            (false, true) => local.change_hold(self.slot, filter, true),
-            (true, false) => local.change_hold(self.slot, filter, false),
+            (false, true) => local.change_hold(self.sentinel.slot(), filter, true),
+            (true, false) => local.change_hold(self.sentinel.slot(), filter, false),
             (false, false) | (true, true) => {}
         }
     }
 
     fn unsubscribe(&mut self, filter: Filter, durable: bool) {
         let mut local = self.local.borrow_mut();
-        local.mute(self.slot, &filter);
-        local.count_subscriptions(self.slot, self.session.subscriptions().len());
+        local.mute(self.sentinel.slot(), &filter);
+        local.count_subscriptions(self.sentinel.slot(), self.session.subscriptions().len());
         if durable {
-            local.change_hold(self.slot, filter, false);
+            local.change_hold(self.sentinel.slot(), filter, false);
         }
     }
 
@@ -147,21 +152,27 @@ impl SessionActor {
             // From this record on it is what a rebuild must look for.
             resident.number = session;
         }
-        local.holds_recorded(self.slot);
+        local.holds_recorded(self.sentinel.slot());
         local.append(Entry::change(session, change))
     }
 
     pub(super) fn barrier(&mut self, ticket: u64) {
-        if !matches!(self.held.back(), Some(Held::Barrier(last)) if *last == ticket) {
-            self.held.push_back(Held::Barrier(ticket));
+        if !matches!(self.waiting.held.back(), Some(Held::Barrier(last)) if *last == ticket) {
+            self.waiting.held.push_back(Held::Barrier(ticket));
         }
     }
 
     /// PUBACK or PUBREC, now that the publication's ticket is answered.
-    fn acknowledge(&mut self, packet_id: PacketId, qos: QoS, published: Published) {
+    fn acknowledge(
+        &self,
+        packet_id: PacketId,
+        qos: QoS,
+        published: Published,
+        turn: &mut Turn<'_>,
+    ) {
         let refused = published
             .ticket
-            .is_some_and(|ticket| self.failed.contains(&ticket));
+            .is_some_and(|ticket| self.waiting.failed.contains(&ticket));
         let result = if refused {
             Err(Refusal::JournalUnavailable)
         } else {
@@ -169,11 +180,11 @@ impl SessionActor {
         };
         if refused {
             self.local.borrow().count(Counter::JournalRefused);
-            self.answers.push(Input::PublishFailed {
+            turn.answers.push(Input::PublishFailed {
                 received: (qos == QoS::ExactlyOnce).then_some(packet_id),
             });
         }
-        self.outgoing.push(if qos == QoS::ExactlyOnce {
+        turn.outgoing.push(if qos == QoS::ExactlyOnce {
             Outbound::PubRec { packet_id, result }
         } else {
             Outbound::PubAck { packet_id, result }
@@ -181,63 +192,70 @@ impl SessionActor {
     }
 
     /// Performs what waited for tickets that are answered by now.
-    pub(super) fn release(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn release(&mut self, turn: &mut Turn<'_>) {
         let answered = self.local.borrow().answered;
-        while let Some(held) = self.held.pop_front() {
+        while let Some(held) = self
+            .waiting
+            .used()
+            .and_then(|waiting| waiting.held.pop_front())
+        {
             match held {
                 Held::Barrier(ticket) => {
-                    if self.local.borrow_mut().take_failed(self.slot, ticket) {
-                        self.failed.push(ticket);
+                    if self
+                        .local
+                        .borrow_mut()
+                        .take_failed(self.sentinel.slot(), ticket)
+                    {
+                        self.waiting.failed.push(ticket);
                     }
-                    if ticket > answered && !self.failed.contains(&ticket) {
-                        self.held.push_front(Held::Barrier(ticket));
+                    if ticket > answered && !self.waiting.failed.contains(&ticket) {
+                        self.waiting.held.push_front(Held::Barrier(ticket));
                         return;
                     }
                 }
-                Held::Effect(effect) => self.perform(effect, ctx),
+                Held::Effect(effect) => self.perform(effect, turn),
                 Held::Answer {
                     packet_id,
                     qos,
                     published,
-                } => self.acknowledge(packet_id, qos, published),
-                Held::Processed(packets, fence) => self.credit(packets, fence),
+                } => self.acknowledge(packet_id, qos, published, turn),
+                Held::Processed(packets, fence) => self.credit(packets, fence, turn),
             }
         }
-        self.failed = Vec::new();
-        self.held = VecDeque::new(); // gives the memory back: a session is idle most of its life
+        self.waiting = Lazy::default(); // gives the memory back: a session is idle most of its life
     }
 
-    pub(super) fn credit(&mut self, packets: u32, fence: Fence) {
+    pub(super) fn credit(&mut self, packets: u32, fence: Fence, turn: &mut Turn<'_>) {
         if fence != self.session.fence() {
             return;
         }
         if std::mem::take(&mut self.away) && self.local.borrow().shared.is_backlogged() {
             self.withheld += packets;
-            self.local.borrow_mut().hold_back(self.slot);
+            self.local.borrow_mut().hold_back(self.sentinel.slot());
         } else {
-            self.processed += packets;
+            turn.processed += packets;
         }
     }
 
     /// Gives the credit that was kept back, or goes on waiting for the backlog to shrink.
-    pub(super) fn give_withheld(&mut self) {
+    pub(super) fn give_withheld(&mut self, turn: &mut Turn<'_>) {
         if self.withheld == 0 {
             return;
         }
         let mut local = self.local.borrow_mut();
         if local.shared.is_backlogged() {
-            local.hold_back(self.slot);
+            local.hold_back(self.sentinel.slot());
         } else {
-            self.processed += std::mem::take(&mut self.withheld);
+            turn.processed += std::mem::take(&mut self.withheld);
         }
     }
 
-    pub(super) fn send_outgoing(&mut self) {
-        if self.outgoing.is_empty() && self.processed == 0 {
+    pub(super) fn send_outgoing(&self, turn: &mut Turn<'_>) {
+        let packets = std::mem::take(&mut turn.outgoing);
+        let processed = std::mem::take(&mut turn.processed);
+        if packets.is_empty() && processed == 0 {
             return;
         }
-        let packets = std::mem::take(&mut self.outgoing);
-        let processed = std::mem::take(&mut self.processed);
         if let Some(connection) = &self.connection {
             connection.do_send(ToConnection::Packets { packets, processed });
         }

@@ -6,6 +6,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use parking_lot::RwLock;
 
 use super::SessionActor;
+use super::turn::Turn;
 use crate::journal::{JournalReader, ReadError, ReadRequest};
 use crate::model::cursor::ReadId;
 use crate::model::effect::Input;
@@ -29,7 +30,7 @@ impl SessionActor {
         read: ReadId,
         from: Offset,
         records_max: u32,
-        ctx: &mut Context<Self>,
+        turn: &mut Turn<'_>,
     ) {
         let filters: Vec<_> = self
             .session
@@ -38,7 +39,7 @@ impl SessionActor {
             .map(|known| (known.filter.clone(), known.from))
             .collect();
         let fence = self.session.fence();
-        self.read_with(ctx, move |journal| {
+        self.read_with(turn, move |journal| {
             let request = ReadRequest {
                 filters: &filters,
                 from,
@@ -54,11 +55,11 @@ impl SessionActor {
     pub(super) fn read_at(
         &mut self,
         offsets: Vec<Offset>,
-        ctx: &mut Context<Self>,
+        turn: &mut Turn<'_>,
         answer: impl FnOnce(Fence, Vec<Option<Record>>) -> Input + Send + 'static,
     ) {
         let fence = self.session.fence();
-        self.read_with(ctx, move |journal| {
+        self.read_with(turn, move |journal| {
             journal
                 .read_at(&offsets)
                 .map(|records| answer(fence, records))
@@ -67,16 +68,16 @@ impl SessionActor {
 
     pub(super) fn read_with(
         &mut self,
-        ctx: &mut Context<Self>,
+        turn: &mut Turn<'_>,
         read: impl FnOnce(&dyn JournalReader) -> Result<Input, ReadError> + Send + 'static,
     ) {
         let journal = Arc::clone(&self.local.borrow().shared.journal);
         let answer = tokio::task::spawn_blocking(move || read(&*journal));
-        ctx.spawn(
+        turn.ctx.spawn(
             answer
                 .into_actor(self)
                 .map(|answer, session, ctx| match answer {
-                    Ok(Ok(input)) => session.turn([input], None, ctx),
+                    Ok(Ok(input)) => session.turn([input], ctx),
                     Ok(Err(error)) => session.read_failed(&error.to_string(), ctx),
                     Err(error) => session.read_failed(&error.to_string(), ctx),
                 }),
@@ -89,7 +90,7 @@ impl SessionActor {
         &mut self,
         filter: Filter,
         options: SubscriptionOptions,
-        ctx: &mut Context<Self>,
+        turn: &mut Turn<'_>,
     ) {
         let fence = self.session.fence();
         let found = move |offsets| Input::RetainedFound {
@@ -99,10 +100,10 @@ impl SessionActor {
         };
         let retained = Arc::clone(&self.local.borrow().shared.retained);
         if filter.has_wildcard() {
-            self.read_with(ctx, move |_| Ok(found(search(&retained, &filter))));
+            self.read_with(turn, move |_| Ok(found(search(&retained, &filter))));
         } else {
             let offset = retained.read().get(filter.as_str());
-            self.answers.push(found(offset.into_iter().collect()));
+            turn.answers.push(found(offset.into_iter().collect()));
         }
     }
 
@@ -114,7 +115,6 @@ impl SessionActor {
                 refusal: Refusal::Internal,
                 discard: false,
             }],
-            None,
             ctx,
         );
     }

@@ -163,8 +163,8 @@ impl ShardActor {
         }
     }
 
-    /// A session actor panicked: its connection is closed, its neighbours don't notice, it is rebuilt from what is in
-    /// the journal or on its way there.
+    /// A session actor panicked and with its last breath closed its connection: its neighbours don't notice, it is
+    /// rebuilt from what is in the journal or on its way there.
     pub(super) fn buried(&mut self, died: SessionDied, ctx: &mut Context<Self>) {
         let SessionDied { slot, client_id } = died;
         let mut local = self.local.borrow_mut();
@@ -172,9 +172,7 @@ impl ShardActor {
         local.mute_all(slot);
         local.undo_holds(slot);
         local.flush_unanswered(); // what its last turn left half done
-        if let Some(connection) = local.vacate(slot).and_then(|slot| slot.connection) {
-            close(&connection, Refusal::Internal);
-        }
+        local.vacate(slot);
         local.cells.restarted();
         let Some(resident) = local.directory.get_mut(&client_id) else {
             return;

@@ -1,0 +1,174 @@
+//! One turn of a session actor: decide on all inputs, perform, send what is left for others, once each; and what is left
+//! of it until the journal has answered.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use actix::Context;
+
+use super::super::local::Presence;
+use super::super::protocol::Candidate;
+use super::SessionActor;
+use crate::model::effect::{Effect, Input};
+use crate::model::ids::{Fence, Now, PacketId};
+use crate::model::lazy::Unused;
+use crate::model::message::QoS;
+use crate::model::packet::{Outbound, Routed};
+
+/// What a turn gathers.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) ctx: &'a mut Context<SessionActor>,
+    now: Now,
+    /// The connection whose attach is being decided.
+    pub(super) candidate: Option<Candidate>,
+    /// Inputs that effects answered at once.
+    pub(super) answers: Vec<Input>,
+    /// The publication performed last.
+    pub(super) published: Published,
+    /// Packets for the connection.
+    pub(super) outgoing: Vec<Outbound>,
+    /// Credit for the connection.
+    pub(super) processed: u32,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Published {
+    /// Whether it found a subscription.
+    pub(super) routed: Routed,
+    /// Under which ticket it went to the journal, if it did.
+    pub(super) ticket: Option<u64>,
+}
+
+/// What outlives a turn because the journal has not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) held: VecDeque<Held>,
+    /// Tickets that the journal refused and whose publications are not answered yet.
+    pub(super) failed: Vec<u64>,
+}
+
+/// What waits for the journal.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Until this ticket is answered.
+    Barrier(u64),
+    /// An effect behind a barrier.
+    Effect(Effect),
+    /// The answer to a publication.
+    Answer {
+        packet_id: PacketId,
+        qos: QoS,
+        published: Published,
+    },
+    /// So many inbound packets of this fence are dealt with.
+    Processed(u32, Fence),
+}
+
+impl Unused for Waiting {
+    fn unused() -> &'static Self {
+        static UNUSED: Waiting = Waiting {
+            held: VecDeque::new(),
+            failed: Vec::new(),
+        };
+        &UNUSED
+    }
+
+    fn is_unused(&self) -> bool {
+        self.held.is_empty() && self.failed.is_empty()
+    }
+}
+
+impl SessionActor {
+    /// A turn without a connection's packets.
+    pub(super) fn turn(
+        &mut self,
+        inputs: impl IntoIterator<Item = Input>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.turn_with(None, inputs, None, ctx);
+    }
+
+    /// A turn in which `candidate` may get the session. `packets` of the inputs, sent under `fence`, give their connection
+    /// credit back once they are dealt with.
+    pub(super) fn turn_with(
+        &mut self,
+        candidate: Option<Candidate>,
+        inputs: impl IntoIterator<Item = Input>,
+        packets: Option<(u32, Fence)>,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut turn = Turn {
+            ctx,
+            now: self.local.borrow().now(),
+            candidate,
+            answers: Vec::new(),
+            published: Published {
+                routed: Routed::NoSubscribers,
+                ticket: None,
+            },
+            outgoing: Vec::new(),
+            processed: 0,
+        };
+        let mut effects = Vec::new();
+        // What the shard handed over comes first, whatever woke the actor: `Now::live_end` says that it did.
+        let woken = self.local.borrow_mut().take(self.sentinel.slot());
+        let live = woken.live.into_iter().map(Input::Live);
+        let records = woken.records.into_iter().map(Input::Logged);
+        for input in live.chain(records).chain(inputs) {
+            self.decide(input, &mut effects, &mut turn);
+        }
+        self.release(&mut turn);
+        self.give_withheld(&mut turn);
+        while !turn.answers.is_empty() {
+            for input in std::mem::take(&mut turn.answers) {
+                self.decide(input, &mut effects, &mut turn);
+            }
+        }
+        match packets {
+            Some((count, fence)) if self.waiting.held.is_empty() => {
+                self.credit(count, fence, &mut turn);
+            }
+            Some((count, fence)) => self.waiting.held.push_back(Held::Processed(count, fence)),
+            None => {}
+        }
+        self.finish(turn);
+    }
+
+    fn decide(&mut self, input: Input, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
+        self.session.handle(turn.now, input, effects);
+        self.perform_all(effects, turn);
+    }
+
+    fn finish(&mut self, mut turn: Turn<'_>) {
+        self.send_outgoing(&mut turn);
+        let shared = Rc::clone(&self.local);
+        let mut local = shared.borrow_mut();
+        let slot = self.sentinel.slot();
+        local.flush(slot);
+        if self.sentinel.is_dismissed() {
+            return;
+        }
+        let presence = Presence::of(&self.session);
+        if presence != self.presence {
+            self.presence = presence;
+            local.set_presence(self.session.client_id(), presence);
+        }
+        let passivate_after = local.shared.passivate_after_millis;
+        let passivation = self.detached_at.map(|at| at.plus_millis(passivate_after));
+        if passivation.is_some_and(|at| at <= turn.now.time)
+            && self.waiting.held.is_empty()
+            && local.is_quiet(slot)
+        {
+            return self.passivate(&mut local, turn.ctx);
+        }
+        // A session that is due for passivation but not quiet yet is looked at again when its tickets are answered.
+        let passivation = passivation.filter(|at| *at > turn.now.time);
+        let deadline = [self.session.deadline(), passivation]
+            .into_iter()
+            .flatten()
+            .min();
+        local.set_deadline(self.session.client_id(), deadline);
+    }
+}
