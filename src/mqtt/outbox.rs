@@ -22,8 +22,9 @@ use super::counters::{WireCounter, WireCounters};
 use super::encode;
 
 thread_local! {
-    /// Buffers that empty outboxes gave back, for the next connection that writes.
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// What empty outboxes gave back, for the next connection that writes.
+    #[expect(clippy::vec_box, reason = "the boxes themselves go from hand to hand")]
+    static SPARE: RefCell<Vec<Box<Waiting>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Spare buffers that a thread keeps, and how large they may be.
@@ -39,6 +40,13 @@ pub(super) struct Outbox {
     version: ProtocolVersion,
     /// The largest packet that the client takes.
     packet_bytes_max: u32,
+    /// `None` if nothing waits.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+struct Waiting {
     bytes: Vec<u8>,
     written: usize,
     pending: VecDeque<Outbound>,
@@ -67,27 +75,24 @@ impl Outbox {
         Self {
             version,
             packet_bytes_max,
-            bytes: Vec::new(),
-            written: 0,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
-            settled: Vec::new(),
+            waiting: None,
         }
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.pending.is_empty()
+        let waiting = self.waiting.as_ref();
+        waiting.is_none_or(|waiting| waiting.bytes.is_empty() && waiting.pending.is_empty())
     }
 
     /// Encoded bytes that wait.
     pub(super) fn encoded(&self) -> usize {
-        self.bytes.len() - self.written
+        self.waiting.as_ref().map_or(0, |waiting| waiting.encoded())
     }
 
     /// All bytes that wait, encoded or not.
     pub(super) fn held(&self) -> usize {
-        self.encoded() + self.pending_bytes
+        self.waiting.as_ref().map_or(0, |waiting| waiting.held())
     }
 
     /// Takes a packet of the session; `Err` ends the connection.
@@ -96,9 +101,15 @@ impl Outbox {
         packet: Outbound,
         around: Surroundings<'_>,
     ) -> Result<(), Refusal> {
-        let held = self.held();
-        if held < around.config.write_buffer_high_bytes && self.pending.is_empty() {
-            return self.encode(&packet, around);
+        let Self {
+            version,
+            packet_bytes_max,
+            ..
+        } = *self;
+        let waiting = self.waiting();
+        let held = waiting.held();
+        if held < around.config.write_buffer_high_bytes && waiting.pending.is_empty() {
+            return waiting.encode(&packet, version, packet_bytes_max, around);
         }
         if let Outbound::Publish(delivery) = &packet
             && delivery.qos == QoS::AtMostOnce
@@ -110,49 +121,57 @@ impl Outbox {
         if held + bytes > around.config.write_buffer_max_bytes {
             return Err(Refusal::NotReading);
         }
-        self.pending_bytes += bytes;
-        self.pending.push_back(packet);
+        waiting.pending_bytes += bytes;
+        waiting.pending.push_back(packet);
         Ok(())
     }
 
     /// Bytes that concern no session and have no place in its order: CONNACK, PINGRESP, DISCONNECT.
     pub(super) fn raw(&mut self) -> &mut Vec<u8> {
-        self.borrow_spare();
-        &mut self.bytes
+        &mut self.waiting().bytes
     }
 
     /// What to write next; encodes what waits as there is room. `Err` ends the connection.
     pub(super) fn unwritten(&mut self, around: Surroundings<'_>) -> Result<&[u8], Refusal> {
-        while self.encoded() < around.config.write_buffer_high_bytes
-            && let Some(packet) = self.pending.pop_front()
+        let Some(waiting) = &mut self.waiting else {
+            return Ok(&[]);
+        };
+        while waiting.encoded() < around.config.write_buffer_high_bytes
+            && let Some(packet) = waiting.pending.pop_front()
         {
-            self.pending_bytes -= pending_bytes(&packet);
-            self.encode(&packet, around)?;
-            if self.pending.is_empty() {
-                self.pending = VecDeque::new();
+            waiting.pending_bytes -= pending_bytes(&packet);
+            waiting.encode(&packet, self.version, self.packet_bytes_max, around)?;
+            if waiting.pending.is_empty() {
+                waiting.pending = VecDeque::new();
             }
         }
-        Ok(&self.bytes[self.written..])
+        Ok(&waiting.bytes[waiting.written..])
     }
 
     /// So many bytes were written.
     pub(super) fn advance(&mut self, written: usize) {
-        self.written += written;
-        if self.written < self.bytes.len() {
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        waiting.written += written;
+        if waiting.written < waiting.bytes.len() {
             // Keeps what was written long ago from adding up under a client that never catches up.
-            if self.written >= SPARE_BYTES_MAX && self.written >= self.bytes.len() / 2 {
-                self.bytes.drain(..self.written);
-                self.written = 0;
+            if waiting.written >= SPARE_BYTES_MAX && waiting.written >= waiting.bytes.len() / 2 {
+                waiting.bytes.drain(..waiting.written);
+                waiting.written = 0;
             }
             return;
         }
-        self.written = 0;
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if bytes.capacity() <= SPARE_BYTES_MAX {
-            bytes.clear();
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARE_MAX {
-                    spare.push(bytes);
+        waiting.written = 0;
+        waiting.bytes.clear();
+        if waiting.bytes.capacity() > SPARE_BYTES_MAX {
+            waiting.bytes = Vec::new();
+        }
+        if waiting.pending.is_empty() && waiting.settled.is_empty() {
+            let spare = self.waiting.take();
+            SPARE.with_borrow_mut(|spares| {
+                if spares.len() < SPARE_MAX {
+                    spares.extend(spare);
                 }
             });
         }
@@ -160,34 +179,51 @@ impl Outbox {
 
     /// Forgets what is not encoded yet: the connection ends, and the session delivers it again to the next one.
     pub(super) fn drop_pending(&mut self) {
-        self.pending = VecDeque::new();
-        self.pending_bytes = 0;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.pending = VecDeque::new();
+            waiting.pending_bytes = 0;
+        }
     }
 
     /// Acknowledgements in the client's place, for deliveries that it will never get. The session must have them, so
     /// that its window does not fill up.
     pub(super) fn take_settled(&mut self) -> Vec<Inbound> {
-        std::mem::take(&mut self.settled)
+        let waiting = self.waiting.as_mut();
+        waiting.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.settled))
     }
 
-    fn borrow_spare(&mut self) {
-        if self.bytes.capacity() == 0 {
-            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        }
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting
+            .get_or_insert_with(|| SPARE.with_borrow_mut(Vec::pop).unwrap_or_default())
+    }
+}
+
+impl Waiting {
+    fn encoded(&self) -> usize {
+        self.bytes.len() - self.written
     }
 
-    fn encode(&mut self, packet: &Outbound, around: Surroundings<'_>) -> Result<(), Refusal> {
-        self.borrow_spare();
+    fn held(&self) -> usize {
+        self.encoded() + self.pending_bytes
+    }
+
+    fn encode(
+        &mut self,
+        packet: &Outbound,
+        version: ProtocolVersion,
+        packet_bytes_max: u32,
+        around: Surroundings<'_>,
+    ) -> Result<(), Refusal> {
         let Outbound::Publish(delivery) = packet else {
             around.counters.add(WireCounter::PacketsOut, 1);
-            return encode::outbound(&mut self.bytes, self.version, packet);
+            return encode::outbound(&mut self.bytes, version, packet);
         };
         let written = encode::publish(
             &mut self.bytes,
-            self.version,
+            version,
             delivery,
             || around.now(),
-            self.packet_bytes_max,
+            packet_bytes_max,
         );
         match written {
             Ok(()) => {

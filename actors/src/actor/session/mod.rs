@@ -3,8 +3,10 @@
 //! Owns: the session, its connection's address, the effects that wait for the journal. Does not know: sockets, versions,
 //! other sessions.
 //!
-//! Effects are performed in order. What is appended goes out with the turn; what waits ([`Effect::waits`]) is held back
-//! behind a barrier until the appender answered the ticket.
+//! Effects are performed in order. What is appended goes out with the turn; what waits ([`waits`]) is held back behind a
+//! barrier until the appender answered the ticket.
+//!
+//! [`waits`]: crate::model::effect::Effect::waits
 
 use std::cell::RefCell;
 use std::rc::Rc;
