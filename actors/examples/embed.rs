@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
-use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection};
+use outlive_actors::actor::protocol::{
+    ConnectRequest, FromConnection, SessionAddress, ToConnection,
+};
 use outlive_actors::clock::{Clock, SystemClock};
 use outlive_actors::model::ids::{ClientId, Fence, PacketId, Principal, SessionNumber};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
@@ -67,7 +69,7 @@ async fn talk(
     clock: &dyn Clock,
 ) -> Result<(), Box<dyn Error>> {
     let filter = Filter::new("room/+/temperature").ok_or("no filter")?;
-    let mut attached: Option<(Fence, actix::Recipient<FromConnection>)> = None;
+    let mut attached: Option<(Fence, SessionAddress)> = None;
     while let Some(told) = told.recv().await {
         let packets = match told {
             ToConnection::Attached {
@@ -76,7 +78,7 @@ async fn talk(
                 session,
             } => {
                 let packets = packets(filter.clone(), number, clock);
-                session.do_send(FromConnection::Packets { fence, packets });
+                session.send(FromConnection::Packets { fence, packets });
                 attached = Some((fence, session));
                 continue;
             }
@@ -93,8 +95,8 @@ async fn talk(
                 failed: false,
             }];
             let fence = *fence;
-            session.do_send(FromConnection::Packets { fence, packets });
-            session.do_send(FromConnection::Closed { fence });
+            session.send(FromConnection::Packets { fence, packets });
+            session.send(FromConnection::Closed { fence });
             return Ok(());
         }
     }

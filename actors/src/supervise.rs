@@ -81,13 +81,37 @@ impl Drop for Sentinel {
     }
 }
 
-/// Counts a panic; says whether the session may be rebuilt once more.
-pub fn may_rebuild(panics: &mut (u32, Timestamp), now: Timestamp) -> bool {
-    if now.millis_since(panics.1) > PANIC_WINDOW_MILLIS {
-        *panics = (0, now);
+/// Panics of one session's actor.
+#[derive(Clone, Copy, Debug)]
+pub struct Panics {
+    count: u32,
+    /// The first that counts.
+    since: Timestamp,
+}
+
+impl Panics {
+    /// None yet, at `now`.
+    pub fn none(now: Timestamp) -> Self {
+        Self {
+            count: 0,
+            since: now,
+        }
     }
-    panics.0 += 1;
-    panics.0 <= PANICS_MAX
+
+    /// Counts one; gives how many there were within [`PANIC_WINDOW_MILLIS`]. Above [`PANICS_MAX`] the session is not
+    /// rebuilt.
+    pub fn count(&mut self, now: Timestamp) -> u32 {
+        if now.millis_since(self.since) > PANIC_WINDOW_MILLIS {
+            *self = Self::none(now);
+        }
+        self.count += 1;
+        self.count
+    }
+
+    /// Lets the session be rebuilt once more.
+    pub fn forgive_one(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
 }
 
 /// Where tests let session actors die.

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient};
-use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection};
+use outlive_actors::actor::protocol::{
+    ConnectRequest, FromConnection, SessionAddress, ToConnection,
+};
 use outlive_actors::model::ids::{ClientId, Fence};
 use outlive_actors::model::packet::{Connect, Inbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
@@ -131,21 +133,20 @@ struct Opening {
 #[derive(Debug)]
 struct Attachment {
     fence: Fence,
-    session: Recipient<FromConnection>,
+    session: SessionAddress,
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.session
-            .do_send(FromConnection::Closed { fence: self.fence });
+            .send(FromConnection::Closed { fence: self.fence });
     }
 }
 
 /// The connection actor.
 #[derive(Debug)]
 pub(super) struct Connection {
-    shared: Arc<Shared>,
-    _seat: Seat,
+    seat: Seat,
     client_id: ClientId,
     stream: Stream,
     phase: Phase,
@@ -163,12 +164,8 @@ pub(super) struct Connection {
     unacknowledged: u16,
     /// 0: none.
     keep_alive_seconds: u16,
-    /// When the client was last heard of.
+    /// When the client was last heard of, or the phase began if that was later.
     heard_at: Instant,
-    /// Since when the socket takes nothing of what waits.
-    stalled_at: Option<Instant>,
-    /// When the phase began.
-    phase_at: Instant,
     /// The session expiry in force, from CONNACK.
     expiry_seconds: u32,
     /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
@@ -182,10 +179,8 @@ impl Connection {
     fn new(shared: &Arc<Shared>, home: usize, stream: Stream, newcomer: Newcomer) -> Self {
         let setup = &shared.setup;
         let connect = newcomer.connect;
-        let now = Instant::now();
         Self {
-            shared: Arc::clone(shared),
-            _seat: newcomer.seat,
+            seat: newcomer.seat,
             client_id: connect.client_id.clone(),
             stream,
             attachment: None,
@@ -203,9 +198,7 @@ impl Connection {
             in_flight: 0,
             unacknowledged: 0,
             keep_alive_seconds: newcomer.keep_alive_seconds,
-            heard_at: now,
-            stalled_at: None,
-            phase_at: now,
+            heard_at: Instant::now(),
             answered: false,
             timer: None,
             phase: Phase::Opening(Box::new(Opening {
@@ -223,7 +216,7 @@ impl Connection {
     }
 
     fn count(&self, counter: WireCounter, more: usize) {
-        self.shared.setup.counters.add(counter, more);
+        self.seat.shared().setup.counters.add(counter, more);
     }
 
     /// One turn: write, read, write what the reading brought about.
@@ -245,12 +238,12 @@ impl Connection {
             return Err(Refusal::Internal.into());
         };
         // A session that failed is rebuilt, but not under this connection.
-        if !attachment.session.connected() {
+        if !attachment.session.is_alive() {
             return Err(Refusal::Internal.into());
         }
         let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
         self.in_flight = self.in_flight.saturating_add(count);
-        attachment.session.do_send(FromConnection::Packets {
+        attachment.session.send(FromConnection::Packets {
             fence: attachment.fence,
             packets,
         });
@@ -274,7 +267,7 @@ impl Actor for Connection {
         if let Phase::Opening(opening) = &mut self.phase
             && let Some(connect) = opening.connect.take()
         {
-            self.shared.setup.shards[opening.home]
+            self.seat.shared().setup.shards[opening.home]
                 .connects
                 .do_send(ConnectRequest {
                     connect,

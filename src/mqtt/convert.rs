@@ -34,9 +34,13 @@ pub(super) struct Decoder {
     topic_alias_max: u16,
     /// The session that publishes, once it is known.
     publisher: SessionNumber,
-    /// Topic of alias n at n - 1. Grows as aliases are set.
-    aliases: Vec<Option<Arc<str>>>,
+    /// From the first alias on.
+    aliases: Option<Box<Aliases>>,
 }
+
+/// The topic of alias n at n - 1. Grows as aliases are set.
+#[derive(Debug, Default)]
+struct Aliases(Vec<Option<Arc<str>>>);
 
 impl Decoder {
     /// For a connection of `version` that may set so many topic aliases.
@@ -45,7 +49,7 @@ impl Decoder {
             version,
             topic_alias_max,
             publisher: SessionNumber(0),
-            aliases: Vec::new(),
+            aliases: None,
         }
     }
 
@@ -168,18 +172,14 @@ impl Decoder {
         let at = usize::from(alias)
             .checked_sub(1)
             .ok_or(Refusal::TopicAlias)?;
+        let Aliases(aliases) = &mut **self.aliases.get_or_insert_default();
         if topic.is_empty() {
-            return self
-                .aliases
-                .get(at)
-                .cloned()
-                .flatten()
-                .ok_or(Refusal::Protocol);
+            return aliases.get(at).cloned().flatten().ok_or(Refusal::Protocol);
         }
-        if self.aliases.len() <= at {
-            self.aliases.resize(at + 1, None);
+        if aliases.len() <= at {
+            aliases.resize(at + 1, None);
         }
-        let slot = &mut self.aliases[at];
+        let slot = &mut aliases[at];
         match slot {
             Some(known) if &**known == topic => Ok(Arc::clone(known)),
             _ => Ok(Arc::clone(slot.insert(Arc::from(topic)))),

@@ -140,6 +140,10 @@ impl Seat {
         let connections_max = shared.setup.config.connections_max;
         (connections_max == 0 || before < connections_max).then_some(seat)
     }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
 }
 
 impl Drop for Seat {

@@ -17,6 +17,8 @@ use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::{Delivery, Inbound, Outbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
 
+use tokio::time::Instant;
+
 use super::config::WireConfig;
 use super::counters::{WireCounter, WireCounters};
 use super::encode;
@@ -53,6 +55,8 @@ struct Waiting {
     pending_bytes: usize,
     /// What the session must hear about deliveries that were dropped here.
     settled: Vec<Inbound>,
+    /// Since when the socket takes nothing.
+    stalled_at: Option<Instant>,
 }
 
 /// What an outbox needs of its surroundings.
@@ -148,11 +152,22 @@ impl Outbox {
         Ok(&waiting.bytes[waiting.written..])
     }
 
+    /// The socket takes nothing, from `now` on if that is news.
+    pub(super) fn stall(&mut self, now: Instant) {
+        self.waiting().stalled_at.get_or_insert(now);
+    }
+
+    /// Since when the socket takes nothing of what waits.
+    pub(super) fn stalled_at(&self) -> Option<Instant> {
+        self.waiting.as_ref().and_then(|waiting| waiting.stalled_at)
+    }
+
     /// So many bytes were written.
     pub(super) fn advance(&mut self, written: usize) {
         let Some(waiting) = &mut self.waiting else {
             return;
         };
+        waiting.stalled_at = None;
         waiting.written += written;
         if waiting.written < waiting.bytes.len() {
             // Keeps what was written long ago from adding up under a client that never catches up.

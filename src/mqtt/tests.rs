@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
-use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection};
+use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection, ToSession};
 use outlive_actors::clock::ManualClock;
 use outlive_actors::model::ids::{Fence, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
@@ -65,7 +65,7 @@ impl Handler<ConnectRequest> for FakeShard {
                 request.connection.do_send(ToConnection::Attached {
                     number: outlive_actors::model::ids::SessionNumber(7),
                     fence: FENCE,
-                    session: ctx.address().recipient(),
+                    session: ctx.address().recipient().into(),
                 });
                 let expiry_seconds = request.connect.expiry_seconds;
                 request.connection.do_send(packets([Outbound::ConnAck {
@@ -84,10 +84,13 @@ impl Handler<ConnectRequest> for FakeShard {
     }
 }
 
-impl Handler<FromConnection> for FakeShard {
+impl Handler<ToSession> for FakeShard {
     type Result = ();
 
-    fn handle(&mut self, message: FromConnection, _: &mut Self::Context) {
+    fn handle(&mut self, told: ToSession, _: &mut Self::Context) {
+        let ToSession::FromConnection(message) = told else {
+            return;
+        };
         if let (FromConnection::Packets { packets, .. }, Some(connection)) =
             (&message, &self.connection)
             && self.credit

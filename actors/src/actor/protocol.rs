@@ -41,7 +41,7 @@ pub enum ToConnection {
         /// The session's number: the publisher of what this connection publishes.
         number: SessionNumber,
         /// The session.
-        session: Recipient<FromConnection>,
+        session: SessionAddress,
     },
     /// Packets to write, in order, and credit given back.
     Packets {
@@ -57,8 +57,7 @@ pub enum ToConnection {
 pub const INBOUND_PACKETS_MAX: u32 = 1024;
 
 /// Connection -> session.
-#[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "()")]
+#[derive(Clone, Debug)]
 pub enum FromConnection {
     /// What one read brought, in order.
     Packets {
@@ -144,10 +143,38 @@ pub fn close(connection: &Recipient<ToConnection>, refusal: Refusal) {
     });
 }
 
-/// Shard -> session.
+/// The address of a session's actor, as its connection and its shard share it: a word, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SessionAddress(Arc<Recipient<ToSession>>);
+
+impl SessionAddress {
+    /// Sends what a connection has for its session.
+    pub fn send(&self, batch: FromConnection) {
+        self.tell(ToSession::FromConnection(batch));
+    }
+
+    /// Whether the actor lives. A session that failed is rebuilt, but under another address.
+    pub fn is_alive(&self) -> bool {
+        self.0.connected()
+    }
+
+    pub(crate) fn tell(&self, told: ToSession) {
+        self.0.do_send(told);
+    }
+}
+
+impl From<Recipient<ToSession>> for SessionAddress {
+    fn from(actor: Recipient<ToSession>) -> Self {
+        Self(Arc::new(actor))
+    }
+}
+
+/// Connection or shard -> session.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub enum ToSession {
+    /// From the connection.
+    FromConnection(FromConnection),
     /// Something waits in the session's slot: messages, records, answered tickets. May be lost or merged.
     Wake,
     /// A connection asks for the session.

@@ -18,7 +18,7 @@ use self::comeback::Comeback;
 use super::local::{Local, Presence, ResidentState};
 use super::protocol::{
     Candidate, Committed, ConnectRequest, Drain, EndSession, ObserveSession, Rehydrate, RouteBatch,
-    SessionDied, ToSession, close,
+    SessionAddress, SessionDied, ToSession, close,
 };
 use crate::model::ids::ClientId;
 use crate::model::refusal::Refusal;
@@ -38,8 +38,7 @@ const TICK: Duration = Duration::from_millis(100);
 const DUE_MAX: usize = 1000;
 
 /// Makes the session actor's address; given by the system, so that this file does not know the session actor.
-pub type Spawn =
-    fn(Session, Rc<RefCell<Local>>, Rc<Recipient<SessionDied>>) -> Recipient<ToSession>;
+pub type Spawn = fn(Session, Rc<RefCell<Local>>, Rc<Recipient<SessionDied>>) -> SessionAddress;
 
 /// Runs one shard.
 #[derive(Debug)]
@@ -77,7 +76,7 @@ impl ShardActor {
     }
 
     /// Brings a session to life and, if somebody waits for it, lets it attach.
-    fn start(&self, session: Session, ctx: &mut Context<Self>) -> Recipient<ToSession> {
+    fn start(&self, session: Session, ctx: &mut Context<Self>) -> SessionAddress {
         let deaths = self
             .deaths
             .get_or_init(|| Rc::new(ctx.address().recipient()));
@@ -141,7 +140,7 @@ impl ShardActor {
     }
 
     /// Sends an attach to an actor, counted so that the actor does not stop before it has seen it.
-    fn hand_over(&self, session: &Recipient<ToSession>, request: ConnectRequest) {
+    fn hand_over(&self, session: &SessionAddress, request: ConnectRequest) {
         let mut local = self.local.borrow_mut();
         let state = local
             .directory
@@ -153,7 +152,7 @@ impl ShardActor {
                 slot.attaching += 1;
             }
         }
-        session.do_send(ToSession::Attach {
+        session.tell(ToSession::Attach {
             connect: Box::new(request.connect),
             candidate: Candidate::new(request.connection),
         });
@@ -187,7 +186,7 @@ impl ShardActor {
 
     fn tell(&self, slot: Slot, told: ToSession) {
         if let Some(state) = self.local.borrow_mut().slot(slot) {
-            state.session.do_send(told);
+            state.session.tell(told);
         }
     }
 
@@ -301,7 +300,7 @@ impl Handler<Drain> for ShardActor {
         self.draining = true;
         self.refuse_waiting(Refusal::ShuttingDown);
         for state in self.local.borrow().occupied() {
-            state.session.do_send(ToSession::End {
+            state.session.tell(ToSession::End {
                 refusal: Refusal::ShuttingDown,
                 discard: false,
             });

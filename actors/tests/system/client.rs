@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use actix::{Actor, Addr, Context, Handler, Recipient};
-use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection};
+use actix::{Actor, Addr, Context, Handler};
+use outlive_actors::actor::protocol::{
+    ConnectRequest, FromConnection, SessionAddress, ToConnection,
+};
 use outlive_actors::model::ids::{ClientId, Fence, PacketId, Principal, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS, Will};
 use outlive_actors::model::packet::{
@@ -65,7 +67,7 @@ impl Handler<ToConnection> for Wire {
 pub(crate) struct Client {
     told: UnboundedReceiver<ToConnection>,
     packets: VecDeque<Outbound>,
-    session: Option<(Fence, SessionNumber, Recipient<FromConnection>)>,
+    session: Option<(Fence, SessionNumber, SessionAddress)>,
     /// Inbound packets that the session dealt with.
     pub(crate) processed: u32,
     last_id: u16,
@@ -178,13 +180,13 @@ impl Client {
     pub(crate) fn send_all(&self, packets: Vec<Inbound>) {
         let (fence, _, session) = self.session.as_ref().expect("attached");
         let fence = *fence;
-        session.do_send(FromConnection::Packets { fence, packets });
+        session.send(FromConnection::Packets { fence, packets });
     }
 
     /// The network connection is gone.
     pub(crate) fn hang_up(self) {
         let (fence, _, session) = self.session.as_ref().expect("attached");
-        session.do_send(FromConnection::Closed { fence: *fence });
+        session.send(FromConnection::Closed { fence: *fence });
     }
 
     fn next_id(&mut self) -> PacketId {

@@ -22,8 +22,7 @@ impl Connection {
         self.attachment = None;
         self.partial = Vec::new();
         self.phase = Phase::Over;
-        self.stalled_at = None;
-        self.phase_at = Instant::now();
+        self.heard_at = Instant::now();
         self.count(WireCounter::Closed, usize::from(was_open));
         let refusal = match ending {
             Ending::Disconnect => return self.count(WireCounter::ClosedByClient, 1),
@@ -34,10 +33,10 @@ impl Connection {
         let version = self.version();
         self.outbox.drop_pending();
         if was_open {
-            self.shared.setup.counters.ended(refusal);
+            self.seat.shared().setup.counters.ended(refusal);
             encode::disconnect(self.outbox.raw(), version, refusal);
         } else {
-            self.shared.setup.counters.refused(refusal);
+            self.seat.shared().setup.counters.refused(refusal);
             encode::connack_refused(self.outbox.raw(), version, refusal);
         }
         // Who does not read does not read this either.

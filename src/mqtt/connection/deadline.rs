@@ -56,17 +56,17 @@ impl Connection {
 
     /// The next deadline.
     pub(super) fn deadline(&self) -> Option<(Instant, Deadline)> {
-        let config = &self.shared.setup.config;
+        let config = &self.seat.shared().setup.config;
         match self.phase {
             Phase::Opening(_) => {
                 let timeout = Duration::from_millis(config.connect_timeout_millis);
-                Some((self.phase_at + timeout, Deadline::Opening))
+                Some((self.heard_at + timeout, Deadline::Opening))
             }
             Phase::Closing { .. } | Phase::Over => {
-                Some((self.phase_at + CLOSE_TIMEOUT, Deadline::Close))
+                Some((self.heard_at + CLOSE_TIMEOUT, Deadline::Close))
             }
             Phase::Open => {
-                let write = self.stalled_at.map(|at| {
+                let write = self.outbox.stalled_at().map(|at| {
                     let timeout = Duration::from_millis(config.write_timeout_millis);
                     (at + timeout, Deadline::Write)
                 });

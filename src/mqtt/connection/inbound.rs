@@ -31,7 +31,7 @@ impl Connection {
     pub(super) fn may_read(&self) -> bool {
         matches!(self.phase, Phase::Open)
             && self.in_flight < INBOUND_PACKETS_MAX
-            && self.outbox.held() < self.shared.setup.config.write_buffer_high_bytes
+            && self.outbox.held() < self.seat.shared().setup.config.write_buffer_high_bytes
     }
 
     /// Reads until the socket is drained, the client has no credit, or its turn is over.
@@ -102,8 +102,8 @@ impl Connection {
     }
 
     fn decode(&mut self, buf: &[u8], batch: &mut Batch) -> Result<(), Ending> {
-        let now = self.shared.setup.clock.now();
-        let bytes_max = self.shared.setup.config.packet_bytes_max;
+        let now = self.seat.shared().setup.clock.now();
+        let bytes_max = self.seat.shared().setup.config.packet_bytes_max;
         let credit = (INBOUND_PACKETS_MAX - self.in_flight.min(INBOUND_PACKETS_MAX)) as usize;
         loop {
             let rest = &buf[batch.used..];
@@ -181,7 +181,7 @@ impl Connection {
         if packet_id.is_none() || self.version() != ProtocolVersion::V5 {
             return Ok(());
         }
-        if self.unacknowledged >= self.shared.setup.config.receive_max.get() {
+        if self.unacknowledged >= self.seat.shared().setup.config.receive_max.get() {
             return Err(Refusal::ReceiveMax);
         }
         self.unacknowledged += 1;
@@ -209,6 +209,6 @@ impl Connection {
             QoS::ExactlyOnce => Outbound::PubRec { packet_id, result },
         };
         self.acknowledge(&answer);
-        self.outbox.push(answer, around(&self.shared))
+        self.outbox.push(answer, around(self.seat.shared()))
     }
 }

@@ -14,7 +14,7 @@ impl Connection {
     /// Writes until the outbox is empty or the socket full.
     pub(super) fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
         loop {
-            let bytes = self.outbox.unwritten(around(&self.shared))?;
+            let bytes = self.outbox.unwritten(around(self.seat.shared()))?;
             if bytes.is_empty() {
                 // Gives the buffer back.
                 self.outbox.advance(0);
@@ -24,7 +24,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(Ending::Gone),
                 Poll::Ready(written) => self.wrote(written?),
                 Poll::Pending => {
-                    self.stalled_at.get_or_insert_with(Instant::now);
+                    self.outbox.stall(Instant::now());
                     return Ok(());
                 }
             }
@@ -34,7 +34,6 @@ impl Connection {
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.outbox.advance(bytes);
         self.count(WireCounter::BytesOut, bytes);
-        self.stalled_at = None;
     }
 
     /// Takes one packet of the session.
@@ -53,12 +52,12 @@ impl Connection {
             | Outbound::SubAck { .. }
             | Outbound::UnsubAck { .. }) => {
                 self.acknowledge(&packet);
-                self.outbox.push(packet, around(&self.shared))?;
+                self.outbox.push(packet, around(self.seat.shared()))?;
             }
         }
         // A large batch shall not fill the outbox of a client that reads.
         if self.outbox.encoded() >= WRITE_EARLY_BYTES {
-            while let bytes = self.outbox.unwritten(around(&self.shared))?
+            while let bytes = self.outbox.unwritten(around(self.seat.shared()))?
                 && !bytes.is_empty()
                 && let Ok(written @ 1..) = self.stream.try_write(bytes)
             {
@@ -96,7 +95,7 @@ impl Connection {
         let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Open) else {
             return Err(Refusal::Internal.into());
         };
-        let config = &self.shared.setup.config;
+        let config = &self.seat.shared().setup.config;
         let changed = expiry_seconds != opening.asked_expiry_seconds;
         let announce = Announce {
             expiry_seconds: changed.then_some(expiry_seconds),

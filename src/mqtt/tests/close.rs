@@ -189,7 +189,7 @@ fn a_session_that_never_answers_costs_the_client_its_connection_only() {
         request.connection.do_send(ToConnection::Attached {
             number: outlive_actors::model::ids::SessionNumber(7),
             fence: FENCE,
-            session: world.shard.clone().recipient(),
+            session: world.shard.clone().recipient().into(),
         });
         assert!(world.batch().await.is_none());
     });

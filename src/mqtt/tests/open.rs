@@ -161,7 +161,7 @@ fn what_is_pipelined_behind_the_connect_waits_for_the_connack() {
         request.connection.do_send(ToConnection::Attached {
             number: outlive_actors::model::ids::SessionNumber(7),
             fence: FENCE,
-            session: world.shard.clone().recipient(),
+            session: world.shard.clone().recipient().into(),
         });
         request.connection.do_send(packets([Outbound::ConnAck {
             session_present: true,
@@ -195,7 +195,7 @@ fn a_capped_keep_alive_and_a_changed_expiry_are_told() {
         request.connection.do_send(ToConnection::Attached {
             number: outlive_actors::model::ids::SessionNumber(7),
             fence: FENCE,
-            session: world.shard.clone().recipient(),
+            session: world.shard.clone().recipient().into(),
         });
         request.connection.do_send(packets([Outbound::ConnAck {
             session_present: false,

@@ -8,6 +8,7 @@ use crate::model::quota::Permit;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
 use crate::observe::Gauge;
+use crate::supervise::Panics;
 
 /// What a shard knows of one client id.
 #[derive(Debug)]
@@ -22,8 +23,8 @@ pub struct Resident {
     pub state: ResidentState,
     /// Whether it has a connection.
     pub presence: Presence,
-    /// Panics of its actor, and since when they are counted.
-    pub panics: (u32, Timestamp),
+    /// Of its actor, if there were any.
+    pub panics: Option<Box<Panics>>,
 }
 
 /// Whether a session has a connection, for the gauges.
@@ -82,7 +83,6 @@ impl Local {
             self.cells.shift(gauge, 1);
         }
         let number = SessionNumber(0);
-        let panics = (0, Timestamp(0));
         self.directory.insert(
             client_id,
             Resident {
@@ -91,7 +91,7 @@ impl Local {
                 deadline: None,
                 state,
                 presence,
-                panics,
+                panics: None,
             },
         );
     }

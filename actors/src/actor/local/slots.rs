@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::Recipient;
-
-use super::super::protocol::ToSession;
+use super::super::protocol::{SessionAddress, ToSession};
 use super::Local;
 use crate::model::effect::Live;
 use crate::model::ids::{ClientId, SessionNumber};
@@ -20,7 +18,7 @@ use crate::observe::Gauge;
 #[derive(Debug)]
 pub struct SlotState {
     /// The actor.
-    pub session: Recipient<ToSession>,
+    pub session: SessionAddress,
     /// Whose it is.
     pub client_id: ClientId,
     /// The session's number, for no-local.
@@ -78,7 +76,7 @@ pub struct Woken {
 
 impl Local {
     /// Gives an actor a slot.
-    pub fn occupy(&mut self, client_id: ClientId, session: Recipient<ToSession>) -> Slot {
+    pub fn occupy(&mut self, client_id: ClientId, session: SessionAddress) -> Slot {
         let state = SlotState {
             session,
             client_id,
@@ -185,7 +183,7 @@ impl SlotState {
     pub(super) fn wake(&mut self) {
         if !self.woken {
             self.woken = true;
-            self.session.do_send(ToSession::Wake);
+            self.session.tell(ToSession::Wake);
         }
     }
 

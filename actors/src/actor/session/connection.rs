@@ -1,7 +1,5 @@
 //! The session's connection: given, taken over, dropped; and who listens while there is one.
 
-use actix::AsyncContext;
-
 use super::super::protocol::{Candidate, ToConnection, close};
 use super::SessionActor;
 use super::turn::{Held, Turn};
@@ -25,15 +23,17 @@ impl SessionActor {
         self.detached_at = None;
         self.forget_held(turn);
         self.connection = turn.candidate.take().and_then(Candidate::accept);
+        let mut local = self.local.borrow_mut();
+        let Some(slot) = local.slot(self.sentinel.slot()) else {
+            return;
+        };
+        slot.attached = self.connection.is_some();
         if let Some(connection) = &self.connection {
             connection.do_send(ToConnection::Attached {
                 fence,
                 number: self.session.number(),
-                session: turn.ctx.address().recipient(),
+                session: slot.session.clone(),
             });
-        }
-        if let Some(slot) = self.local.borrow_mut().slot(self.sentinel.slot()) {
-            slot.attached = self.connection.is_some();
         }
     }
 

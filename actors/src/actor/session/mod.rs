@@ -15,7 +15,9 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
 use self::turn::Waiting;
 use super::local::{Local, Presence, ResidentState};
-use super::protocol::{Candidate, FromConnection, SessionDied, ToConnection, ToSession, close};
+use super::protocol::{
+    Candidate, FromConnection, SessionAddress, SessionDied, ToConnection, ToSession, close,
+};
 use crate::model::effect::Input;
 use crate::model::ids::Timestamp;
 use crate::model::lazy::Lazy;
@@ -104,28 +106,21 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 }
 
-impl Handler<FromConnection> for SessionActor {
+impl Handler<ToSession> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, batch: FromConnection, ctx: &mut Self::Context) {
-        match batch {
-            FromConnection::Packets { fence, packets } => {
+    fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
+        match told {
+            ToSession::FromConnection(FromConnection::Packets { fence, packets }) => {
                 let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
                 let inputs = packets
                     .into_iter()
                     .map(|packet| Input::Packet { fence, packet });
                 self.turn_with(None, inputs, Some((count, fence)), ctx);
             }
-            FromConnection::Closed { fence } => self.turn([Input::Closed { fence }], ctx),
-        }
-    }
-}
-
-impl Handler<ToSession> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
-        match told {
+            ToSession::FromConnection(FromConnection::Closed { fence }) => {
+                self.turn([Input::Closed { fence }], ctx);
+            }
             ToSession::Wake => self.turn([], ctx),
             ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
             ToSession::Tick => self.turn([Input::Tick], ctx),
@@ -163,9 +158,9 @@ pub fn spawn(
     session: Session,
     local: Rc<RefCell<Local>>,
     shard: Rc<Recipient<SessionDied>>,
-) -> Recipient<ToSession> {
+) -> SessionAddress {
     let context = Context::<SessionActor>::new();
-    let address: Recipient<ToSession> = context.address().recipient();
+    let address = SessionAddress::from(context.address().recipient());
     let client_id = session.client_id().clone();
     let slot = {
         let mut borrowed = local.borrow_mut();

@@ -18,7 +18,7 @@ use crate::model::refusal::Refusal;
 use crate::model::session::Session;
 use crate::model::snapshot::SessionSnapshot;
 use crate::observe::Gauge;
-use crate::supervise::may_rebuild;
+use crate::supervise::{PANICS_MAX, Panics};
 
 /// After so long in milliseconds a session whose snapshot could not be read is tried again: something may be due for it.
 const RETRY_MILLIS: u64 = 60_000;
@@ -153,10 +153,10 @@ impl ShardActor {
             Session::restore(snapshot, local.shared.limits.clone(), now.time)
         };
         let session = self.start(session, ctx);
-        session.do_send(ToSession::Tick); // whose turn takes along what was appended, and does what is due
+        session.tell(ToSession::Tick); // whose turn takes along what was appended, and does what is due
         if let Some(refusal) = comeback.discard {
             let discard = true;
-            session.do_send(ToSession::End { refusal, discard });
+            session.tell(ToSession::End { refusal, discard });
         }
         for request in comeback.waiting {
             self.hand_over(&session, request);
@@ -178,8 +178,11 @@ impl ShardActor {
             return;
         };
         let was_online = resident.presence == Presence::Online;
-        let rebuild = may_rebuild(&mut resident.panics, now);
-        let panics = resident.panics.0;
+        let panics = resident
+            .panics
+            .get_or_insert_with(|| Box::new(Panics::none(now)))
+            .count(now);
+        let rebuild = panics <= PANICS_MAX;
         if !rebuild {
             resident.state = ResidentState::Quarantined;
             local.cells.shift(Gauge::Quarantined, 1);
@@ -222,7 +225,9 @@ impl ShardActor {
             ResidentState::Passive => {}
             ResidentState::Quarantined => {
                 // To end it, it must be brought back once more.
-                resident.panics.0 = resident.panics.0.saturating_sub(1);
+                if let Some(panics) = &mut resident.panics {
+                    panics.forgive_one();
+                }
                 local.cells.shift(Gauge::Quarantined, -1);
             }
         }
