@@ -226,8 +226,9 @@ fn hand_over(shared: &Arc<Shared>, here: usize, stream: Stream, client: Client, 
     }
 }
 
-fn newcomer(shared: &Shared, client: Client, rest: Vec<u8>) -> Newcomer {
+fn newcomer(shared: &Shared, client: Client, mut rest: Vec<u8>) -> Newcomer {
     let packet = client.packet;
+    rest.shrink_to_fit(); // most have sent nothing yet: an idle connection holds no buffer
     let keep_alive = capped_keep_alive(
         packet.version,
         packet.keep_alive_seconds,

@@ -1,10 +1,10 @@
 use super::*;
 
+/// Besides: actix's context and mailbox, tokio's task and registration, and a timer if there is a keep-alive. A task takes
+/// its actor and some 430 bytes, in steps of 128: one byte more here costs as many.
 #[test]
 fn an_idle_connection_is_small() {
-    // Besides: actix's context and mailbox, tokio's registration, and a timer if there is a keep-alive.
     let bytes = size_of::<Connection>();
-    println!("Connection: {bytes} bytes, Sleep: {}", size_of::<Sleep>());
-    assert!(bytes <= 448, "{bytes}");
+    assert!(bytes <= 208, "{bytes}");
     assert_eq!(size_of::<Drive>(), 0);
 }
