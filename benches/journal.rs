@@ -38,18 +38,17 @@ fn publication(number: u64) -> Entry {
     }
 }
 
-fn journal() -> (TempDir, impl JournalWriter, Arc<dyn JournalReader>) {
+fn journal(options: JournalOptions) -> (TempDir, impl JournalWriter, Arc<dyn JournalReader>) {
     let directory = tempfile::tempdir().expect("a directory");
     let files = DiskFiles::open(directory.path()).expect("it is new");
-    let (writer, reader) =
-        recovery::open(Arc::new(files), JournalOptions::default(), 1).expect("it is empty");
+    let (writer, reader) = recovery::open(Arc::new(files), options, 1).expect("it is empty");
     (directory, writer, reader)
 }
 
 /// One write and one sync for the whole batch.
 #[divan::bench(args = [1, 100, 10_000])]
 fn group_commit(bencher: Bencher<'_, '_>, batch: u64) {
-    let (_directory, mut writer, _) = journal();
+    let (_directory, mut writer, _) = journal(JournalOptions::default());
     let entries: Vec<_> = (0..batch).map(publication).collect();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| {
         writer.append(&entries).expect("there is room");
@@ -60,7 +59,7 @@ fn group_commit(bencher: Bencher<'_, '_>, batch: u64) {
 /// One device's 100 messages out of 100,000.
 #[divan::bench]
 fn catch_up_on_an_exact_filter(bencher: Bencher<'_, '_>) {
-    let (_directory, mut writer, reader) = journal();
+    let (_directory, mut writer, reader) = journal(JournalOptions::default());
     for start in (0..100_000).step_by(1000) {
         let entries: Vec<_> = (start..start + 1000).map(publication).collect();
         writer.append(&entries).expect("there is room");
@@ -76,6 +75,46 @@ fn catch_up_on_an_exact_filter(bencher: Bencher<'_, '_>) {
         });
         let page = page.expect("it is whole");
         assert_eq!(page.records.len(), 100);
+        black_box(page)
+    });
+}
+
+/// Nothing for one device in as many sealed segments of 500 topics each: what an exact filter costs per segment that has
+/// nothing for it.
+#[divan::bench(args = [10, 1_000])]
+fn exact_filter_over_segments_of_others(bencher: Bencher<'_, '_>, segments: u64) {
+    read_nothing(bencher, segments, "device/none/command");
+}
+
+/// The same for a filter with a literal prefix.
+#[divan::bench(args = [10, 1_000])]
+fn prefix_over_segments_of_others(bencher: Bencher<'_, '_>, segments: u64) {
+    read_nothing(bencher, segments, "device/none/+");
+}
+
+fn read_nothing(bencher: Bencher<'_, '_>, segments: u64, filter: &str) {
+    let options = JournalOptions {
+        segment_bytes_max: 1,
+        ..JournalOptions::default()
+    };
+    let (_directory, mut writer, reader) = journal(options);
+    for segment in 0..segments {
+        let entries: Vec<_> = (0..500).map(|topic| publication(segment + topic)).collect();
+        writer.append(&entries).expect("there is room");
+        writer.publish();
+        while writer.maintain() {}
+    }
+    assert_eq!(reader.observe().segments, segments);
+    let filters = [(Filter::new(filter).expect("valid"), Offset(0))];
+    bencher.counter(ItemsCount::new(segments)).bench(|| {
+        let page = reader.read(&ReadRequest {
+            filters: &filters,
+            from: Offset(0),
+            records_max: 1000,
+            bytes_max: 1 << 20,
+        });
+        let page = page.expect("it is whole");
+        assert_eq!(page.records.len(), 0);
         black_box(page)
     });
 }

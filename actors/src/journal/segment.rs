@@ -258,7 +258,12 @@ enum Asked<T> {
 /// The index in memory is asked under a lock that the writer waits for, so never for long; the one on disk without any.
 impl TopicSource for Segment {
     fn start(&self, from: Offset) -> Result<Option<u32>, ReadError> {
-        self.position(from.max(self.header.first))
+        if from > self.header.first {
+            return self.position(from);
+        }
+        // Who comes from the segment before need not ask the index.
+        let is_filled = self.extent().end > self.header.first;
+        Ok(is_filled.then_some(HEADER_BYTES))
     }
 
     fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {

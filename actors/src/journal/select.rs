@@ -20,7 +20,7 @@ const SHORT_SCAN_BYTES: u32 = 256 * 1024;
 
 /// An index that can be asked for topics.
 pub(super) trait TopicSource {
-    /// The position of the first record at or behind `from`; `None` if there is none.
+    /// The position from which all records at or behind `from` are found; `None` if there is none.
     fn start(&self, from: Offset) -> Result<Option<u32>, ReadError>;
 
     /// Hands the topic of exactly this name to `out`, if it is there.
