@@ -12,8 +12,8 @@ pub struct Filter(Arc<str>);
 
 impl Filter {
     /// `None` if `text` is no valid filter: empty, above 65,535 bytes, with U+0000, `#` not last or not alone in its
-    /// level, `+` not alone in its level ([MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1..3]), or shared without a
-    /// group or filter ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
+    /// level, `+` not alone in its level ([MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1] to [MQTT-4.7.3-3]), or shared
+    /// without a group or filter ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
     pub fn new(text: &str) -> Option<Self> {
         let plain = match text.strip_prefix("$share/") {
             Some(shared) => {

@@ -21,7 +21,7 @@ const DURABLE: u8 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader {
     slot: u32,
-    /// The subscription identifier; 0 for none, which is no identifier ([MQTT-3.8.2.1.2]).
+    /// The subscription identifier; 0 for none, which is no identifier (section 3.8.2.1.2).
     id: u32,
     qos: QoS,
     retain_handling: RetainHandling,

@@ -298,7 +298,7 @@ fn only_what_is_read_or_unsettled_keeps_the_journal() {
     assert_eq!(unsettled.needed_from(), Some(Offset(25)));
 }
 
-/// A client that takes part in QoS 2 as [MQTT-4.3.3] asks of a receiver.
+/// A client that takes part in QoS 2 as section 4.3.3 asks of a receiver.
 #[derive(Default)]
 struct Receiver {
     pending: BTreeSet<u16>,
