@@ -115,6 +115,8 @@ impl ShardActor {
         };
         match session {
             None => self.admit(request, ctx),
+            // The actor died a moment ago: its `SessionDied` is in the mailbox already and comes first.
+            Some(session) if !session.is_alive() => ctx.address().do_send(request),
             Some(session) => self.hand_over(&session, request),
         }
     }
