@@ -3,7 +3,6 @@
 //! A stream belongs to the thread whose poller knows it. [`Stream::detach`] and [`Detached::attach`] move it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -93,11 +92,4 @@ impl Detached {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
         }
     }
-}
-
-/// An accepted socket as a stream. Writes are batched already, so the kernel shall not wait for more.
-pub(super) fn accepted(socket: TcpStream) -> io::Result<(Stream, SocketAddr)> {
-    socket.set_nodelay(true)?;
-    let peer = socket.peer_addr()?;
-    Ok((Stream::Tcp(socket), peer))
 }
