@@ -16,6 +16,8 @@ use ntex_mqtt::{QoS as CodecQoS, v3::codec as v3, v5::codec as v5};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::refusal::Refusal;
 
+use super::guard;
+
 thread_local! {
     /// What the codec reads from. Empty between frames, and nothing decoded outlives its frame, so its memory is
     /// used again and again.
@@ -40,9 +42,10 @@ fn with_frame<T>(parts: &[&[u8]], decode: impl FnOnce(&mut BytesMut) -> T) -> T 
     })
 }
 
-/// Decodes one whole frame of 3.1.1.
+/// Decodes one whole frame of 3.1.1 that is no PUBLISH. The DUP that 3.1 has in other packets, too, says nothing.
 pub(super) fn decode_v3(frame: &[u8]) -> Result<v3::Decoded, Refusal> {
-    with_frame(&[frame], |bytes| {
+    let (first, rest) = frame.split_first().ok_or(Refusal::Malformed)?;
+    with_frame(&[&[first & !guard::DUP], rest], |bytes| {
         let decoded = v3::Codec::new().decode(bytes).map_err(refusal)?;
         decoded.ok_or(Refusal::Malformed)
     })

@@ -12,7 +12,7 @@ use std::ops::Range;
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
-use super::properties::{self, text, variable_int, variable_int_len};
+use super::properties::{self, Place, text, variable_int, variable_int_len};
 
 mod connect;
 
@@ -29,6 +29,9 @@ pub(super) const UNSUBSCRIBE: u8 = 10;
 pub(super) const PINGREQ: u8 = 12;
 pub(super) const DISCONNECT: u8 = 14;
 pub(super) const AUTH: u8 = 15;
+
+/// The flag of a packet that was sent before.
+pub(super) const DUP: u8 = 0x08;
 
 /// A whole frame at the start of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +95,10 @@ fn check_first(first: u8, version: Option<ProtocolVersion>) -> Result<(), Refusa
         PUBLISH => {
             let qos = (flags >> 1) & 3;
             // [MQTT-3.3.1-2] DUP with QoS 0, [MQTT-3.3.1-4] QoS 3.
-            qos != 3 && (qos != 0 || flags & 0x08 == 0)
+            qos != 3 && (qos != 0 || flags & DUP == 0)
         }
+        // In 3.1 these three have QoS 1 and may be sent again with DUP.
+        PUBREL | SUBSCRIBE | UNSUBSCRIBE if version == ProtocolVersion::V31 => flags & !DUP == 2,
         PUBREL | SUBSCRIBE | UNSUBSCRIBE => flags == 2,
         _ => flags == 0,
     };
@@ -153,7 +158,7 @@ pub(super) fn publish(
         block_is_clean: true,
         ..PublishLayout::default()
     };
-    properties::walk(&body[range.clone()], |property| {
+    properties::check(Place::Publish, &body[range.clone()], |property| {
         match property.id {
             properties::MESSAGE_EXPIRY => {
                 layout.block_is_clean = false;
@@ -198,7 +203,11 @@ pub(super) fn ack(version: ProtocolVersion, body: &[u8]) -> Result<(), Refusal> 
     }
     if body.len() > 3 {
         let range = block(body, 3)?;
-        properties::walk(&body[range], |_| Ok(()))?;
+        // The codec ignores what follows.
+        if range.end != body.len() {
+            return Err(Refusal::Malformed);
+        }
+        properties::check(Place::Ack, &body[range], |_| Ok(()))?;
     }
     Ok(())
 }
@@ -206,13 +215,17 @@ pub(super) fn ack(version: ProtocolVersion, body: &[u8]) -> Result<(), Refusal> 
 /// Checks a SUBSCRIBE (section 3.8).
 pub(super) fn subscribe(version: ProtocolVersion, body: &[u8]) -> Result<(), Refusal> {
     let v5 = version == ProtocolVersion::V5;
-    let mut at = filters_at(v5, body)?;
+    let mut at = filters_at(v5.then_some(Place::Subscribe), body)?;
     while at < body.len() {
         let end = text(body, at)?;
         let options = *body.get(end).ok_or(Refusal::Malformed)?;
         // [MQTT-3.8.3-4] of 3.1.1, [MQTT-3.8.3-5] of 5.0: reserved bits.
         if options & (if v5 { 0xC0 } else { 0xFC }) != 0 {
             return Err(Refusal::Malformed);
+        }
+        // Section 3.8.3.1: QoS 3 and retain handling 3.
+        if v5 && (options & 0x03 == 0x03 || options & 0x30 == 0x30) {
+            return Err(Refusal::Protocol);
         }
         // [MQTT-3.8.3-4] of 5.0: no-local on a shared subscription.
         if v5 && options & 0x04 != 0 && body[at + 2..end].starts_with(b"$share/") {
@@ -225,7 +238,8 @@ pub(super) fn subscribe(version: ProtocolVersion, body: &[u8]) -> Result<(), Ref
 
 /// Checks an UNSUBSCRIBE (section 3.10).
 pub(super) fn unsubscribe(version: ProtocolVersion, body: &[u8]) -> Result<(), Refusal> {
-    let mut at = filters_at(version == ProtocolVersion::V5, body)?;
+    let v5 = version == ProtocolVersion::V5;
+    let mut at = filters_at(v5.then_some(Place::Unsubscribe), body)?;
     while at < body.len() {
         at = text(body, at)?;
     }
@@ -233,10 +247,17 @@ pub(super) fn unsubscribe(version: ProtocolVersion, body: &[u8]) -> Result<(), R
 }
 
 /// Where the filters begin, of which there must be one ([MQTT-3.8.3-2], [MQTT-3.10.3-2]).
-fn filters_at(v5: bool, body: &[u8]) -> Result<usize, Refusal> {
-    let at = if v5 {
+/// `place` is `None` in the versions without properties.
+fn filters_at(place: Option<Place>, body: &[u8]) -> Result<usize, Refusal> {
+    let at = if let Some(place) = place {
         let range = block(body, 2)?;
-        properties::walk(&body[range.clone()], |_| Ok(()))?;
+        properties::check(place, &body[range.clone()], |property| {
+            // Section 3.8.2.1.2: 0 is no identifier.
+            if property.id == properties::SUBSCRIPTION_ID && property.value == [0] {
+                return Err(Refusal::Protocol);
+            }
+            Ok(())
+        })?;
         range.end
     } else {
         2
@@ -268,7 +289,11 @@ pub(super) fn disconnect(version: ProtocolVersion, body: &[u8]) -> Result<(), Re
     }
     if body.len() > 1 {
         let range = block(body, 1)?;
-        properties::walk(&body[range], |property| {
+        // The codec ignores what follows.
+        if range.end != body.len() {
+            return Err(Refusal::Malformed);
+        }
+        properties::check(Place::Disconnect, &body[range], |property| {
             if property.id == properties::SERVER_REFERENCE {
                 return Err(Refusal::Protocol);
             }
@@ -281,7 +306,7 @@ pub(super) fn disconnect(version: ProtocolVersion, body: &[u8]) -> Result<(), Re
 /// The property block whose length stands at `at`.
 fn block(body: &[u8], at: usize) -> Result<Range<usize>, Refusal> {
     let tail = body.get(at..).ok_or(Refusal::Malformed)?;
-    let (length, bytes) = variable_int(tail)?.ok_or(Refusal::Malformed)?;
+    let (length, bytes) = properties::shortest_int(tail)?;
     let start = at + bytes;
     let end = start + length as usize;
     if end > body.len() {

@@ -23,6 +23,8 @@ mod outbox;
 mod properties;
 mod reason;
 mod scratch;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 mod v31;
 

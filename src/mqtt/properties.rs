@@ -1,7 +1,7 @@
 //! Walks the property block of a 5.0 packet without allocating (MQTT 5.0 section 2.2.2).
 //!
-//! Owns: which property has which type, where one ends, and that text has no U+0000, which the codec lets pass. Does
-//! not know: which packet allows which property, or that one came twice; the codec checks these.
+//! Owns: which property has which type, where one ends, which packet allows which, that none but user properties comes
+//! twice, and that text has no U+0000, which the codec lets pass. Does not know: what a property is for.
 
 use outlive_actors::model::refusal::Refusal;
 
@@ -18,6 +18,7 @@ pub(super) const SERVER_REFERENCE: u8 = 0x1C;
 pub(super) const RECEIVE_MAX: u8 = 0x21;
 pub(super) const TOPIC_ALIAS_MAX: u8 = 0x22;
 pub(super) const TOPIC_ALIAS: u8 = 0x23;
+pub(super) const USER_PROPERTY: u8 = 0x26;
 pub(super) const PACKET_BYTES_MAX: u8 = 0x27;
 pub(super) const SHARED_AVAILABLE: u8 = 0x2A;
 
@@ -71,6 +72,62 @@ fn kind(id: u8) -> Option<Kind> {
     })
 }
 
+/// Where a property block stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Connect,
+    Will,
+    Publish,
+    /// PUBACK, PUBREC, PUBREL and PUBCOMP.
+    Ack,
+    Subscribe,
+    Unsubscribe,
+    Disconnect,
+}
+
+impl Place {
+    /// Table 2-4. A subscription identifier in a PUBLISH is legal as such, but not from a client.
+    fn allows(self, id: u8) -> bool {
+        if id == USER_PROPERTY {
+            return true;
+        }
+        match self {
+            Self::Connect => matches!(id, 0x11 | 0x15 | 0x16 | 0x17 | 0x19 | 0x21 | 0x22 | 0x27),
+            Self::Will => matches!(id, 0x01 | 0x02 | 0x03 | 0x08 | 0x09 | 0x18),
+            Self::Publish => matches!(id, 0x01 | 0x02 | 0x03 | 0x08 | 0x09 | 0x0B | 0x23),
+            Self::Ack => id == 0x1F,
+            Self::Subscribe => id == SUBSCRIPTION_ID,
+            Self::Unsubscribe => false,
+            Self::Disconnect => matches!(id, 0x11 | 0x1C | 0x1F),
+        }
+    }
+}
+
+/// Checks the properties of `block`, which stands at `place`, and calls `each` with every one, in order.
+pub(super) fn check<'a>(
+    place: Place,
+    block: &'a [u8],
+    mut each: impl FnMut(Property<'a>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut seen = 0_u64;
+    walk(block, |property| {
+        // Section 2.2.2.2.
+        if !place.allows(property.id) {
+            return Err(Refusal::Malformed);
+        }
+        let bit = 1 << property.id;
+        if property.id != USER_PROPERTY && seen & bit != 0 {
+            return Err(Refusal::Protocol);
+        }
+        seen |= bit;
+        // Sections 3.1.2.11.6, 3.1.2.11.7 and 3.3.2.3.2: a byte that says yes or no.
+        if matches!(kind(property.id), Some(Kind::Fixed(1))) && property.number() > 1 {
+            return Err(Refusal::Protocol);
+        }
+        each(property)
+    })
+}
+
 /// Calls `each` with every property of `block`, in order.
 pub(super) fn walk<'a>(
     block: &'a [u8],
@@ -92,7 +149,7 @@ fn property_at(block: &[u8], start: usize) -> Result<Property<'_>, Refusal> {
         Kind::Fixed(length) => (at, at + length),
         Kind::VariableInt => {
             let tail = block.get(at..).ok_or(Refusal::Malformed)?;
-            let (_, length) = variable_int(tail)?.ok_or(Refusal::Malformed)?;
+            let (_, length) = shortest_int(tail)?;
             (at, at + length)
         }
         Kind::Binary => (at + 2, prefixed(block, at)?),
@@ -148,6 +205,15 @@ pub(super) fn variable_int(bytes: &[u8]) -> Result<Option<(u32, usize)>, Refusal
         return Err(Refusal::Malformed);
     }
     Ok(None)
+}
+
+/// A whole variable byte integer of 5.0, and its length in bytes: as few as possible ([MQTT-1.5.5-1]).
+pub(super) fn shortest_int(bytes: &[u8]) -> Result<(u32, usize), Refusal> {
+    let (value, length) = variable_int(bytes)?.ok_or(Refusal::Malformed)?;
+    if length != variable_int_len(value as usize) {
+        return Err(Refusal::Malformed);
+    }
+    Ok((value, length))
 }
 
 /// The bytes that `value` takes as a variable byte integer.

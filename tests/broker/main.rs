@@ -12,6 +12,7 @@
 
 mod client;
 mod crash;
+mod frames;
 mod harness;
 mod limits;
 mod qos2;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
-use super::super::properties::{self, prefixed, text};
+use super::super::properties::{self, Place, prefixed, text};
 use super::{block, response_topic};
 
 /// Where the parts of a CONNECT lie in its body, and what the codec cannot say about them.
@@ -117,7 +117,7 @@ fn check_connect_flags(v5: bool, flags: u8) -> Result<(), Refusal> {
 
 fn connect_properties(block: &[u8]) -> Result<(), Refusal> {
     let (mut method, mut data) = (false, false);
-    properties::walk(block, |property| {
+    properties::check(Place::Connect, block, |property| {
         match property.id {
             properties::AUTH_METHOD => method = true,
             properties::AUTH_DATA => data = true,
@@ -139,7 +139,7 @@ fn connect_properties(block: &[u8]) -> Result<(), Refusal> {
 /// Where a message expiry interval of zero lies, if there is one.
 fn will_properties(block: &[u8]) -> Result<Option<usize>, Refusal> {
     let mut zero_expiry_at = None;
-    properties::walk(block, |property| {
+    properties::check(Place::Will, block, |property| {
         match property.id {
             properties::MESSAGE_EXPIRY if property.number() == 0 => {
                 zero_expiry_at = Some(property.value_at);

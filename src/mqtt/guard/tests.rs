@@ -142,7 +142,7 @@ pub(in super::super) const HOLES: &[(ProtocolVersion, &[u8], Refusal, &str)] = &
     (
         V5,
         b"\x30\x08\x00\x01a\x04\x01\x00\x01\x00",
-        Refusal::Malformed,
+        Refusal::Protocol,
         "a property twice",
     ),
     (
@@ -264,13 +264,13 @@ pub(in super::super) const HOLES: &[(ProtocolVersion, &[u8], Refusal, &str)] = &
     (
         V5,
         b"\x82\x07\x00\x01\x00\x00\x01a\x30",
-        Refusal::Malformed,
+        Refusal::Protocol,
         "retain handling 3",
     ),
     (
         V5,
         b"\x82\x07\x00\x01\x00\x00\x01a\x03",
-        Refusal::Malformed,
+        Refusal::Protocol,
         "QoS 3",
     ),
     (
@@ -282,7 +282,7 @@ pub(in super::super) const HOLES: &[(ProtocolVersion, &[u8], Refusal, &str)] = &
     (
         V5,
         b"\x82\x09\x00\x01\x02\x0b\x00\x00\x01a\x00",
-        Refusal::Malformed,
+        Refusal::Protocol,
         "subscription id 0",
     ),
     (
@@ -487,6 +487,7 @@ fn headers_with_wrong_flags_or_types_are_refused_in_every_version() {
     let good = |version: ProtocolVersion, first: u8| match first >> 4 {
         3 => !matches!(first & 0x06, 0x06) && (first & 0x06 != 0 || first & 0x08 == 0),
         4 | 5 | 7 | 12 | 14 => first & 0x0F == 0,
+        6 | 8 | 10 if version == V31 => first & 0x07 == 2,
         6 | 8 | 10 => first & 0x0F == 2,
         15 => version == V5 && first == 0xF0,
         _ => false,

@@ -1,0 +1,221 @@
+//! The wire without sockets: bytes of a client in, the model's vocabulary out, and back. For fuzzing and its corpus.
+//!
+//! Owns: nothing that the product uses. Each step is the function that a real connection calls; only what a connection
+//! does with a socket, an actor or a timer is left out.
+
+use std::sync::Arc;
+
+use outlive_actors::clock::ManualClock;
+use outlive_actors::model::ids::{ClientId, Principal, SessionNumber, Timestamp};
+use outlive_actors::model::packet::{Connect, Inbound, Outbound, ProtocolVersion};
+use outlive_actors::model::refusal::Refusal;
+
+use super::config::WireConfig;
+use super::convert::{Decoder, Packet};
+use super::counters::WireCounters;
+use super::door::Door;
+use super::encode::{self, Announce};
+use super::outbox::{Outbox, Surroundings};
+use super::{connect, guard};
+use crate::auth::{Anonymous, Authorizer};
+use crate::config::MqttConfig;
+
+/// What a client is told and how its connection ends.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// The last bytes for it; empty where its version demands silence.
+    pub answer: Vec<u8>,
+}
+
+/// A client whose CONNECT was taken.
+#[derive(Debug)]
+pub struct Peer {
+    decoder: Decoder,
+    door: Door,
+    outbox: Outbox,
+    config: WireConfig,
+    counters: WireCounters,
+    clock: ManualClock,
+}
+
+/// A CONNECT, its author, and how many bytes it took.
+pub type Opened = (Box<Connect>, Box<Peer>, usize);
+
+/// What a frame became.
+#[derive(Debug)]
+pub enum Taken {
+    /// Something for the session.
+    Session(Inbound),
+    /// The connection itself answered it: PINGREQ, or a publication that the door refuses.
+    Answered,
+}
+
+/// Reads the CONNECT at the start of `bytes`; `None` if it is not whole yet.
+///
+/// # Errors
+/// [`Refused`] if the client does not get in.
+pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
+    let config = WireConfig::from(&MqttConfig::default());
+    let refused = |refusal, version| {
+        let mut answer = Vec::new();
+        if let Some(version) = version {
+            encode::connack_refused(&mut answer, version, refusal);
+        }
+        Refused { refusal, answer }
+    };
+    let frame = guard::peek(bytes, None, config.connect_bytes_max)
+        .map_err(|refusal| refused(refusal, None))?;
+    let Some(frame) = frame else {
+        return Ok(None);
+    };
+    let packet =
+        connect::decode(frame, bytes, now).map_err(|known| refused(known.refusal, known.answer))?;
+    let version = packet.version;
+    if packet.has_auth_method {
+        return Err(refused(Refusal::AuthMethod, Some(version)));
+    }
+    let client_id = match &*packet.client_id {
+        "" => ClientId::from("assigned"),
+        given => ClientId::from(given),
+    };
+    let principal = Principal::anonymous();
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Anonymous);
+    let door = Door::new(config.topic_levels_max, &authorizer, &client_id, &principal);
+    if let Some(will) = &packet.will {
+        door.publish(will.message.topic())
+            .map_err(|refusal| refused(refusal, Some(version)))?;
+    }
+    let peer = Peer {
+        decoder: Decoder::new(version, config.topic_alias_max),
+        door,
+        outbox: Outbox::new(version, packet.packet_bytes_max),
+        config,
+        counters: WireCounters::new(),
+        clock: ManualClock::new(now),
+    };
+    let connect = Connect {
+        client_id,
+        principal,
+        version,
+        clean_start: packet.clean_start,
+        expiry_seconds: packet.expiry_seconds,
+        receive_max: packet.receive_max,
+        will: packet.will,
+    };
+    Ok(Some((Box::new(connect), Box::new(peer), frame.end)))
+}
+
+impl Peer {
+    /// The version.
+    pub fn version(&self) -> ProtocolVersion {
+        self.decoder.version()
+    }
+
+    /// From now on publications are those of `session`.
+    pub fn publish_as(&mut self, session: SessionNumber) {
+        self.decoder.publish_as(session);
+    }
+
+    /// Reads the frame at the start of `bytes`, and how many bytes it took; `None` if it is not whole yet.
+    ///
+    /// # Errors
+    /// The refusal that ends the connection.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<(Taken, usize)>, Refusal> {
+        let version = self.version();
+        let Some(frame) = guard::peek(bytes, Some(version), self.config.packet_bytes_max)? else {
+            return Ok(None);
+        };
+        let taken = match self.decoder.decode(frame, bytes, now)? {
+            Packet::Ping => {
+                encode::pingresp(self.outbox.raw());
+                Taken::Answered
+            }
+            Packet::Session(Inbound::Publish { message, .. })
+                if self.door.publish(message.topic()).is_err() =>
+            {
+                Taken::Answered
+            }
+            Packet::Session(Inbound::Subscribe {
+                packet_id,
+                mut filters,
+            }) => {
+                self.door.subscribe(&mut filters);
+                Taken::Session(Inbound::Subscribe { packet_id, filters })
+            }
+            Packet::Session(packet) => Taken::Session(packet),
+        };
+        Ok(Some((taken, frame.end)))
+    }
+
+    /// Takes a packet of the session. What the outbox settles in the client's place comes back.
+    ///
+    /// # Errors
+    /// The refusal that ends the connection.
+    pub fn push(&mut self, packet: Outbound) -> Result<Vec<Inbound>, Refusal> {
+        if let Outbound::ConnAck {
+            session_present,
+            expiry_seconds,
+        } = packet
+        {
+            let announce = Announce {
+                expiry_seconds: Some(expiry_seconds),
+                receive_max: self.config.receive_max.get(),
+                packet_bytes_max: self.config.packet_bytes_max,
+                topic_alias_max: self.config.topic_alias_max,
+                assigned_client_id: None,
+                keep_alive_seconds: None,
+            };
+            let version = self.version();
+            encode::connack(self.outbox.raw(), version, session_present, &announce);
+            return Ok(Vec::new());
+        }
+        let around = Surroundings {
+            config: &self.config,
+            counters: &self.counters,
+            clock: &self.clock,
+        };
+        self.outbox.push(packet, around)?;
+        Ok(self.outbox.take_settled())
+    }
+
+    /// The last bytes of a connection that ends with `refusal`.
+    pub fn end(&mut self, refusal: Refusal) {
+        let version = self.version();
+        self.outbox.drop_pending();
+        encode::disconnect(self.outbox.raw(), version, refusal);
+    }
+
+    /// Moves all that waits for the client to `out`; at most `bytes_max` bytes at a time.
+    ///
+    /// # Errors
+    /// The refusal that ends the connection.
+    pub fn drain(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        loop {
+            let around = Surroundings {
+                config: &self.config,
+                counters: &self.counters,
+                clock: &self.clock,
+            };
+            let bytes = self.outbox.unwritten(around)?;
+            let some = &bytes[..bytes.len().min(bytes_max)];
+            if some.is_empty() {
+                self.outbox.advance(0);
+                return Ok(());
+            }
+            out.extend_from_slice(some);
+            let written = some.len();
+            self.outbox.advance(written);
+        }
+    }
+
+    /// Bytes that wait for the client.
+    pub fn held(&self) -> usize {
+        self.outbox.held()
+    }
+}
