@@ -14,6 +14,8 @@ use outlive_actors::model::packet::{
 };
 use outlive_actors::model::record::{Page, Record};
 use outlive_actors::model::session::Session;
+use outlive_actors::model::snapshot::SubscriptionSnapshot;
+use outlive_actors::model::subscriptions::Subscriptions;
 use outlive_actors::model::topic::Filter;
 
 /// Messages per sample: less than the window, so that none waits.
@@ -146,4 +148,27 @@ fn deliver_logged_and_acknowledge(bencher: Bencher<'_, '_>) {
             }
             black_box(effects)
         });
+}
+
+/// What a record costs a session with so many filters, one in two with a wildcard, of which one matches.
+#[divan::bench(args = [1, 8, 9, 100, 1000, 10_000])]
+fn match_filters(bencher: Bencher<'_, '_>, filters: usize) {
+    let subscription = |number: usize| {
+        let text = match number % 2 {
+            0 => format!("site/17/device/{number}/state"),
+            _ => format!("site/17/device/{number}/+"),
+        };
+        SubscriptionSnapshot {
+            filter: Filter::new(&text).expect("a valid filter"),
+            options: SubscriptionOptions::of_qos(QoS::AtLeastOnce),
+            from: Offset(0),
+        }
+    };
+    let numbers = 4712 - filters.min(4712)..;
+    let subscriptions = Subscriptions::restore(numbers.take(filters).map(subscription).collect());
+    let message = message(QoS::AtLeastOnce);
+    bencher.bench(|| {
+        let matched = subscriptions.matching(&message, Offset(1), SessionNumber(7));
+        assert!(black_box(matched).is_some());
+    });
 }
