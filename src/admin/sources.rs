@@ -1,15 +1,16 @@
 //! The numbers of actors and wire, under the names that `docs/metrics.md` explains.
 
 use std::fmt;
-use std::sync::Arc;
 
 use outlive_actors::model::counter::Counter;
-use outlive_actors::model::refusal::Refusal;
 use outlive_actors::observe::Gauge;
 use outlive_actors::system::SystemObservation;
 
 use super::metrics::{MetricsSource, Sample};
-use crate::mqtt::{REFUSALS, WireCounter, WireCounters, WireObservation};
+
+mod wire;
+
+pub use wire::WireMetrics;
 
 /// The actors: sessions, messages, quota, journal, checkpoints.
 pub struct ActorMetrics {
@@ -65,6 +66,11 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         Counter::ReceivedDuplicate => (
             "outlive_messages_duplicate_total",
             "QoS 2 PUBLISH packets received again before PUBREL.",
+            &[],
+        ),
+        Counter::ReceivedMisnumbered => (
+            "outlive_messages_misnumbered_total",
+            "QoS 1 PUBLISH packets refused because a QoS 2 publication holds their packet identifier.",
             &[],
         ),
         Counter::DeliveredQos0 => (DELIVERED, DELIVERED_HELP, &[("qos", "0")]),
@@ -306,141 +312,7 @@ fn storage_samples(seen: &SystemObservation) -> [Sample; 5] {
     ]
 }
 
-/// The wire: connections, packets, refusals.
-#[derive(Debug)]
-pub struct WireMetrics(Arc<WireCounters>);
-
-impl WireMetrics {
-    /// What `counters` count.
-    pub fn new(counters: Arc<WireCounters>) -> Self {
-        Self(counters)
-    }
-}
-
-impl MetricsSource for WireMetrics {
-    fn collect(&self) -> Vec<Sample> {
-        let seen: WireObservation = self.0.observe();
-        let mut samples = vec![Sample::gauge(
-            "outlive_connections",
-            "Connections that hold a session.",
-            &[],
-            number(seen.open()),
-        )];
-        for counter in WireCounter::ALL {
-            let (name, help) = wire_series(*counter);
-            samples.push(Sample::counter(name, help, &[], number(seen.get(*counter))));
-        }
-        for refusal in REFUSALS {
-            let labels = reason_labels(refusal);
-            samples.push(Sample::counter(
-                "outlive_connections_refused_total",
-                "Connections refused before CONNACK, by reason.",
-                labels,
-                number(seen.refused(refusal)),
-            ));
-            samples.push(Sample::counter(
-                "outlive_connections_ended_total",
-                "Open connections that the broker ended, by reason.",
-                labels,
-                number(seen.ended(refusal)),
-            ));
-        }
-        samples
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in doubles")]
 fn number(value: u64) -> f64 {
     value as f64
-}
-
-/// Name and help of what the wire counts.
-fn wire_series(counter: WireCounter) -> (&'static str, &'static str) {
-    match counter {
-        WireCounter::Accepted => ("outlive_connections_accepted_total", "Sockets accepted."),
-        WireCounter::AcceptErrors => (
-            "outlive_accept_errors_total",
-            "`accept` failed, for example for want of file descriptors.",
-        ),
-        WireCounter::AcceptRefused => (
-            "outlive_accept_refused_total",
-            "Closed at accept: `unauthenticated_max` was reached.",
-        ),
-        WireCounter::ConnectMissing => (
-            "outlive_connect_missing_total",
-            "Closed before a whole CONNECT had come, by the client or by the connect timeout.",
-        ),
-        WireCounter::ConnectTimeouts => (
-            "outlive_connect_timeouts_total",
-            "The connect timeout passed.",
-        ),
-        WireCounter::Opened => (
-            "outlive_connections_opened_total",
-            "Connections that got a CONNACK with success.",
-        ),
-        WireCounter::Closed => (
-            "outlive_connections_closed_total",
-            "Connections that had been opened and ended, however they ended.",
-        ),
-        WireCounter::ClosedByClient => (
-            "outlive_connections_closed_by_client_total",
-            "Ended by a DISCONNECT of the client.",
-        ),
-        WireCounter::ClosedAbruptly => (
-            "outlive_connections_closed_abruptly_total",
-            "Ended without a DISCONNECT: end of stream or socket error.",
-        ),
-        WireCounter::BytesIn => ("outlive_bytes_in_total", "Bytes read."),
-        WireCounter::BytesOut => ("outlive_bytes_out_total", "Bytes written."),
-        WireCounter::PacketsIn => ("outlive_packets_in_total", "Packets read."),
-        WireCounter::PacketsOut => ("outlive_packets_out_total", "Packets encoded for clients."),
-        WireCounter::PublishesOut => (
-            "outlive_publishes_out_total",
-            "PUBLISH packets encoded for clients.",
-        ),
-        WireCounter::PublishesRefused => (
-            "outlive_publishes_refused_total",
-            "PUBLISH packets refused at the door: topic reserved, too deep or not authorized.",
-        ),
-        WireCounter::FiltersRefused => (
-            "outlive_filters_refused_total",
-            "Filters refused at the door: shared, too deep or not authorized.",
-        ),
-        WireCounter::DroppedSlowReader => (
-            "outlive_deliveries_dropped_slow_reader_total",
-            "QoS 0 deliveries dropped because their client does not read fast enough.",
-        ),
-        WireCounter::DroppedOversized => (
-            "outlive_deliveries_dropped_oversized_total",
-            "Deliveries dropped because they exceed their client's maximum packet size.",
-        ),
-    }
-}
-
-fn reason_labels(refusal: Refusal) -> super::Labels {
-    match refusal {
-        Refusal::Malformed => &[("reason", "malformed")],
-        Refusal::Protocol => &[("reason", "protocol")],
-        Refusal::Version => &[("reason", "version")],
-        Refusal::ClientId => &[("reason", "client_id")],
-        Refusal::Credentials => &[("reason", "credentials")],
-        Refusal::NotAuthorized => &[("reason", "not_authorized")],
-        Refusal::AuthMethod => &[("reason", "auth_method")],
-        Refusal::SessionQuota => &[("reason", "session_quota")],
-        Refusal::SubscriptionQuota => &[("reason", "subscription_quota")],
-        Refusal::JournalUnavailable => &[("reason", "journal_unavailable")],
-        Refusal::ReceiveMax => &[("reason", "receive_max")],
-        Refusal::PacketTooLarge => &[("reason", "packet_too_large")],
-        Refusal::TopicAlias => &[("reason", "topic_alias")],
-        Refusal::TopicName => &[("reason", "topic_name")],
-        Refusal::TopicFilter => &[("reason", "topic_filter")],
-        Refusal::SharedSubscriptions => &[("reason", "shared_subscriptions")],
-        Refusal::TakenOver => &[("reason", "taken_over")],
-        Refusal::KeepAlive => &[("reason", "keep_alive")],
-        Refusal::NotReading => &[("reason", "not_reading")],
-        Refusal::ShuttingDown => &[("reason", "shutting_down")],
-        Refusal::Busy => &[("reason", "busy")],
-        Refusal::Administrative => &[("reason", "administrative")],
-        Refusal::Internal => &[("reason", "internal")],
-    }
 }

@@ -18,8 +18,10 @@ pub struct MqttConfig {
     pub connect_timeout_millis: u32,
     /// The longest keep-alive of 5.0 clients; 0 = whatever the client asks for, none included.
     pub keep_alive_seconds_max: u16,
-    /// Topic aliases a 5.0 client may set up per connection; 0 = none.
+    /// Topic aliases per connection and direction, for 5.0 clients; 0 = none.
     pub topic_alias_max: u16,
+    /// Whether payloads that say they are UTF-8 are checked.
+    pub check_payload_format: bool,
     /// Levels of a topic or filter.
     pub topic_levels_max: u16,
     /// Unacknowledged QoS 1 and 2 publications that a client may have under way to the broker.
@@ -45,6 +47,7 @@ impl Default for MqttConfig {
             connect_timeout_millis: 10_000,
             keep_alive_seconds_max: 0,
             topic_alias_max: 64,
+            check_payload_format: false,
             topic_levels_max: 128,
             receive_max: 1024,
             write_buffer_high_bytes: 262_144,

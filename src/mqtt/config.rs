@@ -10,7 +10,8 @@ use crate::config::MqttConfig;
 /// What one connection can make the broker hold: at most `packet_bytes_max` + 64 KiB of a packet that is still
 /// arriving, at most twice `write_buffer_high_bytes` + one packet for encoded bytes that wait for the socket, and
 /// besides these only shared references to messages in its send window; all that waits is at most
-/// `write_buffer_max_bytes`. A 5.0 client's topic aliases add at most `topic_alias_max` topics.
+/// `write_buffer_max_bytes`. Topic aliases of a 5.0 client add at most `topic_alias_max` topics
+/// in each direction.
 /// An idle connection holds no buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireConfig {
@@ -30,8 +31,11 @@ pub struct WireConfig {
     /// The longest keep-alive of 5.0 clients, which are told (Server Keep Alive); 0: no limit. 3.x clients cannot be
     /// told and keep what they ask for.
     pub keep_alive_seconds_max: u16,
-    /// Topic aliases that a 5.0 client may set; 0: none. Above, DISCONNECT 0x94.
+    /// Topic aliases that a 5.0 client may set, and that the broker sets towards it if it allows so many; 0: none. Above,
+    /// DISCONNECT 0x94.
     pub topic_alias_max: u16,
+    /// Whether a payload whose format indicator says UTF-8 must be UTF-8. If not, it is refused with 0x99.
+    pub check_payload_format: bool,
     /// The most levels of a topic or filter. Above, a PUBLISH is refused with 0x90, a filter with 0x8F.
     pub topic_levels_max: u16,
     /// Unacknowledged QoS 1 and 2 publications that a 5.0 client may have under way. Above, DISCONNECT 0x93.
@@ -57,6 +61,7 @@ impl From<&MqttConfig> for WireConfig {
             connections_max: size(mqtt.connections_max),
             keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
             topic_alias_max: mqtt.topic_alias_max,
+            check_payload_format: mqtt.check_payload_format,
             topic_levels_max: mqtt.topic_levels_max,
             // The configuration has been checked: it is not 0.
             receive_max: NonZeroU16::new(mqtt.receive_max).unwrap_or(NonZeroU16::MIN),

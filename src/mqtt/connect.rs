@@ -16,6 +16,7 @@ use outlive_actors::model::topic::is_topic_name;
 use super::codec::{decode_v3, decode_v5, one_second, qos};
 use super::convert::ApplicationBlock;
 use super::guard::{self, ConnectLayout, Frame, UnknownVersion};
+use super::terms::Terms;
 use super::{properties, v31};
 
 /// A CONNECT, free of versions.
@@ -30,8 +31,8 @@ pub(super) struct ConnectPacket {
     pub(super) expiry_seconds: u32,
     /// The client's receive maximum.
     pub(super) receive_max: u16,
-    /// The largest packet that the client takes.
-    pub(super) packet_bytes_max: u32,
+    /// What the client may be sent.
+    pub(super) terms: Terms,
     pub(super) user_name: Option<Box<str>>,
     pub(super) password: Option<Box<[u8]>>,
     /// The client asked for an authentication exchange.
@@ -49,7 +50,7 @@ impl fmt::Debug for ConnectPacket {
             .field("keep_alive_seconds", &self.keep_alive_seconds)
             .field("expiry_seconds", &self.expiry_seconds)
             .field("receive_max", &self.receive_max)
-            .field("packet_bytes_max", &self.packet_bytes_max)
+            .field("terms", &self.terms)
             .field("user_name", &self.user_name)
             .field("will", &self.will)
             .finish_non_exhaustive()
@@ -163,7 +164,7 @@ fn from_v3(
         keep_alive_seconds: connect.keep_alive,
         expiry_seconds: if connect.clean_session { 0 } else { u32::MAX },
         receive_max: u16::MAX,
-        packet_bytes_max: u32::MAX,
+        terms: Terms::default(),
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
         has_auth_method: false,
@@ -203,9 +204,13 @@ fn from_v5(
         keep_alive_seconds: connect.keep_alive,
         expiry_seconds: connect.session_expiry_interval_secs,
         receive_max: connect.receive_max.map_or(u16::MAX, std::num::NonZero::get),
-        packet_bytes_max: connect
-            .max_packet_size
-            .map_or(u32::MAX, std::num::NonZero::get),
+        terms: Terms::new(
+            connect
+                .max_packet_size
+                .map_or(u32::MAX, std::num::NonZero::get),
+            connect.request_problem_info,
+            connect.topic_alias_max,
+        ),
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
         has_auth_method: connect.auth_method.is_some(),

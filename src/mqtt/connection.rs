@@ -34,6 +34,7 @@ use super::counters::WireCounter;
 use super::door::Door;
 use super::listener::Seat;
 use super::outbox::{Outbox, Surroundings};
+use super::terms::Terms;
 use super::transport::Stream;
 
 mod closing;
@@ -65,8 +66,8 @@ pub(super) struct Newcomer {
     pub(super) connect: Connect,
     /// Its place among the connections.
     pub(super) seat: Seat,
-    /// The largest packet that the client takes.
-    pub(super) packet_bytes_max: u32,
+    /// What the client may be sent, if it stated anything.
+    pub(super) terms: Option<Box<Terms>>,
     /// The keep-alive in force; 0: none.
     pub(super) keep_alive_seconds: u16,
     /// It is not what the client asked for.
@@ -187,12 +188,12 @@ impl Connection {
             expiry_seconds: 0,
             decoder: Decoder::new(connect.version, setup.config.topic_alias_max),
             door: Door::new(
-                setup.config.topic_levels_max,
+                &setup.config,
                 &setup.authorizer,
                 &connect.client_id,
                 &connect.principal,
             ),
-            outbox: Outbox::new(connect.version, newcomer.packet_bytes_max),
+            outbox: Outbox::new(newcomer.terms),
             partial_is_due: !newcomer.rest.is_empty(),
             partial: newcomer.rest,
             in_flight: 0,
@@ -251,8 +252,9 @@ impl Connection {
     }
 }
 
-fn around(shared: &Shared) -> Surroundings<'_> {
+fn around(shared: &Shared, version: ProtocolVersion) -> Surroundings<'_> {
     Surroundings {
+        version,
         config: &shared.setup.config,
         counters: &shared.setup.counters,
         clock: &*shared.setup.clock,

@@ -55,7 +55,8 @@ counters! {
     PacketsOut = "packets_out",
     /// PUBLISH packets encoded for clients.
     PublishesOut = "publishes_out",
-    /// PUBLISH packets refused at the door: topic reserved, too deep or not authorized.
+    /// PUBLISH packets refused at the door: topic reserved, too deep or not authorized, payload not UTF-8 though it says
+    /// so.
     PublishesRefused = "publishes_refused",
     /// Filters refused at the door: shared, too deep or not authorized.
     FiltersRefused = "filters_refused",
@@ -63,10 +64,12 @@ counters! {
     DroppedSlowReader = "deliveries_dropped_slow_reader",
     /// Deliveries dropped because they exceed their client's maximum packet size.
     DroppedOversized = "deliveries_dropped_oversized",
+    /// Acknowledgements not sent because they exceed their client's maximum packet size.
+    AnswersOversized = "answers_oversized",
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 23] = [
+pub const REFUSALS: [Refusal; 25] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -77,6 +80,8 @@ pub const REFUSALS: [Refusal; 23] = [
     Refusal::SessionQuota,
     Refusal::SubscriptionQuota,
     Refusal::JournalUnavailable,
+    Refusal::PayloadFormat,
+    Refusal::PacketIdInUse,
     Refusal::ReceiveMax,
     Refusal::PacketTooLarge,
     Refusal::TopicAlias,

@@ -1,6 +1,7 @@
 //! What a client may publish and subscribe to, as far as no session need be asked.
 //!
-//! Owns: the topic level limit, reserved topics, shared subscriptions (not offered), and the question to the authorizer.
+//! Owns: the topic level limit, reserved topics, shared subscriptions (not offered), the check of payloads that say they
+//! are UTF-8, and the question to the authorizer.
 //! Does not know: how a refusal is told.
 //!
 //! What becomes of a refused PUBLISH: 5.0 clients get the code in PUBACK or PUBREC. 3.x has no code for it, and
@@ -10,16 +11,20 @@
 use std::sync::Arc;
 
 use outlive_actors::model::ids::{ClientId, Principal};
+use outlive_actors::model::message::Message;
 use outlive_actors::model::packet::SubscriptionOptions;
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::topic::Filter;
 
+use super::config::WireConfig;
+use super::properties;
 use crate::auth::Authorizer;
 
 /// The checks of one connection.
 #[derive(Debug)]
 pub(super) struct Door {
-    topic_levels_max: usize,
+    topic_levels_max: u16,
+    check_payload_format: bool,
     /// `None` if the authorizer allows everything.
     access: Option<Box<Access>>,
 }
@@ -34,7 +39,7 @@ struct Access {
 impl Door {
     /// For one client.
     pub(super) fn new(
-        topic_levels_max: u16,
+        config: &WireConfig,
         authorizer: &Arc<dyn Authorizer>,
         client_id: &ClientId,
         principal: &Principal,
@@ -47,13 +52,21 @@ impl Door {
             })
         });
         Self {
-            topic_levels_max: usize::from(topic_levels_max),
+            topic_levels_max: config.topic_levels_max,
+            check_payload_format: config.check_payload_format,
             access,
         }
     }
 
-    /// Whether a message may be published to `topic`.
-    pub(super) fn publish(&self, topic: &str) -> Result<(), Refusal> {
+    /// Whether a message may be published.
+    pub(super) fn publish(&self, message: &Message) -> Result<(), Refusal> {
+        if self.check_payload_format && !is_as_indicated(message) {
+            return Err(Refusal::PayloadFormat);
+        }
+        self.topic(message.topic())
+    }
+
+    fn topic(&self, topic: &str) -> Result<(), Refusal> {
         if is_reserved(topic) || self.is_too_deep(topic) {
             return Err(Refusal::TopicName);
         }
@@ -104,10 +117,20 @@ impl Door {
     }
 
     fn is_too_deep(&self, text: &str) -> bool {
+        let max = usize::from(self.topic_levels_max);
         // A text of n bytes has at most n + 1 levels, so most need no counting.
-        text.len() >= self.topic_levels_max
-            && text.bytes().filter(|byte| *byte == b'/').count() >= self.topic_levels_max
+        text.len() >= max && text.bytes().filter(|byte| *byte == b'/').count() >= max
     }
+}
+
+/// Whether the payload is UTF-8, if the payload format indicator says so (5.0 section 3.3.2.3.2).
+fn is_as_indicated(message: &Message) -> bool {
+    let mut is_text = false;
+    let walked = properties::walk(message.properties(), |property| {
+        is_text |= property.id == properties::PAYLOAD_FORMAT && property.value == [1];
+        Ok(())
+    });
+    walked.is_ok() && (!is_text || std::str::from_utf8(message.payload()).is_ok())
 }
 
 /// Topics that belong to the broker. Other topics that begin with `$` are the applications' own.
@@ -117,7 +140,8 @@ fn is_reserved(topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use outlive_actors::model::message::QoS;
+    use outlive_actors::model::ids::{SessionNumber, Timestamp};
+    use outlive_actors::model::message::{MessageParts, QoS};
 
     use super::*;
     use crate::auth::Anonymous;
@@ -136,8 +160,13 @@ mod tests {
     }
 
     fn door(authorizer: &Arc<dyn Authorizer>) -> Door {
+        let config = WireConfig {
+            topic_levels_max: 3,
+            check_payload_format: true,
+            ..WireConfig::default()
+        };
         Door::new(
-            3,
+            &config,
             authorizer,
             &ClientId::from("me"),
             &Principal::anonymous(),
@@ -148,12 +177,47 @@ mod tests {
     fn topics_of_the_broker_and_topics_too_deep_are_refused() {
         let anonymous: Arc<dyn Authorizer> = Arc::new(Anonymous);
         let door = door(&anonymous);
-        assert_eq!(door.publish("a/b/c"), Ok(()));
-        assert_eq!(door.publish("a/b/c/d"), Err(Refusal::TopicName));
-        assert_eq!(door.publish("///"), Err(Refusal::TopicName));
-        assert_eq!(door.publish("$SYS/a"), Err(Refusal::TopicName));
-        assert_eq!(door.publish("$share/a"), Err(Refusal::TopicName));
-        assert_eq!(door.publish("$own/a"), Ok(()));
+        assert_eq!(door.topic("a/b/c"), Ok(()));
+        assert_eq!(door.topic("a/b/c/d"), Err(Refusal::TopicName));
+        assert_eq!(door.topic("///"), Err(Refusal::TopicName));
+        assert_eq!(door.topic("$SYS/a"), Err(Refusal::TopicName));
+        assert_eq!(door.topic("$share/a"), Err(Refusal::TopicName));
+        assert_eq!(door.topic("$own/a"), Ok(()));
+    }
+
+    fn message(properties: &[u8], payload: &[u8]) -> Message {
+        Message::new(MessageParts {
+            topic: "a",
+            payload,
+            properties,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            published_at: Timestamp(0),
+            expires_at: None,
+            publisher: SessionNumber(0),
+        })
+    }
+
+    #[test]
+    fn a_payload_that_says_it_is_text_and_is_not_is_refused_if_that_is_checked() {
+        let anonymous: Arc<dyn Authorizer> = Arc::new(Anonymous);
+        let checking = door(&anonymous);
+        for (properties, payload, allowed) in [
+            (&b"\x26\x00\x01k\x00\x01v\x01\x01"[..], &b"\xff"[..], false),
+            (b"\x01\x01", b"text", true),
+            (b"\x01\x01", b"", true),
+            (b"\x01\x00", b"\xff", true),
+            (b"", b"\xff", true),
+        ] {
+            let message = message(properties, payload);
+            let expected = allowed.then_some(()).ok_or(Refusal::PayloadFormat);
+            assert_eq!(checking.publish(&message), expected, "{properties:?}");
+            let trusting = Door {
+                check_payload_format: false,
+                ..door(&anonymous)
+            };
+            assert_eq!(trusting.publish(&message), Ok(()));
+        }
     }
 
     #[test]
@@ -176,6 +240,6 @@ mod tests {
                 Some(Refusal::TopicFilter),
             ]
         );
-        assert_eq!(door(&own).publish("you/a"), Err(Refusal::NotAuthorized));
+        assert_eq!(door(&own).topic("you/a"), Err(Refusal::NotAuthorized));
     }
 }

@@ -173,13 +173,8 @@ async fn authenticate(
         })
         .await?;
     if let Some(will) = &packet.will {
-        let door = Door::new(
-            setup.config.topic_levels_max,
-            &setup.authorizer,
-            &client_id,
-            &principal,
-        );
-        door.publish(will.message.topic())?;
+        let door = Door::new(&setup.config, &setup.authorizer, &client_id, &principal);
+        door.publish(&will.message)?;
     }
     Ok(Client {
         packet,
@@ -236,7 +231,7 @@ fn newcomer(shared: &Shared, client: Client, mut rest: Vec<u8>) -> Newcomer {
     );
     Newcomer {
         seat: client.seat,
-        packet_bytes_max: packet.packet_bytes_max,
+        terms: packet.terms.stated(shared.setup.config.topic_alias_max),
         keep_alive_seconds: keep_alive,
         keep_alive_capped: keep_alive != packet.keep_alive_seconds,
         assigned: client.assigned,

@@ -6,7 +6,8 @@
 //!
 //! The way in: `listener` accepts, `handshake` reads and answers the CONNECT on the accepting shard and moves the socket
 //! to the home shard, where a `connection` actor owns it. `guard` sees each frame before the codec; `codec`, `convert`
-//! and `connect` alone know ntex. The way out: `outbox` holds what waits, `encode` writes it, `reason` has the codes.
+//! and `connect` alone know ntex. The way out: `outbox` holds what waits, `encode` writes it within the client's `terms`,
+//! `reason` has the codes.
 
 mod codec;
 mod config;
@@ -23,6 +24,7 @@ mod outbox;
 mod properties;
 mod reason;
 mod scratch;
+mod terms;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transport;

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use super::config::WireConfig;
 use super::counters::{WireCounter, WireCounters};
-use super::encode;
+use super::encode::{self, Unsent};
+use super::terms::Terms;
 
 thread_local! {
     /// What empty outboxes gave back, for the next connection that writes.
@@ -39,9 +40,8 @@ const PENDING_BYTES: usize = 64;
 /// The bytes and packets that wait for one client.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    version: ProtocolVersion,
-    /// The largest packet that the client takes.
-    packet_bytes_max: u32,
+    /// `None` if the client stated none.
+    terms: Option<Box<Terms>>,
     /// `None` if nothing waits.
     waiting: Option<Box<Waiting>>,
 }
@@ -62,6 +62,7 @@ struct Waiting {
 /// What an outbox needs of its surroundings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surroundings<'a> {
+    pub(super) version: ProtocolVersion,
     pub(super) config: &'a WireConfig,
     pub(super) counters: &'a WireCounters,
     pub(super) clock: &'a dyn outlive_actors::clock::Clock,
@@ -74,11 +75,10 @@ impl Surroundings<'_> {
 }
 
 impl Outbox {
-    /// Empty, for a client of `version` that takes packets up to `packet_bytes_max`.
-    pub(super) fn new(version: ProtocolVersion, packet_bytes_max: u32) -> Self {
+    /// Empty, for a client with these terms.
+    pub(super) fn new(terms: Option<Box<Terms>>) -> Self {
         Self {
-            version,
-            packet_bytes_max,
+            terms,
             waiting: None,
         }
     }
@@ -105,15 +105,11 @@ impl Outbox {
         packet: Outbound,
         around: Surroundings<'_>,
     ) -> Result<(), Refusal> {
-        let Self {
-            version,
-            packet_bytes_max,
-            ..
-        } = *self;
-        let waiting = self.waiting();
+        let Self { terms, waiting } = self;
+        let waiting = waiting.get_or_insert_with(spare);
         let held = waiting.held();
         if held < around.config.write_buffer_high_bytes && waiting.pending.is_empty() {
-            return waiting.encode(&packet, version, packet_bytes_max, around);
+            return waiting.encode(&packet, terms.as_deref_mut(), around);
         }
         if let Outbound::Publish(delivery) = &packet
             && delivery.qos == QoS::AtMostOnce
@@ -144,7 +140,7 @@ impl Outbox {
             && let Some(packet) = waiting.pending.pop_front()
         {
             waiting.pending_bytes -= pending_bytes(&packet);
-            waiting.encode(&packet, self.version, self.packet_bytes_max, around)?;
+            waiting.encode(&packet, self.terms.as_deref_mut(), around)?;
             if waiting.pending.is_empty() {
                 waiting.pending = VecDeque::new();
             }
@@ -208,9 +204,13 @@ impl Outbox {
     }
 
     fn waiting(&mut self) -> &mut Waiting {
-        self.waiting
-            .get_or_insert_with(|| SPARE.with_borrow_mut(Vec::pop).unwrap_or_default())
+        self.waiting.get_or_insert_with(spare)
     }
+}
+
+/// A buffer that another connection gave back, or a new one.
+fn spare() -> Box<Waiting> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
 impl Waiting {
@@ -225,22 +225,21 @@ impl Waiting {
     fn encode(
         &mut self,
         packet: &Outbound,
-        version: ProtocolVersion,
-        packet_bytes_max: u32,
+        terms: Option<&mut Terms>,
         around: Surroundings<'_>,
     ) -> Result<(), Refusal> {
         let Outbound::Publish(delivery) = packet else {
-            around.counters.add(WireCounter::PacketsOut, 1);
-            return encode::outbound(&mut self.bytes, version, packet);
+            let bytes = &mut self.bytes;
+            let counter = match encode::outbound(bytes, around.version, packet, terms.as_deref()) {
+                Ok(()) => WireCounter::PacketsOut,
+                Err(Unsent::Oversized) => WireCounter::AnswersOversized,
+                Err(Unsent::Unsayable(refusal)) => return Err(refusal),
+            };
+            around.counters.add(counter, 1);
+            return Ok(());
         };
-        let written = encode::publish(
-            &mut self.bytes,
-            version,
-            delivery,
-            || around.now(),
-            packet_bytes_max,
-        );
-        match written {
+        let bytes = &mut self.bytes;
+        match encode::publish(bytes, around.version, delivery, || around.now(), terms) {
             Ok(()) => {
                 around.counters.add(WireCounter::PacketsOut, 1);
                 around.counters.add(WireCounter::PublishesOut, 1);

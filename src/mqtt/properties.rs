@@ -5,6 +5,7 @@
 
 use outlive_actors::model::refusal::Refusal;
 
+pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
 pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
 pub(super) const RESPONSE_TOPIC: u8 = 0x08;
 pub(super) const SUBSCRIPTION_ID: u8 = 0x0B;
@@ -15,6 +16,7 @@ pub(super) const AUTH_METHOD: u8 = 0x15;
 pub(super) const AUTH_DATA: u8 = 0x16;
 pub(super) const WILL_DELAY: u8 = 0x18;
 pub(super) const SERVER_REFERENCE: u8 = 0x1C;
+pub(super) const REASON_STRING: u8 = 0x1F;
 pub(super) const RECEIVE_MAX: u8 = 0x21;
 pub(super) const TOPIC_ALIAS_MAX: u8 = 0x22;
 pub(super) const TOPIC_ALIAS: u8 = 0x23;

@@ -19,6 +19,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Malformed => 0x81,
         Refusal::Protocol
+        | Refusal::PacketIdInUse
         | Refusal::ReceiveMax
         | Refusal::TopicAlias
         | Refusal::TopicFilter
@@ -35,6 +36,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         Refusal::TopicName => 0x90,
         Refusal::PacketTooLarge => 0x95,
         Refusal::SessionQuota | Refusal::SubscriptionQuota => 0x97,
+        Refusal::PayloadFormat => 0x99,
         Refusal::Internal => 0x80,
     }
 }
@@ -56,6 +58,8 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         Refusal::NotAuthorized | Refusal::AuthMethod | Refusal::Administrative => Some(0x05),
         Refusal::Malformed
         | Refusal::Protocol
+        | Refusal::PayloadFormat
+        | Refusal::PacketIdInUse
         | Refusal::ReceiveMax
         | Refusal::PacketTooLarge
         | Refusal::TopicAlias
@@ -71,7 +75,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
 pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Malformed => 0x81,
-        Refusal::Protocol | Refusal::Version | Refusal::ClientId => 0x82,
+        Refusal::Protocol | Refusal::Version | Refusal::ClientId | Refusal::PacketIdInUse => 0x82,
         Refusal::Credentials | Refusal::NotAuthorized => 0x87,
         Refusal::Busy | Refusal::NotReading => 0x89,
         Refusal::ShuttingDown => 0x8B,
@@ -85,6 +89,7 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         Refusal::PacketTooLarge => 0x95,
         Refusal::SessionQuota | Refusal::SubscriptionQuota | Refusal::JournalUnavailable => 0x97,
         Refusal::Administrative => 0x98,
+        Refusal::PayloadFormat => 0x99,
         Refusal::SharedSubscriptions => 0x9E,
         Refusal::Internal => 0x80,
     }
@@ -97,7 +102,9 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         Refusal::TopicName | Refusal::TopicFilter => 0x8F,
         Refusal::SessionQuota | Refusal::SubscriptionQuota | Refusal::JournalUnavailable => 0x97,
         Refusal::SharedSubscriptions => 0x9E,
+        Refusal::PacketIdInUse => 0x91,
         Refusal::Malformed
+        | Refusal::PayloadFormat
         | Refusal::Protocol
         | Refusal::Version
         | Refusal::ClientId
@@ -121,6 +128,8 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
         Ok(Routed::NoSubscribers) => NO_MATCHING_SUBSCRIBERS,
         Err(Refusal::Credentials | Refusal::NotAuthorized | Refusal::Administrative) => 0x87,
         Err(Refusal::TopicName | Refusal::TopicFilter | Refusal::TopicAlias) => 0x90,
+        Err(Refusal::PacketIdInUse) => 0x91,
+        Err(Refusal::PayloadFormat) => 0x99,
         Err(
             Refusal::SessionQuota
             | Refusal::SubscriptionQuota

@@ -82,15 +82,15 @@ pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
     };
     let principal = Principal::anonymous();
     let authorizer: Arc<dyn Authorizer> = Arc::new(Anonymous);
-    let door = Door::new(config.topic_levels_max, &authorizer, &client_id, &principal);
+    let door = Door::new(&config, &authorizer, &client_id, &principal);
     if let Some(will) = &packet.will {
-        door.publish(will.message.topic())
+        door.publish(&will.message)
             .map_err(|refusal| refused(refusal, Some(version)))?;
     }
     let peer = Peer {
         decoder: Decoder::new(version, config.topic_alias_max),
         door,
-        outbox: Outbox::new(version, packet.packet_bytes_max),
+        outbox: Outbox::new(packet.terms.stated(config.topic_alias_max)),
         config,
         counters: WireCounters::new(),
         clock: ManualClock::new(now),
@@ -137,7 +137,7 @@ impl Peer {
                 Taken::Answered
             }
             Packet::Session(Inbound::Publish { message, .. })
-                if self.door.publish(message.topic()).is_err() =>
+                if self.door.publish(&message).is_err() =>
             {
                 Taken::Answered
             }
@@ -176,6 +176,7 @@ impl Peer {
             return Ok(Vec::new());
         }
         let around = Surroundings {
+            version: self.decoder.version(),
             config: &self.config,
             counters: &self.counters,
             clock: &self.clock,
@@ -198,6 +199,7 @@ impl Peer {
     pub fn drain(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Refusal> {
         loop {
             let around = Surroundings {
+                version: self.decoder.version(),
                 config: &self.config,
                 counters: &self.counters,
                 clock: &self.clock,

@@ -32,6 +32,8 @@ pub enum Counter {
     ReceivedQos2,
     /// PUBLISH with QoS 2 received again before its PUBREL.
     ReceivedDuplicate,
+    /// PUBLISH with QoS 1 refused because a QoS 2 publication holds its packet identifier.
+    ReceivedMisnumbered,
     /// PUBLISH with QoS 0 handed to a connection.
     DeliveredQos0,
     /// PUBLISH with QoS 1 handed to a connection, redeliveries included.
@@ -83,6 +85,7 @@ impl Counter {
         Self::ReceivedQos1,
         Self::ReceivedQos2,
         Self::ReceivedDuplicate,
+        Self::ReceivedMisnumbered,
         Self::DeliveredQos0,
         Self::DeliveredQos1,
         Self::DeliveredQos2,

@@ -35,6 +35,12 @@ pub enum Refusal {
     /// The journal cannot take the message: disk full or failing.
     #[error("the journal cannot take the message")]
     JournalUnavailable,
+    /// A payload that is not the UTF-8 that its format indicator says it is.
+    #[error("payload is not UTF-8")]
+    PayloadFormat,
+    /// A QoS 1 publication under an identifier that a QoS 2 publication holds.
+    #[error("packet identifier in use")]
+    PacketIdInUse,
     /// More unacknowledged QoS 1 and 2 publications than the receive maximum allows.
     #[error("receive maximum exceeded")]
     ReceiveMax,

@@ -61,7 +61,7 @@ fn a_connect_of_5_0_with_everything_keeps_everything() {
     assert_eq!(packet.version, V5);
     assert_eq!(packet.expiry_seconds, 9);
     assert_eq!(packet.receive_max, 2);
-    assert_eq!(packet.packet_bytes_max, 256);
+    assert_eq!(packet.terms.packet_bytes_max, 256);
     let will = packet.will.unwrap();
     assert_eq!(will.message.properties(), b"\x26\x00\x01k\x00\x01v");
     assert_eq!(will.message.qos, QoS::AtLeastOnce);

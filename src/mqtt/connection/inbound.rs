@@ -143,7 +143,7 @@ impl Connection {
                 dup,
             }) => {
                 self.take_credit(packet_id)?;
-                match self.door.publish(message.topic()) {
+                match self.door.publish(&message) {
                     Ok(()) => batch.packets.push(Inbound::Publish {
                         message,
                         packet_id,
@@ -176,7 +176,7 @@ impl Connection {
         Ok(())
     }
 
-    /// [MQTT-3.3.4-9]: a 5.0 client keeps to the receive maximum that it was told. 3.x clients were told none.
+    /// [MQTT-3.3.4-7]: a 5.0 client keeps to the receive maximum that it was told. 3.x clients were told none.
     fn take_credit(&mut self, packet_id: Option<PacketId>) -> Result<(), Refusal> {
         if packet_id.is_none() || self.version() != ProtocolVersion::V5 {
             return Ok(());
@@ -209,6 +209,7 @@ impl Connection {
             QoS::ExactlyOnce => Outbound::PubRec { packet_id, result },
         };
         self.acknowledge(&answer);
-        self.outbox.push(answer, around(self.seat.shared()))
+        self.outbox
+            .push(answer, around(self.seat.shared(), self.decoder.version()))
     }
 }

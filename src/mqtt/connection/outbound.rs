@@ -14,7 +14,9 @@ impl Connection {
     /// Writes until the outbox is empty or the socket full.
     pub(super) fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
         loop {
-            let bytes = self.outbox.unwritten(around(self.seat.shared()))?;
+            let bytes = self
+                .outbox
+                .unwritten(around(self.seat.shared(), self.decoder.version()))?;
             if bytes.is_empty() {
                 // Gives the buffer back.
                 self.outbox.advance(0);
@@ -52,12 +54,15 @@ impl Connection {
             | Outbound::SubAck { .. }
             | Outbound::UnsubAck { .. }) => {
                 self.acknowledge(&packet);
-                self.outbox.push(packet, around(self.seat.shared()))?;
+                self.outbox
+                    .push(packet, around(self.seat.shared(), self.decoder.version()))?;
             }
         }
         // A large batch shall not fill the outbox of a client that reads.
         if self.outbox.encoded() >= WRITE_EARLY_BYTES {
-            while let bytes = self.outbox.unwritten(around(self.seat.shared()))?
+            while let bytes = self
+                .outbox
+                .unwritten(around(self.seat.shared(), self.decoder.version()))?
                 && !bytes.is_empty()
                 && let Ok(written @ 1..) = self.stream.try_write(bytes)
             {

@@ -34,13 +34,20 @@ fn delivery(qos: QoS, properties: &[u8], expires_at: Option<Timestamp>) -> Deliv
 
 fn written(version: ProtocolVersion, delivery: &Delivery) -> Vec<u8> {
     let mut out = Vec::new();
-    publish(&mut out, version, delivery, || NOW, u32::MAX).unwrap();
+    publish(&mut out, version, delivery, || NOW, None).unwrap();
+    out
+}
+
+/// What a client with these terms is sent.
+fn said(terms: &mut Terms, delivery: &Delivery) -> Vec<u8> {
+    let mut out = Vec::new();
+    publish(&mut out, V5, delivery, || NOW, Some(terms)).unwrap();
     out
 }
 
 fn answer(version: ProtocolVersion, packet: &Outbound) -> Vec<u8> {
     let mut out = Vec::new();
-    outbound(&mut out, version, packet).unwrap();
+    outbound(&mut out, version, packet, None).unwrap();
     out
 }
 
@@ -98,10 +105,113 @@ fn the_expiry_that_is_left_is_rounded_up_and_never_below_zero() {
 fn a_publication_above_what_the_client_takes_is_not_written() {
     let delivery = delivery(QoS::AtMostOnce, b"", None);
     let mut out = Vec::new();
-    assert_eq!(publish(&mut out, V5, &delivery, || NOW, 10), Err(Oversized));
-    assert!(out.is_empty());
-    assert_eq!(publish(&mut out, V5, &delivery, || NOW, 11), Ok(()));
+    let mut publish = |bytes_max| {
+        let mut terms = Terms::new(bytes_max, true, 0);
+        publish(&mut out, V5, &delivery, || NOW, Some(&mut terms))
+    };
+    assert_eq!(publish(10), Err(Oversized)); // [MQTT-3.1.2-24]
+    assert_eq!(publish(11), Ok(()));
     assert_eq!(out.len(), 11);
+}
+
+fn to(topic: &str, qos: QoS) -> Delivery {
+    let mut to = delivery(qos, b"", None);
+    to.message = Arc::new(Message::new(MessageParts {
+        topic,
+        payload: b"x",
+        properties: b"",
+        qos,
+        retain: false,
+        published_at: NOW,
+        expires_at: None,
+        publisher: SessionNumber(1),
+    }));
+    to
+}
+
+#[test]
+fn a_topic_is_said_once_and_then_by_its_alias_if_the_client_allows_it() {
+    // 5.0: [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11]
+    let mut terms = Terms::new(u32::MAX, true, 1);
+    let once = |qos| to("long/1", qos);
+    assert_eq!(
+        said(&mut terms, &once(QoS::AtMostOnce)),
+        b"\x30\x0d\x00\x06long/1\x03\x23\x00\x01x"
+    );
+    assert_eq!(
+        said(&mut terms, &once(QoS::AtLeastOnce)),
+        b"\x32\x09\x00\x00\x12\x34\x03\x23\x00\x01x"
+    );
+    // The one alias is given away, and a short topic needs none.
+    for (topic, expected) in [
+        ("long/2", &b"\x30\x0a\x00\x06long/2\x00x"[..]),
+        ("a/b", b"\x30\x07\x00\x03a/b\x00x"),
+    ] {
+        assert_eq!(said(&mut terms, &to(topic, QoS::AtMostOnce)), expected);
+    }
+    let mut forbidden = Terms::new(u32::MAX, false, 0);
+    for _ in 0..2 {
+        assert_eq!(
+            said(&mut forbidden, &once(QoS::AtMostOnce)),
+            b"\x30\x0a\x00\x06long/1\x00x"
+        );
+    }
+}
+
+#[test]
+fn an_alias_that_would_make_a_packet_too_large_is_not_set() {
+    let mut terms = Terms::new(12, true, 1);
+    let message = to("long/1", QoS::AtMostOnce);
+    let plain = b"\x30\x0a\x00\x06long/1\x00x";
+    assert_eq!(said(&mut terms, &message), plain);
+    assert_eq!(
+        said(&mut terms, &message),
+        plain,
+        "nor does it count as set"
+    );
+    terms.packet_bytes_max = 15;
+    assert_eq!(said(&mut terms, &message).len(), 15);
+    assert_eq!(said(&mut terms, &message).len(), 9);
+}
+
+#[test]
+fn a_refusal_says_why_where_the_client_wants_to_know_and_takes_the_bytes() {
+    // 5.0: [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.9.2-1], [MQTT-3.1.2-24], [MQTT-3.1.2-29]
+    let refused = Err(Refusal::NotAuthorized);
+    let results = [Ok(QoS::AtMostOnce), refused.map(|()| QoS::AtMostOnce)];
+    for (packet, in_words, without) in [
+        (
+            puback(refused.map(|()| Routed::Matched)),
+            &b"\x40\x15\x00\x07\x87\x11\x1f\x00\x0enot authorized"[..],
+            &b"\x40\x03\x00\x07\x87"[..],
+        ),
+        (
+            pubrec(refused.map(|()| Routed::Matched)),
+            b"\x50\x15\x00\x07\x87\x11\x1f\x00\x0enot authorized",
+            b"\x50\x03\x00\x07\x87",
+        ),
+        (
+            suback(&results),
+            b"\x90\x16\x00\x07\x11\x1f\x00\x0enot authorized\x00\x87",
+            b"\x90\x05\x00\x07\x00\x00\x87",
+        ),
+    ] {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+        for (bytes_max, reasons, expected) in [
+            (u32::MAX, true, Ok(in_words)),
+            (u32::MAX, false, Ok(without)),
+            (length(in_words), true, Ok(in_words)),
+            (length(in_words) - 1, true, Ok(without)),
+            (length(without), true, Ok(without)),
+            (length(without) - 1, true, Err(Unsent::Oversized)),
+        ] {
+            let mut out = b"before".to_vec();
+            let terms = Terms::new(bytes_max, reasons, 0);
+            let written = outbound(&mut out, V5, &packet, Some(&terms));
+            assert_eq!(written.map(|()| &out[6..]), expected, "{packet:?}");
+            assert!(written.is_ok() || out == b"before");
+        }
+    }
 }
 
 fn puback(result: Result<Routed, Refusal>) -> Outbound {
@@ -131,6 +241,9 @@ fn suback(results: &[Result<QoS, Refusal>]) -> Outbound {
     }
 }
 
+const FULL: &[u8] = b"\x50\x2a\x00\x07\x97\x26\x1f\x00\x23the journal cannot take the message";
+const MIXED: &[u8] = b"\x90\x2a\x00\x07\x25\x1f\x00\x22shared subscriptions not supported\x02\x9e";
+
 #[test]
 fn answers_are_written_byte_by_byte_as_the_specification_says() {
     let full = Err(Refusal::JournalUnavailable);
@@ -151,13 +264,13 @@ fn answers_are_written_byte_by_byte_as_the_specification_says() {
             b"\x40\x03\x00\x07\x10",
         ),
         (V5, puback(Ok(Routed::Matched)), b"\x40\x02\x00\x07"),
-        (V5, pubrec(full), b"\x50\x03\x00\x07\x97"),
+        (V5, pubrec(full), FULL),
         (V311, pubrel(false), b"\x62\x02\x00\x07"),
         (V5, pubrel(false), b"\x62\x03\x00\x07\x92"),
         (V5, pubcomp(true), b"\x70\x02\x00\x07"),
         (V5, pubcomp(false), b"\x70\x03\x00\x07\x92"),
         (V311, mixed.clone(), b"\x90\x04\x00\x07\x02\x80"),
-        (V5, mixed, b"\x90\x05\x00\x07\x00\x02\x9e"),
+        (V5, mixed, MIXED),
         (V31, unsuback.clone(), b"\xb0\x02\x00\x07"),
         (V5, unsuback, b"\xb0\x05\x00\x07\x00\x00\x11"),
     ] {
@@ -178,7 +291,8 @@ fn what_a_version_cannot_say_ends_the_connection() {
             Refusal::NotAuthorized,
         ),
     ] {
-        assert_eq!(outbound(&mut out, version, &packet), Err(refusal));
+        let unsayable = Err(Unsent::Unsayable(refusal));
+        assert_eq!(outbound(&mut out, version, &packet, None), unsayable);
     }
     assert!(out.is_empty());
 }

@@ -27,6 +27,7 @@ impl Fixture {
 
     fn around(&self) -> Surroundings<'_> {
         Surroundings {
+            version: ProtocolVersion::V311,
             config: &self.config,
             counters: &self.counters,
             clock: &self.clock,
@@ -55,7 +56,7 @@ fn drain(outbox: &mut Outbox, fixture: &Fixture, step: usize) -> Vec<u8> {
 #[test]
 fn above_the_high_mark_qos_0_is_dropped_and_the_rest_keeps_its_order() {
     let fixture = Fixture::new();
-    let mut outbox = Outbox::new(ProtocolVersion::V311, u32::MAX);
+    let mut outbox = Outbox::new(None);
     for number in 1..=8 {
         let qos = if number % 2 == 0 {
             QoS::AtMostOnce
@@ -86,7 +87,7 @@ fn above_the_high_mark_qos_0_is_dropped_and_the_rest_keeps_its_order() {
 #[test]
 fn encoded_bytes_stay_bounded_whatever_waits() {
     let fixture = Fixture::new();
-    let mut outbox = Outbox::new(ProtocolVersion::V311, u32::MAX);
+    let mut outbox = Outbox::new(None);
     let mut taken = 0;
     while outbox
         .push(publish(QoS::AtLeastOnce, taken + 1), fixture.around())
@@ -110,7 +111,7 @@ fn encoded_bytes_stay_bounded_whatever_waits() {
 #[test]
 fn an_empty_outbox_holds_no_memory() {
     let fixture = Fixture::new();
-    let mut outbox = Outbox::new(ProtocolVersion::V311, u32::MAX);
+    let mut outbox = Outbox::new(None);
     for number in 1..=5 {
         outbox
             .push(publish(QoS::AtLeastOnce, number), fixture.around())

@@ -34,6 +34,18 @@ impl Session {
             return;
         };
         let qos = message.qos;
+        // Client and broker disagree about their session. Older versions have no answer to that but to take it.
+        if qos == QoS::AtLeastOnce
+            && self.version == ProtocolVersion::V5
+            && self.received.contains(&packet_id)
+        {
+            effects.push(Effect::Count(Counter::ReceivedMisnumbered));
+            effects.push(Effect::Send(Outbound::PubAck {
+                packet_id,
+                result: Err(Refusal::PacketIdInUse),
+            }));
+            return;
+        }
         if qos == QoS::AtLeastOnce {
             effects.push(Effect::Count(Counter::ReceivedQos1));
             effects.push(Effect::Publish {

@@ -94,6 +94,30 @@ fn a_duplicate_before_its_release_is_answered_and_not_published() {
 }
 
 #[test]
+fn a_qos_1_publication_under_an_identifier_in_use_is_refused_to_5_0_clients() {
+    // 5.0 section 4.13, reason code 0x91; 3.x cannot be told.
+    for (version, answer) in [
+        (ProtocolVersion::V5, Some("puback 7 Err(PacketIdInUse)")),
+        (ProtocolVersion::V311, None),
+    ] {
+        let mut s = Script::new("meter-7");
+        s.connect.version = version;
+        s.attach();
+        s.send(publish(parts_of("a", QOS2), 7));
+        s.send(publish(parts("b"), 7));
+        s.expect_sent(answer.as_slice());
+        assert_eq!(s.published().is_empty(), answer.is_some());
+        assert_eq!(
+            s.counted(Counter::ReceivedMisnumbered),
+            usize::from(answer.is_some())
+        );
+        s.send(Inbound::PubRel { packet_id: id(7) });
+        s.send(publish(parts("b"), 7));
+        assert_eq!(s.published(), ["b"]);
+    }
+}
+
+#[test]
 fn a_duplicate_is_known_over_the_next_connection_and_after_a_crash() {
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7));
