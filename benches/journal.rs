@@ -9,7 +9,7 @@ use outlive_actors::journal::files::DiskFiles;
 use outlive_actors::journal::segments::JournalOptions;
 use outlive_actors::journal::{JournalReader, JournalWriter, ReadRequest, recovery};
 use outlive_actors::model::entry::{Attach, Change, Entry};
-use outlive_actors::model::ids::{Fence, Offset, Principal, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{Fence, Listener, Offset, Principal, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::topic::Filter;
@@ -134,6 +134,7 @@ fn checkpoint(bencher: Bencher<'_, '_>, sessions: u64) {
             let change = Change::Created {
                 client_id: format!("device-{at}").as_str().into(),
                 owner: Principal::anonymous(),
+                listener: Listener::default(),
                 attach: Attach {
                     fence: Fence(1),
                     version: ProtocolVersion::V5,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use outlive_actors::model::effect::{Effect, Input, Live};
-use outlive_actors::model::ids::{Now, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{
+    Listener, Now, Offset, PacketId, Principal, SessionNumber, Timestamp,
+};
 use outlive_actors::model::limits::SessionLimits;
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
@@ -53,6 +55,7 @@ fn attached(expiry_seconds: u32) -> Session {
     let connect = Connect {
         client_id: "meter-7".into(),
         principal: Principal::anonymous(),
+        listener: Listener::default(),
         version: ProtocolVersion::V311,
         clean_start: false,
         expiry_seconds,

@@ -235,7 +235,7 @@ fn system_config(config: &Config) -> SystemConfig {
             },
             ..SessionLimits::default()
         },
-        sessions_max: u64::from(config.quota.sessions_max),
+        quota: (&config.quota).into(),
         durability: match config.log.durability {
             DurabilityKey::Always => Durability::Always,
             DurabilityKey::Interval => Durability::Interval {

@@ -271,6 +271,31 @@ fn values_that_do_not_go_together_are_refused() {
         (&[("admin.listen", "127.0.0.1:1883")], "admin.listen"),
         (&[("telemetry.level", "loud=very")], "telemetry.level"),
         (&[("storage.data_dir", "")], "storage.data_dir"),
+        (
+            &[("quota.reserved", "[{ name = 'a', sessions = 1 }]")],
+            "quota.reserved",
+        ),
+        (
+            &[(
+                "quota.reserved",
+                "[{ name = 'a', principal = 'p', sessions = 100001 }]",
+            )],
+            "quota.reserved",
+        ),
+        (
+            &[(
+                "quota.principals",
+                "[{ name = 'a', sessions_max = 1 }, { name = 'a', sessions_max = 2 }]",
+            )],
+            "quota.principals",
+        ),
+        (
+            &[(
+                "quota.listeners",
+                "[{ listen = '127.0.0.1:1', sessions_max = 1 }]",
+            )],
+            "quota.listeners",
+        ),
     ] {
         let problems = problems(&set(keys));
         assert!(
@@ -321,6 +346,35 @@ fn later_layers_win_and_each_value_knows_its_origin() {
         &Origin::File(path)
     );
     assert_eq!(effective.origin("session.overflow"), &Origin::Default);
+}
+
+#[test]
+fn lists_of_tables_are_read_from_files_and_flags_and_shown_as_they_can_be_read() {
+    let (_dir, path) = file(
+        "[[quota.reserved]]\nname = 'alarms'\nclient_id_pattern = 'alarm-*'\nsessions = 7\n\
+         [[quota.principals]]\nname = 'tenant'\nsessions_max = 9\n",
+    );
+    let effective = ok(&Sources {
+        file: Some(path),
+        set: set(&[(
+            "quota.listeners",
+            "[{ listen = '127.0.0.1:1883', sessions_max = 5 }]",
+        )])
+        .set,
+        ..Sources::default()
+    });
+    let quota = &effective.config.quota;
+    assert_eq!(
+        quota.reserved[0].client_id_pattern.as_deref(),
+        Some("alarm-*")
+    );
+    assert_eq!(quota.principals[0].sessions_max, 9);
+    assert_eq!(quota.listeners[0].sessions_max, 5);
+    let again: Config = toml::from_str(&effective.to_string()).unwrap();
+    assert_eq!(again.quota, *quota);
+    let wrong = ("quota.reserved", "[{ name = 'a', session = 1 }]");
+    let problem = problems(&set(&[wrong])).remove(0);
+    assert!(problem.reason.contains("session"), "{problem}");
 }
 
 #[test]

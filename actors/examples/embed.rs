@@ -13,7 +13,7 @@ use outlive_actors::actor::protocol::{
     ConnectRequest, FromConnection, SessionAddress, ToConnection,
 };
 use outlive_actors::clock::{Clock, SystemClock};
-use outlive_actors::model::ids::{ClientId, Fence, PacketId, Principal, SessionNumber};
+use outlive_actors::model::ids::{ClientId, Fence, Listener, PacketId, Principal, SessionNumber};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
     Connect, Inbound, Outbound, ProtocolVersion, SubscriptionOptions,
@@ -114,6 +114,7 @@ async fn embed(config: SystemConfig) -> Result<(), Box<dyn Error>> {
             connect: Connect {
                 client_id,
                 principal: Principal::anonymous(),
+                listener: Listener::default(),
                 version: ProtocolVersion::V5,
                 clean_start: false,
                 expiry_seconds: 3_600,
@@ -125,7 +126,7 @@ async fn embed(config: SystemConfig) -> Result<(), Box<dyn Error>> {
         .await?;
     talk(told, &*clock).await?;
     let seen = system.observer()();
-    let (sessions, records) = (seen.quota_used, seen.appender.committed);
+    let (sessions, records) = (seen.quota.used, seen.appender.committed);
     println!("{sessions} session, {records} records appended since the start");
     system.drain(Duration::from_secs(10)).await?;
     Ok(())

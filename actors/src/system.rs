@@ -27,6 +27,7 @@ use crate::journal::files::{DiskFiles, Files};
 use crate::journal::{JournalObservation, ReadError};
 use crate::model::ids::{ClientId, SHARDS_MAX};
 use crate::model::limits::SessionLimits;
+use crate::model::quota::{QuotaLimits, QuotaObservation, ReservesDiffer};
 use crate::model::refusal::Refusal;
 use crate::observe::{SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
@@ -44,8 +45,8 @@ pub struct SystemConfig {
     pub shards: u8,
     /// Limits per session.
     pub limits: SessionLimits,
-    /// The most sessions, online and offline; 0 = none.
-    pub sessions_max: u64,
+    /// How many sessions there may be, online and offline, in all and of whom.
+    pub quota: QuotaLimits,
     /// When an acknowledgement may be sent.
     pub durability: Durability,
     /// A journal segment of this length in bytes is sealed.
@@ -67,7 +68,7 @@ impl SystemConfig {
             data_dir: data_dir.into(),
             shards: 1,
             limits: SessionLimits::default(),
-            sessions_max: 0,
+            quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 64 << 20,
             journal_bytes_max: 0,
@@ -117,14 +118,8 @@ pub struct SystemObservation {
     pub appender: AppenderObservation,
     /// The checkpointer.
     pub checkpoint: CheckpointObservation,
-    /// Permits in use.
-    pub quota_used: u64,
-    /// The limit on them; 0 = none.
-    pub quota_limit: u64,
-    /// The most that ever were in use since the start.
-    pub quota_high_water: u64,
-    /// Newcomers refused for want of a permit.
-    pub quota_refused: u64,
+    /// The quota of sessions.
+    pub quota: QuotaObservation,
     /// Retained topics.
     pub retained: u64,
     /// Bytes of publications on their way from shard to shard.
@@ -182,7 +177,7 @@ impl ActorSystem {
     ///     let config = SystemConfig::new(directory.path());
     ///     let system = ActorSystem::start(config, Arc::new(SystemClock::new())).await?;
     ///     let observe = system.observer();
-    ///     assert_eq!(observe().quota_used, 0);
+    ///     assert_eq!(observe().quota.used, 0);
     ///     system.drain(Duration::from_secs(10)).await?;
     ///     Ok(())
     /// })
@@ -274,9 +269,13 @@ impl ActorSystem {
         shard.address.send(observe).await.ok().flatten()
     }
 
-    /// Changes the limit on sessions; 0 = none. Nobody who is in is thrown out.
-    pub fn set_quota(&self, limit: u64) {
-        self.registry.do_send(SetQuota { limit });
+    /// Changes the limits on sessions. Nobody who is in is thrown out.
+    ///
+    /// # Errors
+    /// [`ReservesDiffer`]: reserves come and go with a start only, their units may change.
+    pub async fn set_quota(&self, limits: QuotaLimits) -> Result<(), ReservesDiffer> {
+        // A registry that is gone looks after no limit any more.
+        self.registry.send(SetQuota(limits)).await.unwrap_or(Ok(()))
     }
 
     /// A function that observes the system; for metrics, which outlive a borrow.
@@ -296,10 +295,7 @@ impl ActorSystem {
             journal: shared.journal.observe(),
             appender: shared.appender.observe(),
             checkpoint: shared.checkpointer.observe(),
-            quota_used: shared.quota.used(),
-            quota_limit: shared.quota.limit(),
-            quota_high_water: shared.quota.high_water(),
-            quota_refused: shared.quota.refused(),
+            quota: shared.quota.observe(),
             retained: shared.retained.read().len() as u64,
             route_backlog_bytes: shared.backlog_bytes(),
             route_filters: shared.routes.filters() as u64,

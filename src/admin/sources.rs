@@ -8,6 +8,7 @@ use outlive_actors::system::SystemObservation;
 
 use super::metrics::{MetricsSource, Sample};
 
+mod quota;
 mod wire;
 
 pub use wire::WireMetrics;
@@ -174,40 +175,11 @@ impl MetricsSource for ActorMetrics {
                 number(seen.shards.restarts),
             ),
         ]);
-        samples.extend(quota_samples(&seen));
+        samples.extend(quota::samples(&seen.quota));
         samples.extend(journal_samples(&seen));
         samples.extend(storage_samples(&seen));
         samples
     }
-}
-
-fn quota_samples(seen: &SystemObservation) -> [Sample; 4] {
-    [
-        Sample::gauge(
-            "outlive_session_quota_limit",
-            "quota.sessions_max; 0 = none.",
-            &[],
-            number(seen.quota_limit),
-        ),
-        Sample::gauge(
-            "outlive_session_quota_used",
-            "Sessions, online and offline.",
-            &[],
-            number(seen.quota_used),
-        ),
-        Sample::gauge(
-            "outlive_session_quota_high_water",
-            "The most sessions at once since the start.",
-            &[],
-            number(seen.quota_high_water),
-        ),
-        Sample::counter(
-            "outlive_session_quota_refused_total",
-            "Newcomers refused at the session quota.",
-            &[],
-            number(seen.quota_refused),
-        ),
-    ]
 }
 
 fn plain_counter(name: &'static str, help: &'static str, value: u64) -> Sample {

@@ -345,7 +345,7 @@ fn expected(default: &Value) -> &'static str {
     match default {
         Value::Integer(_) => "an integer without quotes, in the unit that the key names",
         Value::Boolean(_) => "true or false",
-        Value::Array(_) => "a list of strings",
+        Value::Array(_) => "a list",
         Value::String(_) => "a string",
         Value::Float(_) => "a number",
         Value::Datetime(_) => "a date",

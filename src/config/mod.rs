@@ -10,6 +10,7 @@ mod error;
 mod layers;
 mod limits;
 mod mqtt;
+mod quota;
 mod rules;
 mod sections;
 
@@ -19,9 +20,12 @@ pub use error::{ConfigError, Problem};
 pub use layers::{Effective, Origin, Sources, load};
 pub use limits::{LIMITS, Limit};
 pub use mqtt::MqttConfig;
+pub use quota::{
+    ListenerQuotaConfig, PrincipalQuotaConfig, QuotaConfig, QuotaPolicyKey, ReservedConfig,
+};
 pub use sections::{
-    AdminConfig, AuthConfig, Durability, LogConfig, LogFormat, Overflow, QuotaConfig,
-    RuntimeConfig, SessionConfig, StorageConfig, TelemetryConfig,
+    AdminConfig, AuthConfig, Durability, LogConfig, LogFormat, Overflow, RuntimeConfig,
+    SessionConfig, StorageConfig, TelemetryConfig,
 };
 
 /// Everything that an operator can set.

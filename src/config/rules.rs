@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use super::{Config, Problem};
 use crate::telemetry;
 
+/// Reserves that are looked through for each newcomer.
+const RESERVES_MAX: usize = 1000;
+
 /// Every rule that `config` breaks.
 pub(super) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     listeners(config, &mut problems);
     admin(config, &mut problems);
     sizes(config, &mut problems);
+    quota(config, &mut problems);
     if let Err(error) = telemetry::filter(&config.telemetry.level) {
         problems.push(Problem::new(
             "telemetry.level",
@@ -72,6 +76,66 @@ fn admin(config: &Config, problems: &mut Vec<Problem>) {
             "admin.listen",
             format!("{address} is one of mqtt.listen already"),
         ));
+    }
+}
+
+fn quota(config: &Config, problems: &mut Vec<Problem>) {
+    let quota = &config.quota;
+    let mut problem = |key: &str, why: String| problems.push(Problem::new(key, why));
+    let mut names = BTreeSet::new();
+    let mut reserved: u64 = 0;
+    for reserve in &quota.reserved {
+        let name = &reserve.name;
+        if name.is_empty() || !names.insert(name.as_str()) {
+            problem(
+                "quota.reserved",
+                format!("needs a name of its own for each, not {name:?}"),
+            );
+        }
+        if reserve.client_id_pattern.is_none() && reserve.principal.is_none() {
+            let why = format!(
+                "{name:?} needs a client_id_pattern or a principal: for everybody there is quota.sessions_max"
+            );
+            problem("quota.reserved", why);
+        }
+        reserved += u64::from(reserve.sessions);
+    }
+    if quota.reserved.len() > RESERVES_MAX {
+        problem(
+            "quota.reserved",
+            format!("has more than {RESERVES_MAX} entries"),
+        );
+    }
+    if !quota.reserved.is_empty() && reserved > u64::from(quota.sessions_max) {
+        let why = format!(
+            "reserves {reserved} units, but quota.sessions_max is {}{}",
+            quota.sessions_max,
+            if quota.sessions_max == 0 {
+                ", which is no limit to reserve anything of"
+            } else {
+                ""
+            }
+        );
+        problem("quota.reserved", why);
+    }
+    let mut principals = BTreeSet::new();
+    for principal in &quota.principals {
+        if !principals.insert(&principal.name) {
+            problem(
+                "quota.principals",
+                format!("names {:?} more than once", principal.name),
+            );
+        }
+    }
+    let mut listeners = BTreeSet::new();
+    for listener in &quota.listeners {
+        if !config.mqtt.listen.contains(&listener.listen) || !listeners.insert(listener.listen) {
+            let why = format!(
+                "names {}, which is none of mqtt.listen or named twice",
+                listener.listen
+            );
+            problem("quota.listeners", why);
+        }
     }
 }
 

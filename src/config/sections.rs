@@ -51,22 +51,6 @@ pub enum Overflow {
     ExpireSession,
 }
 
-/// What all sessions together may hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QuotaConfig {
-    /// Sessions, online and offline together; 0 = none.
-    pub sessions_max: u32,
-}
-
-impl Default for QuotaConfig {
-    fn default() -> Self {
-        Self {
-            sessions_max: 100_000,
-        }
-    }
-}
-
 /// The journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 25] = [
+pub const REFUSALS: [Refusal; 29] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -78,6 +78,10 @@ pub const REFUSALS: [Refusal; 25] = [
     Refusal::NotAuthorized,
     Refusal::AuthMethod,
     Refusal::SessionQuota,
+    Refusal::PrincipalQuota,
+    Refusal::ListenerQuota,
+    Refusal::ConnectRate,
+    Refusal::TakeoverRate,
     Refusal::SubscriptionQuota,
     Refusal::JournalUnavailable,
     Refusal::PayloadFormat,

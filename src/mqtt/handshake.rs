@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use outlive_actors::model::ids::{ClientId, Principal};
+use outlive_actors::model::ids::{ClientId, Listener, Principal};
 use outlive_actors::model::packet::{Connect, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
 use tracing::debug;
@@ -27,6 +27,15 @@ use crate::auth::Credentials;
 
 /// How long a client that was refused may take to close, so that the answer reaches it.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Where a connection comes from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The other end.
+    pub(super) peer: SocketAddr,
+    /// The listener that accepted it.
+    pub(super) listener: Listener,
+}
 
 /// Why a handshake ended.
 #[derive(Debug)]
@@ -44,7 +53,8 @@ impl From<io::Error> for Failure {
 }
 
 /// Reads the CONNECT, answers it if it is refused, and hands the connection over if it is not.
-pub(super) async fn run(permit: Permit, shard: usize, mut stream: Stream, peer: SocketAddr) {
+pub(super) async fn run(permit: Permit, shard: usize, mut stream: Stream, origin: Origin) {
+    let peer = origin.peer;
     let shared = Arc::clone(permit.shared());
     let counters = &shared.setup.counters;
     let timeout = Duration::from_millis(shared.setup.config.connect_timeout_millis);
@@ -52,7 +62,7 @@ pub(super) async fn run(permit: Permit, shard: usize, mut stream: Stream, peer: 
     let asked = tokio::select! {
         biased;
         _ = stopping.wait_for(|stop| *stop) => return,
-        asked = tokio::time::timeout(timeout, ask(&shared, &mut stream, peer)) => asked,
+        asked = tokio::time::timeout(timeout, ask(&shared, &mut stream, &origin)) => asked,
     };
     match asked {
         Ok(Ok((client, rest))) => {
@@ -86,17 +96,18 @@ struct Client {
     client_id: ClientId,
     assigned: bool,
     principal: Principal,
+    listener: Listener,
     seat: Seat,
 }
 
 async fn ask(
     shared: &Arc<Shared>,
     stream: &mut Stream,
-    peer: SocketAddr,
+    origin: &Origin,
 ) -> Result<Admitted, Failure> {
     let (packet, rest) = read_connect(shared, stream).await?;
     let version = packet.version;
-    let client = authenticate(shared, packet, peer)
+    let client = authenticate(shared, packet, origin)
         .await
         .map_err(|refusal| Failure::Refused(Refused::to(version, refusal)))?;
     Ok((client, rest))
@@ -150,7 +161,7 @@ async fn read_more(stream: &mut Stream, buf: &mut Vec<u8>) -> io::Result<usize> 
 async fn authenticate(
     shared: &Arc<Shared>,
     packet: ConnectPacket,
-    peer: SocketAddr,
+    origin: &Origin,
 ) -> Result<Client, Refusal> {
     let setup = &shared.setup;
     if packet.has_auth_method {
@@ -169,7 +180,7 @@ async fn authenticate(
             client_id: &client_id,
             user_name: packet.user_name.as_deref(),
             password: packet.password.as_deref(),
-            peer,
+            peer: origin.peer,
         })
         .await?;
     if let Some(will) = &packet.will {
@@ -181,6 +192,7 @@ async fn authenticate(
         client_id,
         assigned,
         principal,
+        listener: origin.listener.clone(),
         seat,
     })
 }
@@ -239,6 +251,7 @@ fn newcomer(shared: &Shared, client: Client, mut rest: Vec<u8>) -> Newcomer {
         connect: Connect {
             client_id: client.client_id,
             principal: client.principal,
+            listener: client.listener,
             version: packet.version,
             clean_start: packet.clean_start,
             expiry_seconds: packet.expiry_seconds,

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use outlive_actors::model::ids::Listener;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener as Acceptor;
 use tracing::{error, warn};
 
 use super::counters::WireCounter;
+use super::handshake::Origin;
 use super::transport::Stream;
 use super::{Shared, handshake};
 
@@ -44,11 +46,12 @@ pub fn bind(address: SocketAddr, backlog: u16) -> io::Result<TcpListener> {
 /// Accepts on `shard`'s thread from now on.
 pub(super) fn start(shared: &Arc<Shared>, shard: usize, listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let name = Listener::from(listener.local_addr()?.to_string().as_str());
     let arbiter = &shared.setup.shards[shard].arbiter;
     let shared = Arc::clone(shared);
     let started = arbiter.spawn_fn(move || match Acceptor::from_std(listener) {
         Ok(acceptor) => {
-            actix_rt::spawn(accept(shared, shard, acceptor));
+            actix_rt::spawn(accept(shared, shard, acceptor, name));
         }
         Err(error) => error!(shard, %error, "cannot accept on this shard"),
     });
@@ -63,7 +66,7 @@ pub(super) fn start(shared: &Arc<Shared>, shard: usize, listener: TcpListener) -
 }
 
 /// Accepts until the server stops. tokio asks the system until it would block, then waits.
-async fn accept(shared: Arc<Shared>, shard: usize, acceptor: Acceptor) {
+async fn accept(shared: Arc<Shared>, shard: usize, acceptor: Acceptor, name: Listener) {
     let mut stopping = shared.stopping.clone();
     let mut pause = PAUSE_FIRST;
     loop {
@@ -80,7 +83,11 @@ async fn accept(shared: Arc<Shared>, shard: usize, acceptor: Acceptor) {
                     shared.setup.counters.add(WireCounter::AcceptRefused, 1);
                     continue;
                 };
-                actix_rt::spawn(handshake::run(permit, shard, Stream::Tcp(socket), peer));
+                let origin = Origin {
+                    peer,
+                    listener: name.clone(),
+                };
+                actix_rt::spawn(handshake::run(permit, shard, Stream::Tcp(socket), origin));
             }
             Err(error) => {
                 shared.setup.counters.add(WireCounter::AcceptErrors, 1);

@@ -35,7 +35,12 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         Refusal::AuthMethod => 0x8C,
         Refusal::TopicName => 0x90,
         Refusal::PacketTooLarge => 0x95,
-        Refusal::SessionQuota | Refusal::SubscriptionQuota => 0x97,
+        Refusal::SessionQuota
+        | Refusal::PrincipalQuota
+        | Refusal::ListenerQuota
+        | Refusal::TakeoverRate
+        | Refusal::SubscriptionQuota => 0x97,
+        Refusal::ConnectRate => 0x9F,
         Refusal::PayloadFormat => 0x99,
         Refusal::Internal => 0x80,
     }
@@ -48,6 +53,10 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         Refusal::Version => Some(0x01),
         Refusal::ClientId => Some(0x02),
         Refusal::SessionQuota
+        | Refusal::PrincipalQuota
+        | Refusal::ListenerQuota
+        | Refusal::ConnectRate
+        | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::JournalUnavailable
         | Refusal::ShuttingDown
@@ -87,7 +96,13 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         Refusal::ReceiveMax => 0x93,
         Refusal::TopicAlias => 0x94,
         Refusal::PacketTooLarge => 0x95,
-        Refusal::SessionQuota | Refusal::SubscriptionQuota | Refusal::JournalUnavailable => 0x97,
+        Refusal::SessionQuota
+        | Refusal::PrincipalQuota
+        | Refusal::ListenerQuota
+        | Refusal::TakeoverRate
+        | Refusal::SubscriptionQuota
+        | Refusal::JournalUnavailable => 0x97,
+        Refusal::ConnectRate => 0x9F,
         Refusal::Administrative => 0x98,
         Refusal::PayloadFormat => 0x99,
         Refusal::SharedSubscriptions => 0x9E,
@@ -100,7 +115,13 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Credentials | Refusal::NotAuthorized | Refusal::Administrative => 0x87,
         Refusal::TopicName | Refusal::TopicFilter => 0x8F,
-        Refusal::SessionQuota | Refusal::SubscriptionQuota | Refusal::JournalUnavailable => 0x97,
+        Refusal::SessionQuota
+        | Refusal::PrincipalQuota
+        | Refusal::ListenerQuota
+        | Refusal::ConnectRate
+        | Refusal::TakeoverRate
+        | Refusal::SubscriptionQuota
+        | Refusal::JournalUnavailable => 0x97,
         Refusal::SharedSubscriptions => 0x9E,
         Refusal::PacketIdInUse => 0x91,
         Refusal::Malformed
@@ -132,6 +153,10 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
         Err(Refusal::PayloadFormat) => 0x99,
         Err(
             Refusal::SessionQuota
+            | Refusal::PrincipalQuota
+            | Refusal::ListenerQuota
+            | Refusal::ConnectRate
+            | Refusal::TakeoverRate
             | Refusal::SubscriptionQuota
             | Refusal::JournalUnavailable
             | Refusal::ReceiveMax
@@ -190,6 +215,15 @@ mod tests {
     fn the_codes_that_operators_look_for_stay_what_they_are() {
         assert_eq!(connack_v5(Refusal::SessionQuota), 0x97);
         assert_eq!(connack_v3(Refusal::SessionQuota), Some(3));
+        for refusal in [
+            Refusal::PrincipalQuota,
+            Refusal::ListenerQuota,
+            Refusal::TakeoverRate,
+        ] {
+            assert_eq!((connack_v5(refusal), connack_v3(refusal)), (0x97, Some(3)));
+        }
+        assert_eq!(connack_v5(Refusal::ConnectRate), 0x9F);
+        assert_eq!(connack_v3(Refusal::ConnectRate), Some(3));
         assert_eq!(connack_v5(Refusal::NotAuthorized), 0x87);
         assert_eq!(connack_v3(Refusal::NotAuthorized), Some(5));
         assert_eq!(connack_v3(Refusal::Credentials), Some(4));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use outlive_actors::clock::ManualClock;
-use outlive_actors::model::ids::{ClientId, Principal, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{ClientId, Listener, Principal, SessionNumber, Timestamp};
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
 
@@ -98,6 +98,7 @@ pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
     let connect = Connect {
         client_id,
         principal,
+        listener: Listener::default(),
         version,
         clean_start: packet.clean_start,
         expiry_seconds: packet.expiry_seconds,

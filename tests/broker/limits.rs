@@ -39,6 +39,24 @@ fn at_the_quota_new_clients_are_refused_and_known_ones_get_in() {
 }
 
 #[test]
+fn units_are_reserved_by_client_id_and_limited_by_listener() {
+    let broker = Broker::start_with(&[
+        "quota.sessions_max=2",
+        "quota.reserved=[{ name = 'alarms', client_id_pattern = 'alarm-*', sessions = 1 }]",
+    ]);
+    let _common = Client::kept(&broker, Version::V5, "meter-1");
+    for version in Version::ALL {
+        let refused = Client::try_connect(&broker, &Connect::new(version, "meter-2"));
+        let code = if version == Version::V5 { 0x97 } else { 3 };
+        assert_eq!(refused.connack.code, code, "{version:?}");
+    }
+    Client::kept(&broker, Version::V311, "alarm-1").disconnect();
+    assert_eq!(broker.metric("outlive_session_quota_used "), 2.0);
+    let refused = broker.metric("outlive_session_quota_refused_total{limit=\"sessions\"}");
+    assert_eq!(refused, 3.0);
+}
+
+#[test]
 fn the_quota_holds_after_a_crash() {
     let mut broker = Broker::start_with(&["quota.sessions_max=1"]);
     Client::kept(&broker, Version::V311, "kept").disconnect();

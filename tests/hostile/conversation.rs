@@ -428,6 +428,7 @@ impl World {
             Change::Created {
                 client_id,
                 owner,
+                listener,
                 attach,
                 next,
             } => {
@@ -435,6 +436,7 @@ impl World {
                     number,
                     client_id.clone(),
                     owner.clone(),
+                    listener.clone(),
                     attach.clone(),
                     *next,
                     at,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use outlive_actors::model::ids::{ClientId, PacketId, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{ClientId, Listener, PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS, Will};
 use outlive_actors::model::packet::{
     Connect, Inbound, ProtocolVersion, RetainHandling, SubscriptionOptions,
@@ -124,6 +124,7 @@ impl Client {
         Connect {
             client_id: self.id.clone(),
             principal: "someone".into(),
+            listener: Listener::from(if rng.permille(500) { "north" } else { "south" }),
             version: self.version,
             clean_start: self.clean,
             expiry_seconds: self.expiry_seconds,

@@ -7,6 +7,7 @@ impl World {
     pub(crate) fn settle(&mut self) {
         let at = self.oracle.clock;
         self.note(|| format!("--- the faults end at {at}"));
+        self.units.lift();
         for round in 0.. {
             assert!(round < 5000, "the run does not come to rest");
             if self.settle_once() {
@@ -93,7 +94,7 @@ impl World {
             self.journal.folded.is_empty(),
             "snapshots of expired sessions"
         );
-        let empty = |slot: &Slot| slot.holds.is_empty() && !slot.permit;
+        let empty = |slot: &Slot| slot.holds.is_empty() && slot.permit.is_none();
         assert!(
             self.slots.iter().all(empty),
             "routes or permits of expired sessions"

@@ -143,7 +143,7 @@ impl World {
                     },
                 ));
             }
-            self.slots[client].permit = true;
+            self.slots[client].permit = Some(self.units.adopt(&snapshot, self.time));
             self.rebuild(client);
         }
         self.live_end = self.journal.end;

@@ -125,7 +125,7 @@ impl Journal {
                 self.alive_at = *at;
                 None
             }
-            Entry::Session { .. } => None,
+            Entry::Session { .. } | Entry::HighWater(_) => None,
         };
         self.committed.insert(at, entry);
         record
@@ -216,7 +216,9 @@ impl Journal {
                 offset: *offset,
                 message: Arc::clone(message),
             }),
-            Some(Entry::Session { .. } | Entry::Liveness { .. }) | None => None,
+            Some(Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_)) | None => {
+                None
+            }
         };
         offsets.iter().map(record).collect()
     }
@@ -239,7 +241,7 @@ impl Journal {
             .range(from..to.max(from))
             .filter_map(|(at, entry)| match entry {
                 Entry::Message { message, .. } => Some((*at, message)),
-                Entry::Session { .. } | Entry::Liveness { .. } => None,
+                Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => None,
             })
     }
 }
@@ -258,6 +260,7 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
             Change::Created {
                 client_id,
                 owner,
+                listener,
                 attach,
                 next,
             } => {
@@ -266,6 +269,7 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
                         *session,
                         client_id.clone(),
                         owner.clone(),
+                        listener.clone(),
                         attach.clone(),
                         *next,
                         at,
@@ -298,6 +302,6 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
                 }
             }
         },
-        Entry::Liveness { .. } => {}
+        Entry::Liveness { .. } | Entry::HighWater(_) => {}
     }
 }

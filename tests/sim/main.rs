@@ -23,6 +23,7 @@ mod perform;
 mod regressions;
 mod rng;
 mod steps;
+mod units;
 mod wills;
 mod world;
 
@@ -67,7 +68,7 @@ fn sessions_keep_their_promises_whatever_happens() {
         return;
     }
     let first = number("SIM_FIRST").unwrap_or(1);
-    let (mut received, mut redelivered) = (0, 0);
+    let (mut received, mut redelivered, mut refused) = (0, 0, 0);
     for seed in first..first + number("SIM_SEEDS").unwrap_or(SEEDS) {
         let mut world = World::new(seed, false);
         if catch_unwind(AssertUnwindSafe(|| run(&mut world))).is_err() {
@@ -76,7 +77,11 @@ fn sessions_keep_their_promises_whatever_happens() {
         }
         received += world.oracle.received;
         redelivered += world.oracle.redelivered;
+        refused += world.units.refused;
     }
-    println!("{received} deliveries, {redelivered} of them again");
-    assert!(received > 0 && redelivered > 0, "nothing happened");
+    println!("{received} deliveries, {redelivered} of them again; {refused} newcomers refused");
+    assert!(
+        received > 0 && redelivered > 0 && refused > 0,
+        "nothing happened"
+    );
 }

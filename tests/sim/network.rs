@@ -166,12 +166,14 @@ impl World {
     pub(crate) fn attach(&mut self, client: usize, at: u64) {
         match self.residences[client] {
             Residence::None => {
+                if let Err(refusal) = self.acquire(client, at) {
+                    return self.refuse_newcomer(at, refusal);
+                }
                 self.incarnations += 1;
                 let id = self.clients[client].id.clone();
                 let session = Session::vacant(id, Arc::clone(&self.limits));
                 self.residences[client] =
                     Residence::Active(Box::new(Actor::new(session, self.incarnations)));
-                self.slots[client].permit = true;
             }
             Residence::Passive => self.rehydrate(client),
             Residence::Active(_) | Residence::Dead => {}
@@ -179,14 +181,20 @@ impl World {
         self.numbers += 1;
         let number = SessionNumber(self.numbers);
         let epoch = self.epoch;
+        if let Err(refusal) = self.pass_on(client, at) {
+            self.refuse_newcomer(at, refusal);
+            return self.turn(client, vec![Input::Tick]); // which ends what expired
+        }
+        let listener = self.charged_to(client);
         let (Some(link), Residence::Active(actor)) =
             (self.links.get_mut(&at), &mut self.residences[client])
         else {
             return;
         };
-        let Some(connect) = link.connect.take() else {
+        let Some(mut connect) = link.connect.take() else {
             return;
         };
+        connect.listener = listener;
         actor.candidate = Some(at);
         if actor.session.is_attached() {
             self.last_held_at[client].0 = self.time;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::{Change, Entry};
-use outlive_actors::model::ids::{ClientId, Now, Offset, PacketId, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{
+    ClientId, Listener, Now, Offset, PacketId, SessionNumber, Timestamp,
+};
 use outlive_actors::model::limits::SessionLimits;
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
@@ -53,6 +55,7 @@ impl Story {
         let connect = Box::new(Connect {
             client_id: ClientId::from("meter-7"),
             principal: "someone".into(),
+            listener: Listener::default(),
             version: ProtocolVersion::V311,
             clean_start: clean,
             expiry_seconds: if clean { 0 } else { u32::MAX },

@@ -24,7 +24,8 @@ impl World {
             970..=974 => self.journal_refuses(),
             975..=980 => self.die_soon(client),
             981 => self.crash(),
-            982..=986 => self.journal.checkpoint(),
+            982..=985 => self.journal.checkpoint(),
+            986 => self.units.change_limits(),
             _ => self.rebuild_if_dead(client),
         }
     }

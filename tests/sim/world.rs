@@ -12,6 +12,7 @@ use outlive_actors::model::ids::{Fence, Now, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::limits::{Overflow, SessionLimits};
 use outlive_actors::model::message::Message;
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, SubscriptionOptions};
+use outlive_actors::model::quota::Permit;
 use outlive_actors::model::session::Session;
 use outlive_actors::model::topic::Filter;
 
@@ -19,6 +20,7 @@ use crate::client::{Client, EXPIRY_SECONDS_MAX};
 use crate::journal::Journal;
 use crate::oracle::{Oracle, attempt_of};
 use crate::rng::Rng;
+use crate::units::Units;
 use crate::wills::Watched;
 
 /// One network connection.
@@ -126,8 +128,8 @@ pub(crate) struct Slot {
     pub(crate) number: Option<SessionNumber>,
     /// The last fence handed out since the process started.
     pub(crate) fence: Option<Fence>,
-    /// A unit of the quota.
-    pub(crate) permit: bool,
+    /// Its unit of the quota.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// The whole.
@@ -152,6 +154,7 @@ pub(crate) struct World {
     /// The last moment at which a session can have been attached, and the longest expiry that it can have.
     pub(crate) last_held_at: Vec<(Timestamp, u32)>,
     pub(crate) wills: Vec<Watched>,
+    pub(crate) units: Units,
 }
 
 impl World {
@@ -183,6 +186,7 @@ impl World {
             slots: clients.iter().map(|_| Slot::default()).collect(),
             residences: clients.iter().map(|_| Residence::None).collect(),
             last_held_at: clients.iter().map(|_| (Timestamp(0), 0)).collect(),
+            units: Units::new(seed, clients.len()),
             clients,
             links: BTreeMap::new(),
             links_made: 0,
@@ -279,6 +283,7 @@ impl World {
 
     /// What must hold after every step.
     pub(crate) fn check(&self) {
+        self.units.check(&self.slots);
         for (client, slot) in self.slots.iter().enumerate() {
             let lives = match &self.residences[client] {
                 Residence::None => false,
@@ -286,7 +291,8 @@ impl World {
                 Residence::Active(actor) => actor.session.is_begun(),
             };
             assert_eq!(
-                slot.permit, lives,
+                slot.permit.is_some(),
+                lives,
                 "client {client}: permits and sessions differ"
             );
             let Some(actor) = self.actor(client) else {

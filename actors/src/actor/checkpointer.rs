@@ -109,7 +109,7 @@ impl CheckpointSink {
     pub fn wants(entry: &Entry) -> bool {
         match entry {
             Entry::Message { message, received } => message.retain || received.is_some(),
-            Entry::Session { .. } | Entry::Liveness { .. } => true,
+            Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => true,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
+use crate::model::quota::{QuotaLimits, ReservesDiffer};
 use crate::model::refusal::Refusal;
 use crate::model::snapshot::SessionSnapshot;
 use crate::observe::SessionObservation;
@@ -233,10 +234,7 @@ pub struct ObserveSession {
 #[rtype(result = "()")]
 pub struct Drain;
 
-/// System -> registry: change `quota.sessions_max`; 0 = none. Nobody who is in is thrown out.
-#[derive(Clone, Copy, Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct SetQuota {
-    /// The new limit in sessions.
-    pub limit: u64,
-}
+/// System -> registry: change the limits on sessions. Nobody who is in is thrown out.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "Result<(), ReservesDiffer>")]
+pub struct SetQuota(pub QuotaLimits);

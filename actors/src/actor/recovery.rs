@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::journal::{JournalReader, ReadError};
 use crate::model::entry::{Change, Entry};
-use crate::model::ids::{ClientId, Offset, SessionNumber, Timestamp};
+use crate::model::ids::{ClientId, Listener, Offset, Principal, SessionNumber, Timestamp};
 use crate::model::message::Will;
 use crate::model::snapshot::SessionSnapshot;
 use crate::model::topic::Filter;
@@ -51,6 +51,12 @@ pub struct SessionSummary {
     pub number: SessionNumber,
     /// The client id.
     pub client_id: ClientId,
+    /// Who owns it.
+    pub owner: Principal,
+    /// Whose quota its unit counts for.
+    pub listener: Listener,
+    /// Whether its client ever came back to it.
+    pub resumed: bool,
     /// The expiry in seconds after the connection ended.
     pub expiry_seconds: u32,
     /// When the session expires.
@@ -201,6 +207,9 @@ fn judge(
     Survivor::Session(SessionSummary {
         number,
         client_id: snapshot.client_id.clone(),
+        owner: snapshot.owner.clone(),
+        listener: snapshot.listener.clone(),
+        resumed: snapshot.was_resumed(),
         expiry_seconds: snapshot.expiry_seconds,
         deadline,
         will_due_at: snapshot

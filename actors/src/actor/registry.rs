@@ -13,7 +13,7 @@ use super::protocol::{Drain, SetQuota, Submission};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::ids::ShardId;
-use crate::model::quota::{AlarmEdge, Quota, QuotaAlarm};
+use crate::model::quota::{AlarmEdge, HighWater, Quota, QuotaAlarm, ReservesDiffer};
 
 /// How often the quota is looked at.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,6 +26,8 @@ const LIVENESS_INTERVAL: Duration = Duration::from_secs(30);
 pub struct RegistryActor {
     quota: Arc<Quota>,
     alarm: QuotaAlarm,
+    /// The mark that is in the journal.
+    high_water: HighWater,
     appender: AppenderHandle,
     clock: Arc<dyn Clock>,
     /// The sender of submissions that nobody waits for.
@@ -34,16 +36,19 @@ pub struct RegistryActor {
 }
 
 impl RegistryActor {
-    /// A registry over `quota`; its stamps are submitted under the number `shard`, which no shard has.
+    /// A registry over `quota`; its stamps are submitted under the number `shard`, which no shard
+    /// has. `recorded` is the high-water mark that the journal knows.
     pub fn new(
         quota: Arc<Quota>,
         appender: AppenderHandle,
         clock: Arc<dyn Clock>,
         shard: ShardId,
+        recorded: HighWater,
     ) -> Self {
         Self {
             quota,
             alarm: QuotaAlarm::default(),
+            high_water: recorded,
             appender,
             clock,
             shard,
@@ -52,7 +57,12 @@ impl RegistryActor {
     }
 
     fn watch(&mut self) {
-        let (used, limit) = (self.quota.used(), self.quota.limit());
+        let seen = self.quota.observe();
+        let (used, limit) = (seen.used, seen.limit);
+        if seen.high_water.units > self.high_water.units {
+            self.high_water = seen.high_water;
+            self.submit(Entry::HighWater(seen.high_water));
+        }
         match self.alarm.observe(used, limit) {
             Some(AlarmEdge::Raised) => tracing::warn!(used, limit, "session quota is at 80 %"),
             Some(AlarmEdge::Cleared) => {
@@ -63,14 +73,16 @@ impl RegistryActor {
     }
 
     fn stamp(&mut self) {
+        let at = self.clock.now();
+        self.submit(Entry::Liveness { at });
+    }
+
+    fn submit(&mut self, entry: Entry) {
         self.ticket += 1;
-        let entries = vec![Entry::Liveness {
-            at: self.clock.now(),
-        }];
         self.appender.submit(Submission {
             shard: self.shard,
             ticket: self.ticket,
-            entries,
+            entries: vec![entry],
         });
     }
 }
@@ -86,12 +98,13 @@ impl Actor for RegistryActor {
 }
 
 impl Handler<SetQuota> for RegistryActor {
-    type Result = ();
+    type Result = Result<(), ReservesDiffer>;
 
     /// A limit below what is used throws nobody out.
-    fn handle(&mut self, set: SetQuota, _: &mut Self::Context) {
-        self.quota.set_limit(set.limit);
+    fn handle(&mut self, set: SetQuota, _: &mut Self::Context) -> Self::Result {
+        self.quota.set_limits(set.0)?;
         self.watch();
+        Ok(())
     }
 }
 

@@ -15,12 +15,13 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 use self::comeback::Comeback;
-use super::local::{Local, Presence, ResidentState};
+use super::local::{Local, ResidentState, Stay};
 use super::protocol::{
     Candidate, Committed, ConnectRequest, Drain, EndSession, ObserveSession, Rehydrate, RouteBatch,
     SessionAddress, SessionDied, ToSession, close,
 };
 use crate::model::ids::ClientId;
+use crate::model::quota::Claim;
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
@@ -125,15 +126,18 @@ impl ShardActor {
         let client_id = request.connect.client_id.clone();
         let session = {
             let mut local = self.local.borrow_mut();
-            let Some(permit) = local.shared.quota.try_acquire() else {
-                return close(&request.connection, Refusal::SessionQuota);
+            let quota = &local.shared.quota;
+            let claim = Claim::from(&request.connect);
+            let permit = match quota.try_acquire(claim, local.shared.clock.now()) {
+                Ok(permit) => permit,
+                Err(shortage) => return close(&request.connection, quota.refuse(&shortage)),
             };
             let limits = Arc::clone(&local.shared.limits);
             local.admit(
                 client_id.clone(),
                 permit,
                 ResidentState::Passive,
-                Presence::Vacant,
+                Stay::VACANT,
             );
             Session::vacant(client_id, limits)
         };

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{PacketId, SessionNumber, Timestamp};
 use crate::model::message::{Message, MessageParts, QoS};
+use crate::model::quota::HighWater;
 
 /// Length, checksum, relative offset, kind.
 pub(super) const RECORD_HEADER_BYTES: usize = 13;
@@ -45,6 +46,8 @@ pub(super) enum Kind {
     Session = 3,
     /// A liveness stamp.
     Liveness = 4,
+    /// A new high-water mark of the quota.
+    HighWater = 5,
 }
 
 /// A record whose checksum holds.
@@ -105,6 +108,7 @@ pub(super) fn parse(bytes: &[u8], salt: u32) -> Parsed<'_> {
         2 => Kind::Message,
         3 => Kind::Session,
         4 => Kind::Liveness,
+        5 => Kind::HighWater,
         _ => return Parsed::Invalid("record of an unknown kind"),
     };
     if length > BODY_BYTES_MAX {
@@ -217,6 +221,11 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
             put_varint(out, at.0);
             Ok(Some(Kind::Liveness))
         }
+        Entry::HighWater(mark) => {
+            put_varint(out, mark.units);
+            put_varint(out, mark.at.0);
+            Ok(Some(Kind::HighWater))
+        }
     }
 }
 
@@ -315,6 +324,13 @@ pub(super) fn decode_state(record: &RawRecord<'_>) -> Option<Entry> {
             let at = Timestamp(take_varint(&mut input)?);
             input.is_empty().then_some(Entry::Liveness { at })
         }
+        Kind::HighWater => {
+            let units = take_varint(&mut input)?;
+            let at = Timestamp(take_varint(&mut input)?);
+            input
+                .is_empty()
+                .then_some(Entry::HighWater(HighWater { units, at }))
+        }
     }
 }
 
@@ -347,7 +363,12 @@ fn take_varint(input: &mut &[u8]) -> Option<u64> {
 /// Decodes whatever the bytes are, for tests.
 #[cfg(test)]
 pub(super) fn fuzz(bytes: &[u8]) {
-    for kind in [Kind::Message, Kind::Session, Kind::Liveness] {
+    for kind in [
+        Kind::Message,
+        Kind::Session,
+        Kind::Liveness,
+        Kind::HighWater,
+    ] {
         let record = RawRecord {
             kind,
             flags: 0,

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{ClientId, Fence, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use super::ids::{
+    ClientId, Fence, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
+};
 use super::message::{Message, QoS, Will};
 use super::packet::{ProtocolVersion, SubscriptionOptions};
+use super::quota::HighWater;
 use super::topic::Filter;
 
 /// One record of the journal.
@@ -36,6 +39,8 @@ pub enum Entry {
         /// The moment of the stamp.
         at: Timestamp,
     },
+    /// More sessions than ever before were there at once.
+    HighWater(HighWater),
 }
 
 /// A change of one kept session.
@@ -47,6 +52,8 @@ pub enum Change {
         client_id: ClientId,
         /// Who owns it.
         owner: Principal,
+        /// Whose quota its unit counts for.
+        listener: Listener,
         /// The first attach.
         attach: Attach,
         /// Where its cursor starts.

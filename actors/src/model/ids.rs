@@ -54,6 +54,23 @@ impl From<&str> for Principal {
     }
 }
 
+/// The listener on which a session began, as the configuration names it; empty if nobody said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listener(Arc<str>);
+
+impl Listener {
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Listener {
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
 /// A session's number: unique for ever in one data directory, never reused after a discard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionNumber(pub u64);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::ids::{ClientId, PacketId, Principal};
+use super::ids::{ClientId, Listener, PacketId, Principal};
 use super::message::{Message, QoS, Will};
 use super::refusal::Refusal;
 use super::topic::Filter;
@@ -32,6 +32,8 @@ pub struct Connect {
     pub client_id: ClientId,
     /// Whom the authenticator vouched for.
     pub principal: Principal,
+    /// Where it came in.
+    pub listener: Listener,
     /// The protocol version.
     pub version: ProtocolVersion,
     /// Clean start (3.x: clean session).

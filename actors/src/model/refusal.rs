@@ -29,6 +29,18 @@ pub enum Refusal {
     /// `quota.sessions_max` is reached.
     #[error("session quota reached")]
     SessionQuota,
+    /// The principal's sessions reached their limit.
+    #[error("session quota of the principal reached")]
+    PrincipalQuota,
+    /// The listener's sessions reached their limit.
+    #[error("session quota of the listener reached")]
+    ListenerQuota,
+    /// `mqtt.connects_per_second_max` is reached.
+    #[error("too many connects per second")]
+    ConnectRate,
+    /// Two clients fight over this client id.
+    #[error("too many takeovers of this session")]
+    TakeoverRate,
     /// `session.subscriptions_max` is reached.
     #[error("subscriptions of the session reached their limit")]
     SubscriptionQuota,

@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Attach, Change, Step, Unsettled};
-use super::ids::{ClientId, Fence, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use super::ids::{
+    ClientId, Fence, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
+};
 use super::message::{QoS, Will};
 use super::packet::{ProtocolVersion, SubscriptionOptions};
 use super::topic::Filter;
@@ -31,6 +33,8 @@ pub struct SessionSnapshot {
     pub client_id: ClientId,
     /// Who owns it.
     pub owner: Principal,
+    /// Whose quota its unit counts for.
+    pub listener: Listener,
     /// When it began.
     pub created_at: Timestamp,
     /// The protocol version it was last used with.
@@ -68,6 +72,7 @@ impl SessionSnapshot {
         number: SessionNumber,
         client_id: ClientId,
         owner: Principal,
+        listener: Listener,
         attach: Attach,
         next: Offset,
         at: Offset,
@@ -76,6 +81,7 @@ impl SessionSnapshot {
             number,
             client_id,
             owner,
+            listener,
             created_at: attach.at,
             version: attach.version,
             expiry_seconds: attach.expiry_seconds,
@@ -170,6 +176,11 @@ impl SessionSnapshot {
             self.covers = at.next();
             self.receive(packet_id);
         }
+    }
+
+    /// Whether a client ever came back to the session.
+    pub fn was_resumed(&self) -> bool {
+        self.attached_at != self.created_at
     }
 
     /// When the session expires: `None` while attached.

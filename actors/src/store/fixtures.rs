@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::journal::{JournalObservation, JournalReader, Page, ReadError, ReadRequest, Record};
 use crate::model::entry::{Attach, Change, Entry, Step, Unsettled};
-use crate::model::ids::{ClientId, Fence, Offset, PacketId, Principal, SessionNumber, Timestamp};
+use crate::model::ids::{
+    ClientId, Fence, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
+};
 use crate::model::message::{Message, MessageParts, QoS, Will};
 use crate::model::packet::{ProtocolVersion, RetainHandling, SubscriptionOptions};
 use crate::model::snapshot::{SessionSnapshot, SubscriptionSnapshot};
@@ -54,6 +56,7 @@ pub(crate) fn created(client_id: &str, at: u64, next: u64) -> Change {
     Change::Created {
         client_id: ClientId::from(client_id),
         owner: Principal::from("owner"),
+        listener: Listener::from("127.0.0.1:1883"),
         attach: attach(1, at),
         next: Offset(next),
     }
@@ -113,6 +116,7 @@ pub(crate) fn full_snapshot(number: u64) -> SessionSnapshot {
     let Change::Created {
         client_id,
         owner,
+        listener,
         attach,
         next,
     } = created("meter-7", 1_000, 40)
@@ -120,7 +124,8 @@ pub(crate) fn full_snapshot(number: u64) -> SessionSnapshot {
         unreachable!("it is a creation")
     };
     let number = SessionNumber(number);
-    let mut snapshot = SessionSnapshot::created(number, client_id, owner, attach, next, Offset(40));
+    let mut snapshot =
+        SessionSnapshot::created(number, client_id, owner, listener, attach, next, Offset(40));
     let mut done = sent(9, 300, QoS::ExactlyOnce);
     done.step = Step::Done;
     let mut released = sent(8, 200, QoS::ExactlyOnce);
@@ -223,7 +228,7 @@ impl Fold {
                 }
             }
             Entry::Session { session, change } => self.change(at, *session, change),
-            Entry::Liveness { .. } => {}
+            Entry::Liveness { .. } | Entry::HighWater(_) => {}
         }
     }
 
@@ -231,12 +236,14 @@ impl Fold {
         if let Change::Created {
             client_id,
             owner,
+            listener,
             attach,
             next,
         } = change
         {
-            let (id, owner) = (client_id.clone(), owner.clone());
-            let new = SessionSnapshot::created(session, id, owner, attach.clone(), *next, at);
+            let (id, owner, listener) = (client_id.clone(), owner.clone(), listener.clone());
+            let attach = attach.clone();
+            let new = SessionSnapshot::created(session, id, owner, listener, attach, *next, at);
             self.sessions.insert(session, new);
         } else if *change == Change::Ended {
             self.sessions.remove(&session);

@@ -16,6 +16,7 @@ mod tests;
 use thiserror::Error;
 
 use crate::model::ids::{Offset, SessionNumber, Timestamp};
+use crate::model::quota::HighWater;
 use crate::model::snapshot::SessionSnapshot;
 
 /// Where checkpoints live: redb on disk, or memory.
@@ -77,6 +78,8 @@ pub struct Marks {
     pub epoch: u32,
     /// The last liveness stamp below `covers`.
     pub alive_at: Timestamp,
+    /// The most sessions that ever were there at once.
+    pub high_water: HighWater,
 }
 
 /// Why the store failed.

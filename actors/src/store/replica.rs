@@ -20,6 +20,7 @@ use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Offset, PacketId, SessionNumber, Timestamp};
 use crate::model::message::Message;
+use crate::model::quota::HighWater;
 use crate::model::snapshot::SessionSnapshot;
 
 /// The store and what the journal says beyond it.
@@ -31,6 +32,7 @@ pub struct Replica {
     retained: BTreeMap<String, RetainedImage>,
     applied: Offset,
     alive_at: Timestamp,
+    high_water: HighWater,
     /// What stored sessions need; `None` before the first [`Replica::scan`].
     floors: Option<FloorCounts>,
     /// The records that the stored retained table names.
@@ -75,6 +77,7 @@ impl Replica {
             retained: BTreeMap::new(),
             applied: marks.covers,
             alive_at: marks.alive_at,
+            high_water: marks.high_water,
             floors: None,
             pinned,
         })
@@ -93,6 +96,11 @@ impl Replica {
     /// The latest moment at which the journal says that the broker was alive.
     pub fn alive_at(&self) -> Timestamp {
         self.alive_at
+    }
+
+    /// The most sessions that ever were there at once, as the journal says.
+    pub fn high_water(&self) -> HighWater {
+        self.high_water
     }
 
     /// Sessions that differ from the store.
@@ -124,6 +132,7 @@ impl Replica {
             }
             Entry::Session { session, change } => self.change(at, *session, change)?,
             Entry::Liveness { at: alive_at } => self.saw_alive(*alive_at),
+            Entry::HighWater(mark) => self.high_water = *mark,
         }
         self.applied = at.next();
         Ok(())
@@ -195,6 +204,7 @@ impl Replica {
             covers: self.applied,
             alive_at: self.alive_at,
             epoch: self.marks.epoch,
+            high_water: self.high_water,
         };
         if marks == self.marks && self.dirty() == 0 {
             return Ok(());
@@ -281,6 +291,7 @@ impl Replica {
             Change::Created {
                 client_id,
                 owner,
+                listener,
                 attach,
                 next,
             } => {
@@ -288,6 +299,7 @@ impl Replica {
                     session,
                     client_id.clone(),
                     owner.clone(),
+                    listener.clone(),
                     attach.clone(),
                     *next,
                     at,

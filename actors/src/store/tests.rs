@@ -29,6 +29,7 @@ fn marks(covers: u64, epoch: u32) -> Marks {
         covers: Offset(covers),
         epoch,
         alive_at: Timestamp(covers + 1),
+        high_water: HighWater::default(),
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) async fn start(
     let journal: Arc<dyn JournalReader> = reader;
     let shards = config.shards.clamp(1, SHARDS_MAX);
     let recovered = bring_back(&store, &*journal, &*clock, shards, epoch)?;
+    let high_water = recovered.replica.high_water();
     let (appender, appending) = Appender::new();
     let checkpointer = start_checkpointer(&config, recovered.replica, &clock, &appending)?;
     let shared = Arc::new(Shared {
@@ -81,7 +82,7 @@ pub(super) async fn start(
         limits: Arc::new(config.limits),
         routes: Arc::new(SharedRoutes::default()),
         retained: Arc::new(RwLock::new(recovered.retained)),
-        quota: Quota::new(config.sessions_max),
+        quota: Quota::new(config.quota.clone()),
         appender: appending,
         journal,
         checkpointer,
@@ -92,6 +93,7 @@ pub(super) async fn start(
         #[cfg(feature = "testing")]
         faults: Default::default(),
     });
+    shared.quota.restore_high_water(high_water);
     let shards = start_shards(&shared, recovered.inheritances).await?;
     let journaling = Journaling {
         writer: Box::new(writer),
@@ -101,7 +103,8 @@ pub(super) async fn start(
     start_appender(appender, journaling, &shared, &shards)?;
     let nobody = ShardId(SHARDS_MAX);
     let quota = Arc::clone(&shared.quota);
-    let registry = RegistryActor::new(quota, shared.appender.clone(), clock, nobody).start();
+    let registry =
+        RegistryActor::new(quota, shared.appender.clone(), clock, nobody, high_water).start();
     Ok(ActorSystem {
         shards,
         shared,

@@ -7,7 +7,9 @@ use actix::{Actor, Addr, Context, Handler};
 use outlive_actors::actor::protocol::{
     ConnectRequest, FromConnection, SessionAddress, ToConnection,
 };
-use outlive_actors::model::ids::{ClientId, Fence, PacketId, Principal, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{
+    ClientId, Fence, Listener, PacketId, Principal, SessionNumber, Timestamp,
+};
 use outlive_actors::model::message::{Message, MessageParts, QoS, Will};
 use outlive_actors::model::packet::{
     Connect, Delivery, Inbound, Outbound, ProtocolVersion, Routed, SubscriptionOptions,
@@ -25,6 +27,7 @@ pub(crate) struct Setup {
     pub(crate) clean_start: bool,
     pub(crate) expiry_seconds: u32,
     pub(crate) principal: &'static str,
+    pub(crate) listener: &'static str,
     pub(crate) receive_max: u16,
     pub(crate) will: Option<Box<Will>>,
 }
@@ -35,6 +38,7 @@ pub(crate) fn kept() -> Setup {
         clean_start: false,
         expiry_seconds: 3_600,
         principal: "",
+        listener: "",
         receive_max: 65_535,
         will: None,
     }
@@ -83,6 +87,7 @@ impl Client {
             connect: Connect {
                 client_id,
                 principal: Principal::from(setup.principal),
+                listener: Listener::from(setup.listener),
                 version: ProtocolVersion::V5,
                 clean_start: setup.clean_start,
                 expiry_seconds: setup.expiry_seconds,

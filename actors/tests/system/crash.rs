@@ -123,7 +123,7 @@ async fn busy(seed: u64) {
             tokio::task::yield_now().await;
         }
         world.crash(seed * 10 + power_cut).await;
-        assert_eq!(world.observe().quota_used, 3);
+        assert_eq!(world.observe().quota.used, 3);
         for client_id in ["reader", "publisher"] {
             let mut client = world.ask(client_id, kept());
             assert!(client.attached().await, "{client_id} is lost");

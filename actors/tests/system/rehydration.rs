@@ -85,7 +85,7 @@ fn will_delay_and_expiry_come_due_while_a_session_is_passive() {
         world
             .until("it expired and left nothing", |seen| {
                 seen.shards.counter(Counter::SessionExpired) == 1
-                    && seen.quota_used == 1
+                    && seen.quota.used == 1
                     && seen.route_filters == 1
                     && seen.shards.gauge(Gauge::SessionsOffline) == 0
             })
@@ -114,7 +114,7 @@ fn of_connects_that_race_for_a_sleeping_session_the_last_one_holds_it() {
         assert_eq!(earlier.closed().await, Refusal::TakenOver);
         assert_eq!(intruder.answer().await, Err(Refusal::NotAuthorized));
         assert_eq!(world.counter(Counter::SessionRehydrated), 1, "read once");
-        assert_eq!(world.observe().quota_used, 1);
+        assert_eq!(world.observe().quota.used, 1);
         later.subscribe("news", 1).await;
         world.stop().await;
     });
@@ -216,12 +216,12 @@ fn an_operator_ends_connections_and_sessions_asleep_or_not() {
         assert!(end("awake", false).await);
         assert_eq!(awake.closed().await, Refusal::Administrative);
         world.passivate(0).await;
-        assert_eq!(world.observe().quota_used, 1, "the session stays");
+        assert_eq!(world.observe().quota.used, 1, "the session stays");
         assert!(!end("awake", false).await, "it has no connection");
         assert!(end("awake", true).await);
         world
             .until("it is gone", |seen| {
-                seen.quota_used == 0 && seen.route_filters == 0
+                seen.quota.used == 0 && seen.route_filters == 0
             })
             .await;
         let mut anew = world.ask("awake", kept());
@@ -229,7 +229,7 @@ fn an_operator_ends_connections_and_sessions_asleep_or_not() {
         assert!(end("awake", true).await);
         assert_eq!(anew.closed().await, Refusal::Administrative);
         world
-            .until("it is gone again", |seen| seen.quota_used == 0)
+            .until("it is gone again", |seen| seen.quota.used == 0)
             .await;
         world.stop().await;
     });
@@ -255,7 +255,7 @@ fn a_session_whose_snapshot_is_damaged_is_refused_and_the_others_are_not() {
             assert_eq!(answer, Err(Refusal::Internal));
         }
         assert!(world.ask("sound", kept()).attached().await);
-        assert_eq!(world.observe().quota_used, 2, "it still holds its unit");
+        assert_eq!(world.observe().quota.used, 2, "it still holds its unit");
         assert!(world.store.damage(number, |bytes| bytes[9] ^= 0x40));
         assert!(world.ask("damaged", kept()).attached().await, "healed");
         world.stop().await;
@@ -284,7 +284,7 @@ fn an_expiry_that_fails_because_the_store_does_is_tried_again() {
         world.clock.advance_millis(60_000);
         world
             .until("it expired after all", |seen| {
-                seen.shards.counter(Counter::SessionExpired) == 1 && seen.quota_used == 0
+                seen.shards.counter(Counter::SessionExpired) == 1 && seen.quota.used == 0
             })
             .await;
         world.stop().await;

@@ -82,7 +82,7 @@ async fn live(world: &World, id: &str, promised: &mut Promised) -> Result<(), Re
 
 /// A new connection finds all that was promised; then the session ends.
 async fn check(world: &World, id: &str, promised: &Promised, neighbour: &mut Client) {
-    let used = world.observe().quota_used;
+    let used = world.observe().quota.used;
     let mut me = world.ask(id, kept());
     let present = me.attached().await;
     assert!(present || !promised.begun, "{id} is lost");
@@ -96,7 +96,7 @@ async fn check(world: &World, id: &str, promised: &Promised, neighbour: &mut Cli
     for text in &promised.published {
         neighbour.take_until(text).await;
     }
-    let now = world.observe().quota_used;
+    let now = world.observe().quota.used;
     assert!(
         now == used || (!present && now == used + 1),
         "{id}: permits"
@@ -138,7 +138,7 @@ fn a_session_whose_actor_dies_at_any_effect_is_rebuilt_and_its_neighbours_go_on(
             deaths += 1;
             world
                 .until("the victim is gone, the others are there", |seen| {
-                    seen.quota_used == 2
+                    seen.quota.used == 2
                         && seen.shards.restarts == deaths
                         && seen.route_filters == 2
                 })
@@ -153,7 +153,7 @@ fn a_session_whose_actor_dies_at_any_effect_is_rebuilt_and_its_neighbours_go_on(
         world.connect("neighbour", transient()).await.hang_up();
         world
             .until("nothing is left", |seen| {
-                seen.quota_used == 0
+                seen.quota.used == 0
                     && seen.route_filters == 0
                     && [
                         Gauge::SessionsOnline,
@@ -205,7 +205,7 @@ fn a_session_that_keeps_panicking_is_quarantined_and_can_be_discarded() {
             .await
             .expect("published");
         assert_eq!(neighbour.take().await, Ok("still here".to_owned()));
-        assert_eq!(world.observe().quota_used, 2);
+        assert_eq!(world.observe().quota.used, 2);
 
         let discard = |id: &str| {
             let id = ClientId::from(id);
@@ -216,7 +216,7 @@ fn a_session_that_keeps_panicking_is_quarantined_and_can_be_discarded() {
         assert!(discard("victim").await);
         world
             .until("the operator freed it", |seen| {
-                seen.quota_used == 1 && seen.shards.gauge(Gauge::Quarantined) == 0
+                seen.quota.used == 1 && seen.shards.gauge(Gauge::Quarantined) == 0
             })
             .await;
         assert!(!discard("victim").await);

@@ -10,6 +10,7 @@ use outlive_actors::journal::memory::MemoryFiles;
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::ids::{ClientId, Timestamp};
 use outlive_actors::model::limits::SessionLimits;
+use outlive_actors::model::quota::QuotaLimits;
 use outlive_actors::observe::Gauge;
 use outlive_actors::store::memory::MemoryStore;
 use outlive_actors::system::{ActorSystem, Engine, SystemConfig, SystemObservation};
@@ -49,7 +50,7 @@ impl World {
             data_dir: "not looked at".into(),
             shards: 2,
             limits: SessionLimits::default(),
-            sessions_max: 0,
+            quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 1 << 20,
             cache_bytes: 1 << 20,

@@ -4,7 +4,9 @@ use super::super::recovery::SessionSummary;
 use super::Local;
 use crate::model::counter::Counter;
 use crate::model::ids::{ClientId, SessionNumber, Timestamp};
-use crate::model::quota::Permit;
+use crate::model::packet::Connect;
+use crate::model::quota::{Claim, Permit};
+use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
 use crate::observe::Gauge;
@@ -21,13 +23,63 @@ pub struct Resident {
     pub deadline: Option<Timestamp>,
     /// How it is run.
     pub state: ResidentState,
-    /// Whether it has a connection.
-    pub presence: Presence,
+    /// Where its client is.
+    pub stay: Stay,
     /// Of its actor, if there were any.
     pub panics: Option<Box<Panics>>,
 }
 
-/// Whether a session has a connection, for the gauges.
+/// Where a session's client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// Whether it is here.
+    pub presence: Presence,
+    /// Whether it ever came back to the session.
+    pub resumed: bool,
+    /// How long the session outlives its connection, in seconds.
+    pub expiry_seconds: u32,
+    /// When an offline session expires.
+    pub expires_at: Timestamp,
+}
+
+impl Stay {
+    /// A client id that has no session yet.
+    pub const VACANT: Self = Self {
+        presence: Presence::Vacant,
+        resumed: false,
+        expiry_seconds: 0,
+        expires_at: Timestamp(0),
+    };
+
+    /// A session's.
+    pub fn of(session: &Session) -> Self {
+        Self {
+            presence: Presence::of(session),
+            resumed: session.was_resumed(),
+            expiry_seconds: session.expiry_seconds(),
+            expires_at: session.expires_at().unwrap_or_default(),
+        }
+    }
+
+    /// The connection was lost at `now`.
+    #[must_use]
+    pub fn left(self, now: Timestamp) -> Self {
+        Self {
+            presence: Presence::Offline,
+            expires_at: now.plus_seconds(self.expiry_seconds),
+            ..self
+        }
+    }
+
+    /// Since when an offline session's client is gone.
+    pub fn offline_since(&self) -> Option<Timestamp> {
+        let millis = u64::from(self.expiry_seconds) * 1000;
+        (self.presence == Presence::Offline)
+            .then(|| Timestamp(self.expires_at.0.saturating_sub(millis)))
+    }
+}
+
+/// Whether a session has a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// There is no session yet, or no more.
@@ -72,14 +124,8 @@ pub enum ResidentState {
 
 impl Local {
     /// A client id gets an entry and holds `permit`.
-    pub fn admit(
-        &mut self,
-        client_id: ClientId,
-        permit: Permit,
-        state: ResidentState,
-        presence: Presence,
-    ) {
-        if let Some(gauge) = presence.gauge() {
+    pub fn admit(&mut self, client_id: ClientId, permit: Permit, state: ResidentState, stay: Stay) {
+        if let Some(gauge) = stay.presence.gauge() {
             self.cells.shift(gauge, 1);
         }
         let number = SessionNumber(0);
@@ -90,7 +136,7 @@ impl Local {
                 permit,
                 deadline: None,
                 state,
-                presence,
+                stay,
                 panics: None,
             },
         );
@@ -98,14 +144,20 @@ impl Local {
 
     /// Takes over a session that survived a restart: routable, passive.
     pub fn inherit(&mut self, summary: SessionSummary) {
-        let permit = self.shared.quota.adopt();
         let client_id = summary.client_id;
-        self.admit(
-            client_id.clone(),
-            permit,
-            ResidentState::Passive,
-            Presence::Offline,
-        );
+        let claim = Claim {
+            client_id: &client_id,
+            principal: &summary.owner,
+            listener: &summary.listener,
+        };
+        let permit = self.shared.quota.adopt(claim, self.shared.clock.now());
+        let stay = Stay {
+            presence: Presence::Offline,
+            resumed: summary.resumed,
+            expiry_seconds: summary.expiry_seconds,
+            expires_at: summary.deadline,
+        };
+        self.admit(client_id.clone(), permit, ResidentState::Passive, stay);
         if let Some(resident) = self.directory.get_mut(&client_id) {
             resident.number = summary.number;
         }
@@ -122,23 +174,39 @@ impl Local {
         }
     }
 
-    /// Forgets a client id; its permit is free.
+    /// Forgets a client id. Its permit is free at the end of the turn, when the end of the session is on its way to the
+    /// journal: no newcomer's beginning can be recorded before, so that a crash never brings back more than the limit.
     pub fn remove(&mut self, client_id: &ClientId) {
         self.set_deadline(client_id, None);
-        self.set_presence(client_id, Presence::Vacant);
-        self.directory.remove(client_id);
+        self.set_stay(client_id, Stay::VACANT);
+        if let Some(resident) = self.directory.remove(client_id) {
+            self.released.push(resident.permit);
+        }
     }
 
-    /// Says whether a session has a connection.
-    pub fn set_presence(&mut self, client_id: &ClientId, presence: Presence) {
+    /// A client id's unit is for a session that `connect` begins, if it begins one.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no unit for that session.
+    pub fn pass_on_unit(&mut self, connect: &Connect) -> Result<(), Refusal> {
+        let Some(resident) = self.directory.get_mut(&connect.client_id) else {
+            return Ok(());
+        };
+        let claim = Claim::from(connect);
+        let passed_on = resident.permit.pass_on(claim, self.shared.clock.now());
+        passed_on.map_err(|shortage| self.shared.quota.refuse(&shortage))
+    }
+
+    /// Says where a session's client is.
+    pub fn set_stay(&mut self, client_id: &ClientId, stay: Stay) {
         let Some(resident) = self.directory.get_mut(client_id) else {
             return;
         };
-        let before = std::mem::replace(&mut resident.presence, presence);
+        let before = std::mem::replace(&mut resident.stay, stay).presence;
         if let Some(gauge) = before.gauge() {
             self.cells.shift(gauge, -1);
         }
-        if let Some(gauge) = presence.gauge() {
+        if let Some(gauge) = stay.presence.gauge() {
             self.cells.shift(gauge, 1);
         }
     }

@@ -20,6 +20,7 @@ use crate::model::counter::Counter;
 use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Now, Offset, ShardId, Timestamp};
 use crate::model::message::Message;
+use crate::model::quota::Permit;
 use crate::model::routes::{ShardRoutes, Slot};
 use crate::model::topic::Filter;
 use crate::observe::ShardCells;
@@ -29,7 +30,7 @@ mod readers;
 mod slots;
 mod traffic;
 
-pub use directory::{Presence, Resident, ResidentState};
+pub use directory::{Presence, Resident, ResidentState, Stay};
 pub use slots::{SlotState, Woken};
 use traffic::LookedUp;
 pub use traffic::Placement;
@@ -58,6 +59,8 @@ pub struct Local {
     /// Sessions whose publishers wait for a backlog to shrink.
     held_back: BTreeSet<Slot>,
     entries: Vec<Entry>,
+    /// Units of sessions that ended in this turn.
+    released: Vec<Permit>,
     ticket: u64,
     waiting: VecDeque<(u64, Slot)>,
     live_end: Offset,
@@ -83,6 +86,7 @@ impl Local {
             held_back: BTreeSet::new(),
             outboxes: vec![Vec::new(); shards],
             entries: Vec::new(),
+            released: Vec::new(),
             ticket: 1,
             waiting: VecDeque::new(),
             live_end: shared.journal.end(),

@@ -172,6 +172,11 @@ impl Local {
                 peer.do_send(RouteBatch { messages, bytes });
             }
         }
+        self.submit(slot);
+        self.released.clear();
+    }
+
+    fn submit(&mut self, slot: Slot) {
         if self.entries.is_empty() {
             return;
         }

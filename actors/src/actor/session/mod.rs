@@ -43,8 +43,8 @@ pub struct SessionActor {
     withheld: u32,
     /// Something was published to another shard since credit was given last.
     away: bool,
-    /// What the directory was told of this session last.
-    presence: Presence,
+    /// What the directory was told of this session last: whether its client is here, and whether it ever came back.
+    told: (Presence, bool),
     detached_at: Option<Timestamp>,
 }
 
@@ -57,7 +57,7 @@ impl SessionActor {
             waiting: Lazy::default(),
             withheld: 0,
             away: false,
-            presence: Presence::of(&session),
+            told: (Presence::of(&session), session.was_resumed()),
             detached_at: session.is_begun().then(|| local.borrow().now().time),
             session,
             local,
@@ -136,7 +136,7 @@ impl Handler<ToSession> for SessionActor {
 }
 
 impl SessionActor {
-    fn attach(&mut self, connect: Box<Connect>, candidate: Candidate, ctx: &mut Context<Self>) {
+    fn attach(&mut self, mut connect: Box<Connect>, candidate: Candidate, ctx: &mut Context<Self>) {
         let (number, epoch) = {
             let mut local = self.local.borrow_mut();
             if let Some(slot) = local.slot(self.sentinel.slot()) {
@@ -144,12 +144,38 @@ impl SessionActor {
             }
             (local.shared.next_session_number(), local.shared.epoch)
         };
+        if let Err(refusal) = self.claim_unit(&mut connect) {
+            if let Some(connection) = candidate.accept() {
+                close(&connection, refusal);
+            }
+            if self.session.is_begun() {
+                return self.turn([Input::Tick], ctx); // which ends what expired
+            }
+            self.end(ctx);
+            return self.local.borrow_mut().flush_unanswered();
+        }
         let attach = Input::Attach {
             connect,
             number,
             epoch,
         };
         self.turn_with(Some(candidate), [attach], None, ctx);
+    }
+
+    /// A unit of a session that goes on stays charged where it is. One of a session that is over, whose client id
+    /// somebody asks for before it was given back, is charged to whoever begins the next one.
+    fn claim_unit(&self, connect: &mut Connect) -> Result<(), Refusal> {
+        let mut local = self.local.borrow_mut();
+        let now = local.shared.clock.now();
+        let is_over =
+            !self.session.is_begun() || self.session.expires_at().is_some_and(|at| at <= now);
+        if is_over {
+            local.pass_on_unit(connect)?;
+        }
+        if let Some(resident) = local.directory.get(&connect.client_id) {
+            connect.listener = resident.permit.listener().clone();
+        }
+        Ok(())
     }
 }
 

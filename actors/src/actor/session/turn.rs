@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use actix::Context;
 
-use super::super::local::Presence;
+use super::super::local::{Presence, Stay};
 use super::super::protocol::Candidate;
 use super::SessionActor;
 use crate::model::effect::{Effect, Input};
@@ -150,10 +150,10 @@ impl SessionActor {
         if self.sentinel.is_dismissed() {
             return;
         }
-        let presence = Presence::of(&self.session);
-        if presence != self.presence {
-            self.presence = presence;
-            local.set_presence(self.session.client_id(), presence);
+        let told = (Presence::of(&self.session), self.session.was_resumed());
+        if told != self.told {
+            self.told = told;
+            local.set_stay(self.session.client_id(), Stay::of(&self.session));
         }
         let passivate_after = local.shared.passivate_after_millis;
         let passivation = self.detached_at.map(|at| at.plus_millis(passivate_after));

@@ -113,7 +113,10 @@ impl ShardActor {
             Ok(Some(snapshot)) => self.revive(snapshot, comeback, ctx),
             Ok(None) => {
                 // It is over: the last that its actor recorded was its end, or it was never recorded.
-                self.local.borrow_mut().remove(&client_id);
+                let mut local = self.local.borrow_mut();
+                local.remove(&client_id);
+                local.flush_unanswered();
+                drop(local);
                 for request in comeback.waiting {
                     self.connect(request, ctx);
                 }
@@ -177,7 +180,7 @@ impl ShardActor {
         let Some(resident) = local.directory.get_mut(&client_id) else {
             return;
         };
-        let was_online = resident.presence == Presence::Online;
+        let stay = resident.stay;
         let panics = resident
             .panics
             .get_or_insert_with(|| Box::new(Panics::none(now)))
@@ -187,8 +190,8 @@ impl ShardActor {
             resident.state = ResidentState::Quarantined;
             local.cells.shift(Gauge::Quarantined, 1);
         }
-        if was_online {
-            local.set_presence(&client_id, Presence::Offline);
+        if stay.presence == Presence::Online {
+            local.set_stay(&client_id, stay.left(now));
         }
         tracing::error!(client_id = %client_id, panics, rebuild, "session actor panicked");
         let recorded = local.submitted();

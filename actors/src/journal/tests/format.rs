@@ -1,6 +1,7 @@
 //! The bytes on the disk: they change only with the format version.
 
 use super::*;
+use crate::model::quota::HighWater;
 
 const GOLDEN: &[u8] = include_bytes!("golden-v1.seg");
 
@@ -23,6 +24,10 @@ fn golden_entries() -> Vec<Vec<Entry>> {
         vec![Entry::Liveness {
             at: Timestamp(1_700_000_000_001),
         }],
+        vec![Entry::HighWater(HighWater {
+            units: 300,
+            at: Timestamp(1_700_000_000_002),
+        })],
         vec![message("meters/8", b"")],
     ]
 }

@@ -7,7 +7,7 @@ use super::parts::Reading;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
 use crate::model::entry::{Attach, Change};
-use crate::model::ids::{Fence, Now, SessionNumber, Timestamp};
+use crate::model::ids::{Fence, Listener, Now, SessionNumber, Timestamp};
 use crate::model::message::{QoS, Will};
 use crate::model::packet::{Connect, Outbound};
 use crate::model::refusal::Refusal;
@@ -49,12 +49,13 @@ impl Session {
             self.discard(Counter::SessionDiscarded, effects);
         }
         let fence = self.fence.next(epoch);
+        let listener = connect.listener.clone();
         effects.push(Effect::SwitchConnection { fence, taken_over });
         self.hold(connect, fence, effects);
         if resume {
             self.resume(now, lapses_soon, effects);
         } else {
-            self.begin(now, number, effects);
+            self.begin(now, number, listener, effects);
         }
     }
 
@@ -217,7 +218,13 @@ impl Session {
             .set_max(connect.receive_max.min(self.limits.inflight_max));
     }
 
-    fn begin(&mut self, now: Now, number: SessionNumber, effects: &mut Vec<Effect>) {
+    fn begin(
+        &mut self,
+        now: Now,
+        number: SessionNumber,
+        listener: Listener,
+        effects: &mut Vec<Effect>,
+    ) {
         self.number = number;
         self.begun = true;
         self.kept = self.expiry_seconds > 0;
@@ -228,6 +235,7 @@ impl Session {
                 Change::Created {
                     client_id: self.client_id.clone(),
                     owner: self.owner.clone(),
+                    listener,
                     attach: self.attach_record(now.time),
                     next: now.log_end,
                 },
@@ -243,6 +251,7 @@ impl Session {
     /// session expire though its client was told that it goes on.
     fn resume(&mut self, now: Now, lapses_soon: bool, effects: &mut Vec<Effect>) {
         effects.push(Effect::Count(Counter::SessionResumed));
+        self.resumed = true;
         let attached = Change::Attached(self.attach_record(now.time));
         if lapses_soon {
             self.persist(attached, effects);

@@ -52,6 +52,8 @@ pub struct Session {
     pub(super) kept: bool,
     /// Whether there is a session at all; false before the first attach and after the end.
     pub(super) begun: bool,
+    /// Whether a client ever came back to it.
+    pub(super) resumed: bool,
     pub(super) expiry_seconds: u32,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) will: Option<Box<Will>>,
@@ -80,6 +82,7 @@ impl Session {
             attached: false,
             kept: false,
             begun: false,
+            resumed: false,
             expiry_seconds: 0,
             expires_at: None,
             will: None,
@@ -96,6 +99,7 @@ impl Session {
     pub fn restore(snapshot: SessionSnapshot, limits: Arc<SessionLimits>, now: Timestamp) -> Self {
         let detached_at = snapshot.detached_at.unwrap_or(now);
         let next = snapshot.next;
+        let resumed = snapshot.was_resumed();
         let already_sent = snapshot
             .unsettled
             .iter()
@@ -110,6 +114,7 @@ impl Session {
         Self {
             inflight: Inflight::restore(limits.inflight_max, snapshot.next_packet_id, sent),
             number: snapshot.number,
+            resumed,
             owner: snapshot.owner,
             version: snapshot.version,
             fence: snapshot.fence,
@@ -243,6 +248,16 @@ impl Session {
     /// Inbound QoS 2 identifiers not yet released, ascending.
     pub fn received(&self) -> impl Iterator<Item = PacketId> {
         self.received.iter().copied()
+    }
+
+    /// Whether a client ever came back to the session.
+    pub fn was_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// How long the session outlives its connection, in seconds.
+    pub fn expiry_seconds(&self) -> u32 {
+        self.expiry_seconds
     }
 
     /// When the session expires; `None` while attached.

@@ -15,13 +15,22 @@ fn session() -> SessionSnapshot {
     let Change::Created {
         client_id,
         owner,
+        listener,
         attach,
         next,
     } = created("meter-7", 10, 1)
     else {
         unreachable!("it is a creation")
     };
-    SessionSnapshot::created(SessionNumber(1), client_id, owner, attach, next, Offset(0))
+    SessionSnapshot::created(
+        SessionNumber(1),
+        client_id,
+        owner,
+        listener,
+        attach,
+        next,
+        Offset(0),
+    )
 }
 
 fn fold(changes: impl IntoIterator<Item = Change>) -> SessionSnapshot {
@@ -44,7 +53,10 @@ fn replay(snapshot: &mut SessionSnapshot, entries: &[Entry], from: usize) {
             } if message.publisher == snapshot.number => {
                 snapshot.apply_received(at, *packet_id);
             }
-            Entry::Message { .. } | Entry::Session { .. } | Entry::Liveness { .. } => {}
+            Entry::Message { .. }
+            | Entry::Session { .. }
+            | Entry::Liveness { .. }
+            | Entry::HighWater(_) => {}
         }
     }
 }

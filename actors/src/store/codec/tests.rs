@@ -2,16 +2,18 @@
 
 use super::*;
 use crate::model::ids::{Offset, Timestamp};
+use crate::model::quota::HighWater;
 use crate::store::fixtures::full_snapshot;
 
 /// [`full_snapshot`] number 7 as version 1 wrote it.
 const SESSION_V1: &str = "\
-    0115b3f92707076d657465722d37056f776e6572e80701648380808070e80701d00f010477696c6c0004676f6e6502000500\
-    011e013c0305612f2b2f230101010001ffffff7f2d01620000010101ffffff7f2d0a2473686172652f672f630200010201ff\
-    ffff7f2dfa010a0307640100000008c8010201010109ac02020000020201ffff03f403d804";
+    019d14c3fb07076d657465722d37056f776e65720e3132372e302e302e313a31383833e80701648380808070e80701d00f01\
+    0477696c6c0004676f6e6502000500011e013c0305612f2b2f230101010001ffffff7f2d01620000010101ffffff7f2d0a24\
+    73686172652f672f630200010201ffffff7f2dfa010a0307640100000008c8010201010109ac02020000020201ffff03f403\
+    d804";
 
-/// The marks {covers: 1000, epoch: 3, alive_at: 123456789} as version 1 wrote them.
-const MARKS_V1: &str = "01d2d7b858e80703959aef3a";
+/// The marks {covers: 1000, epoch: 3, alive_at: 123456789, high_water: {300, 123456788}} as version 1 wrote them.
+const MARKS_V1: &str = "01c6d66585e80703959aef3aac02949aef3a";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -35,6 +37,10 @@ fn marks() -> Marks {
         covers: Offset(1000),
         epoch: 3,
         alive_at: Timestamp(123_456_789),
+        high_water: HighWater {
+            units: 300,
+            at: Timestamp(123_456_788),
+        },
     }
 }
 

@@ -24,7 +24,7 @@ use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input, Live};
 use crate::model::entry::Change;
 use crate::model::ids::{
-    ClientId, Fence, Now, Offset, PacketId, Principal, SessionNumber, Timestamp,
+    ClientId, Fence, Listener, Now, Offset, PacketId, Principal, SessionNumber, Timestamp,
 };
 use crate::model::limits::SessionLimits;
 use crate::model::message::{Message, MessageParts, QoS, Will};

@@ -36,6 +36,7 @@ impl Script {
             connect: Connect {
                 client_id,
                 principal: Principal::anonymous(),
+                listener: Listener::default(),
                 version: ProtocolVersion::V5,
                 clean_start: false,
                 expiry_seconds: 3600,
@@ -113,12 +114,13 @@ impl Script {
                 if let Change::Created {
                     client_id,
                     owner,
+                    listener,
                     attach,
                     next,
                 } = change.clone()
                 {
                     self.snapshot = Some(SessionSnapshot::created(
-                        *number, client_id, owner, attach, next, at,
+                        *number, client_id, owner, listener, attach, next, at,
                     ));
                 } else if *change == Change::Ended {
                     self.snapshot = None;

@@ -1,0 +1,174 @@
+//! The quota of the simulation: the real one, with limits that bite, and what must hold of it after every step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use outlive_actors::model::ids::{Listener, Timestamp};
+use outlive_actors::model::quota::{Claim, Permit, Quota, QuotaLimits, Reserve};
+use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::snapshot::SessionSnapshot;
+
+use crate::rng::Rng;
+use crate::world::{Slot, World};
+
+/// The quota and what is known about it.
+pub(crate) struct Units {
+    pub(crate) quota: Arc<Quota>,
+    /// Of its own, so that limits do not change what else happens.
+    rng: Rng,
+    clients: u64,
+    /// The limits never change: then no count may ever pass them, crashes or not.
+    fixed: bool,
+    /// Newcomers that found no unit.
+    pub(crate) refused: u64,
+}
+
+impl Units {
+    pub(crate) fn new(seed: u64, clients: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5155_4f54);
+        let clients = clients as u64;
+        let limits = some_limits(&mut rng, clients);
+        Self {
+            quota: Quota::new(limits),
+            fixed: rng.permille(700),
+            rng,
+            clients,
+            refused: 0,
+        }
+    }
+
+    /// An operator changes the limits; below the use, too.
+    pub(crate) fn change_limits(&mut self) {
+        if !self.fixed {
+            let limits = some_limits(&mut self.rng, self.clients);
+            self.quota.set_limits(limits).unwrap();
+        }
+    }
+
+    /// Everybody gets in from now on.
+    pub(crate) fn lift(&mut self) {
+        self.fixed = false;
+        let reserved = self.quota.limits().reserved;
+        self.quota
+            .set_limits(QuotaLimits {
+                reserved,
+                ..QuotaLimits::default()
+            })
+            .unwrap();
+    }
+
+    /// What survived a crash holds its unit.
+    pub(crate) fn adopt(&self, snapshot: &SessionSnapshot, now: Timestamp) -> Permit {
+        let claim = Claim {
+            client_id: &snapshot.client_id,
+            principal: &snapshot.owner,
+            listener: &snapshot.listener,
+        };
+        self.quota.adopt(claim, now)
+    }
+
+    /// One unit per session, neither more nor less; never above a limit that was always there.
+    pub(crate) fn check(&self, slots: &[Slot]) {
+        let permits: Vec<_> = slots
+            .iter()
+            .filter_map(|slot| slot.permit.as_ref())
+            .collect();
+        let used = self.quota.used();
+        assert_eq!(used, permits.len() as u64, "units and permits differ");
+        let mut by_listener: BTreeMap<&Listener, u64> = BTreeMap::new();
+        for permit in &permits {
+            *by_listener.entry(permit.listener()).or_default() += 1;
+        }
+        let report = self.quota.report(0);
+        for (listener, used, _) in &report.listeners {
+            assert_eq!(by_listener.get(listener).copied().unwrap_or(0), *used);
+        }
+        if !self.fixed {
+            return;
+        }
+        let limits = self.quota.limits();
+        assert!(used <= limits.sessions_max, "{used} sessions");
+        for (listener, used, limit) in &report.listeners {
+            assert!(
+                *limit == 0 || used <= limit,
+                "{used} sessions on {listener:?}"
+            );
+        }
+        let reserve = &report.reserves[0];
+        let others = used - reserve.used.min(reserve.units);
+        assert!(
+            others <= limits.sessions_max - reserve.units,
+            "{others} sessions in common units"
+        );
+    }
+}
+
+/// Fewer units than clients, one of them reserved for client 0; sometimes a listener with a limit.
+fn some_limits(rng: &mut Rng, clients: u64) -> QuotaLimits {
+    QuotaLimits {
+        sessions_max: rng.between(2, clients),
+        reserved: vec![Reserve {
+            name: "first".into(),
+            client_id: Some("*-0".into()),
+            principal: None,
+            units: 1,
+        }],
+        listeners: [("north".into(), rng.between(0, 3))].into(),
+        ..QuotaLimits::default()
+    }
+}
+
+impl World {
+    /// A newcomer needs a unit before anything of it is kept.
+    pub(crate) fn acquire(&mut self, client: usize, link: u64) -> Result<(), Refusal> {
+        let Some(connect) = self.links.get(&link).and_then(|link| link.connect.as_ref()) else {
+            return Ok(());
+        };
+        let taken = self.units.quota.try_acquire(connect.into(), self.time);
+        let permit = taken.map_err(|shortage| self.units.quota.refuse(&shortage))?;
+        self.slots[client].permit = Some(permit);
+        Ok(())
+    }
+
+    /// The unit of a session that is over goes to whoever begins the next one.
+    pub(crate) fn pass_on(&mut self, client: usize, link: u64) -> Result<(), Refusal> {
+        let now = self.time;
+        let is_over = self.actor(client).is_some_and(|actor| {
+            let session = &actor.session;
+            !session.is_begun() || session.expires_at().is_some_and(|at| at <= now)
+        });
+        let connect = self.links.get(&link).and_then(|link| link.connect.as_ref());
+        let (Some(connect), Some(permit)) = (connect, &mut self.slots[client].permit) else {
+            return Ok(());
+        };
+        if !is_over {
+            return Ok(());
+        }
+        let passed_on = permit.pass_on(connect.into(), now);
+        passed_on.map_err(|shortage| self.units.quota.refuse(&shortage))
+    }
+
+    /// Nothing is left of a newcomer that found no unit.
+    pub(crate) fn refuse_newcomer(&mut self, at: u64, refusal: Refusal) {
+        self.units.refused += 1;
+        self.note(|| format!("link {at} is refused: {refusal}"));
+        let Some(link) = self.links.get_mut(&at) else {
+            return;
+        };
+        link.connect = None;
+        let client = &self.clients[link.client];
+        let known = client.safe_until.is_some_and(|until| self.time < until);
+        assert!(
+            !known || client.clean || client.unsafe_from.is_some(),
+            "{}: a session that must be there was refused as new",
+            client.id
+        );
+        self.close(at, Some(refusal));
+    }
+
+    /// Where the client's unit is charged.
+    pub(crate) fn charged_to(&self, client: usize) -> Listener {
+        let permit = self.slots[client].permit.as_ref();
+        permit.map_or_else(Listener::default, |permit| permit.listener().clone())
+    }
+}
