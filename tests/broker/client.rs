@@ -197,13 +197,22 @@ impl Client {
         assert_eq!(granted, qos, "{}: {filter}", self.name);
     }
 
-    /// Unsubscribes.
-    pub(crate) fn unsubscribe(&mut self, filter: &str) {
+    /// Unsubscribes; the codes of UNSUBACK.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> Vec<u8> {
         let id = self.fresh_id();
         self.send(&wire::unsubscribe(self.version, id, filter));
         self.wait_for("UNSUBACK", |packet| match packet {
-            Packet::Unsuback { id: found } if *found == id => Some(()),
+            Packet::Unsuback { id: found, codes } if *found == id => Some(codes.clone()),
             _ => None,
+        })
+    }
+
+    /// Subscribes under a subscription identifier (5.0).
+    pub(crate) fn subscribe_as(&mut self, filter: &str, options: u8, subscription: usize) {
+        let id = self.fresh_id();
+        self.send(&wire::subscribe_as(id, filter, options, subscription));
+        self.wait_for("SUBACK", |packet| {
+            matches!(packet, Packet::Suback { id: found, .. } if *found == id).then_some(())
         });
     }
 
@@ -249,6 +258,7 @@ impl Client {
             retain,
             duplicate: false,
             id,
+            properties: Properties::default(),
         });
         id
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::client::Client;
 use crate::harness::Broker;
-use crate::wire::{Ack, Packet, Publish, Version};
+use crate::wire::{Ack, Packet, Properties, Publish, Version};
 
 const WINDOW: usize = 400;
 
@@ -45,6 +45,7 @@ impl Writer {
                     retain: false,
                     duplicate: false,
                     id: u16::try_from(self.next % 60_000 + 1).unwrap(),
+                    properties: Properties::default(),
                 };
                 self.client.send_message(&message);
                 self.open.push_back((message, false));

@@ -15,6 +15,7 @@ mod crash;
 mod frames;
 mod harness;
 mod limits;
+mod messages;
 mod qos2;
 mod retained;
 mod sessions;

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::harness::Broker;
-use crate::wire::{Ack, Packet, Publish, Version};
+use crate::wire::{Ack, Packet, Properties, Publish, Version};
 
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 
@@ -31,6 +31,7 @@ fn once(id: u16, duplicate: bool) -> Publish {
         retain: false,
         duplicate,
         id,
+        properties: Properties::default(),
     }
 }
 

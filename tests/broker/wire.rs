@@ -24,8 +24,18 @@ impl Version {
 
 /// Property identifiers of 5.0 that the tests use.
 pub(crate) mod property {
+    pub(crate) const PAYLOAD_FORMAT: u8 = 0x01;
+    pub(crate) const MESSAGE_EXPIRY: u8 = 0x02;
+    pub(crate) const CONTENT_TYPE: u8 = 0x03;
+    pub(crate) const RESPONSE_TOPIC: u8 = 0x08;
+    pub(crate) const CORRELATION_DATA: u8 = 0x09;
+    pub(crate) const SUBSCRIPTION_ID: u8 = 0x0B;
     pub(crate) const SESSION_EXPIRY: u8 = 0x11;
     pub(crate) const WILL_DELAY: u8 = 0x18;
+    pub(crate) const RECEIVE_MAXIMUM: u8 = 0x21;
+    pub(crate) const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
+    pub(crate) const TOPIC_ALIAS: u8 = 0x23;
+    pub(crate) const USER_PROPERTY: u8 = 0x26;
     pub(crate) const MAXIMUM_PACKET_SIZE: u8 = 0x27;
 }
 
@@ -42,6 +52,38 @@ pub(crate) enum Value {
 pub(crate) struct Properties(pub(crate) Vec<(u8, Value)>);
 
 impl Properties {
+    /// All values of a property that is a number.
+    pub(crate) fn numbers(&self, id: u8) -> Vec<u32> {
+        let found = self.0.iter().filter(|(found, _)| *found == id);
+        found
+            .filter_map(|(_, value)| match value {
+                Value::Number(number) => Some(*number),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// On the wire, without the length before them.
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (id, value) in &self.0 {
+            body.push(*id);
+            match (width(*id), value) {
+                (Some(0), Value::Number(number)) => body.extend(variable(*number as usize)),
+                (Some(bytes), Value::Number(number)) => {
+                    body.extend(&number.to_be_bytes()[4 - bytes..]);
+                }
+                (None, Value::Bytes(bytes)) => body.extend(counted(bytes)),
+                (None, Value::Pair(key, value)) => {
+                    body.extend(counted(key));
+                    body.extend(counted(value));
+                }
+                _ => panic!("{id:#04x} does not hold {value:?}"),
+            }
+        }
+        body
+    }
+
     /// The number that a property has.
     pub(crate) fn number(&self, id: u8) -> Option<u32> {
         self.0.iter().find_map(|(found, value)| match value {
@@ -51,8 +93,19 @@ impl Properties {
     }
 }
 
+/// The bytes of a property that is a number; 0 for a variable byte integer.
+fn width(id: u8) -> Option<usize> {
+    match id {
+        0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => Some(1),
+        0x13 | 0x21 | 0x22 | 0x23 => Some(2),
+        0x02 | 0x11 | 0x18 | 0x27 => Some(4),
+        0x0B => Some(0),
+        _ => None,
+    }
+}
+
 /// A message as it arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Publish {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
@@ -60,6 +113,8 @@ pub(crate) struct Publish {
     pub(crate) retain: bool,
     pub(crate) duplicate: bool,
     pub(crate) id: u16,
+    /// Of 5.0.
+    pub(crate) properties: Properties,
 }
 
 impl Publish {
@@ -98,6 +153,7 @@ pub(crate) enum Packet {
     },
     Unsuback {
         id: u16,
+        codes: Vec<u8>,
     },
     Pingresp,
     Disconnect {
@@ -165,6 +221,8 @@ pub(crate) struct Connect {
     pub(crate) expiry_seconds: Option<u32>,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) will: Option<Will>,
+    /// Further ones of 5.0.
+    pub(crate) properties: Properties,
 }
 
 impl Connect {
@@ -177,6 +235,7 @@ impl Connect {
             expiry_seconds: None,
             keep_alive_seconds: 0,
             will: None,
+            properties: Properties::default(),
         }
     }
 
@@ -196,6 +255,12 @@ impl Connect {
 
     pub(crate) fn expiry(mut self, seconds: u32) -> Self {
         self.expiry_seconds = Some(seconds);
+        self
+    }
+
+    /// With one more property that is a number.
+    pub(crate) fn property(mut self, id: u8, number: u32) -> Self {
+        self.properties.0.push((id, Value::Number(number)));
         self
     }
 
@@ -224,10 +289,14 @@ impl Connect {
         body.push(u8::from(self.clean) << 1 | will_flags);
         body.extend(self.keep_alive_seconds.to_be_bytes());
         if self.version == Version::V5 {
-            let expiry = self
-                .expiry_seconds
-                .map(|secs| (property::SESSION_EXPIRY, secs));
-            body.extend(numbers(&Vec::from_iter(expiry)));
+            let mut properties = self.properties.clone();
+            if let Some(seconds) = self.expiry_seconds {
+                let expiry = (property::SESSION_EXPIRY, Value::Number(seconds));
+                properties.0.push(expiry);
+            }
+            let block = properties.encode();
+            body.extend(variable(block.len()));
+            body.extend(block);
         }
         body.extend(counted(self.client_id.as_bytes()));
         if let Some(will) = &self.will {
@@ -241,14 +310,16 @@ impl Connect {
     }
 }
 
-/// PUBLISH without properties.
+/// PUBLISH.
 pub(crate) fn publish(version: Version, message: &Publish) -> Vec<u8> {
     let mut body = counted(message.topic.as_bytes());
     if message.qos > 0 {
         body.extend(message.id.to_be_bytes());
     }
     if version == Version::V5 {
-        body.push(0);
+        let block = message.properties.encode();
+        body.extend(variable(block.len()));
+        body.extend(block);
     }
     body.extend_from_slice(&message.payload);
     let flags = u8::from(message.duplicate) << 3 | message.qos << 1 | u8::from(message.retain);
@@ -272,6 +343,18 @@ pub(crate) fn subscribe(version: Version, id: u16, filter: &str, options: u8) ->
     if version == Version::V5 {
         body.push(0);
     }
+    body.extend(counted(filter.as_bytes()));
+    body.push(options);
+    packet(0x82, &body)
+}
+
+/// SUBSCRIBE of 5.0 to one filter under a subscription identifier.
+pub(crate) fn subscribe_as(id: u16, filter: &str, options: u8, subscription: usize) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    let mut block = vec![property::SUBSCRIPTION_ID];
+    block.extend(variable(subscription));
+    body.extend(variable(block.len()));
+    body.extend(block);
     body.extend(counted(filter.as_bytes()));
     body.push(options);
     packet(0x82, &body)
@@ -350,8 +433,8 @@ impl<'a> Body<'a> {
             (11, 0) => {
                 let id = self.word();
                 self.properties(v5);
-                self.rest();
-                Packet::Unsuback { id }
+                let codes = self.rest();
+                Packet::Unsuback { id, codes }
             }
             (13, 0) => Packet::Pingresp,
             (14, 0) if v5 => {
@@ -367,7 +450,7 @@ impl<'a> Body<'a> {
         let topic = String::from_utf8(self.counted()).expect("topics are UTF-8");
         let qos = (flags >> 1) & 3;
         let id = if qos > 0 { self.word() } else { 0 };
-        self.properties(v5);
+        let properties = self.properties(v5);
         Publish {
             topic,
             payload: self.rest(),
@@ -375,6 +458,7 @@ impl<'a> Body<'a> {
             retain: flags & 1 != 0,
             duplicate: flags & 8 != 0,
             id,
+            properties,
         }
     }
 
@@ -394,17 +478,16 @@ impl<'a> Body<'a> {
         let mut body = Body(self.slice(length as usize));
         while !body.0.is_empty() {
             let id = body.byte();
-            let value = match id {
-                0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2A => {
-                    Value::Number(body.byte().into())
+            let value = match width(id) {
+                Some(0) => Value::Number(body.variable()),
+                Some(bytes) => {
+                    let bytes = body.slice(bytes).iter();
+                    Value::Number(bytes.fold(0, |number, byte| number << 8 | u32::from(*byte)))
                 }
-                0x13 | 0x21 | 0x22 | 0x23 => Value::Number(body.word().into()),
-                0x02 | 0x11 | 0x18 | 0x27 => {
-                    Value::Number(u32::from_be_bytes(body.slice(4).try_into().unwrap()))
+                None if id == property::USER_PROPERTY => {
+                    Value::Pair(body.counted(), body.counted())
                 }
-                0x0B => Value::Number(body.variable()),
-                0x26 => Value::Pair(body.counted(), body.counted()),
-                _ => Value::Bytes(body.counted()),
+                None => Value::Bytes(body.counted()),
             };
             properties.0.push((id, value));
         }

@@ -164,9 +164,8 @@ fn order(table: &mut Table, version: Version) {
         topic: "a".to_owned(),
         payload: b"x".to_vec(),
         qos: 1,
-        retain: false,
-        duplicate: false,
         id: 1,
+        ..Publish::default()
     };
     for (what, bytes) in [
         ("PUBLISH", publish(version, &message)),

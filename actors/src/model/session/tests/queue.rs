@@ -44,7 +44,7 @@ fn qos_2_holds_its_credit_until_pubcomp() {
 
 #[test]
 fn qos_0_needs_no_credit() {
-    // [MQTT-3.3.4-8]
+    // 5.0: [MQTT-4.9.0-3]
     let mut s = unbounded();
     s.live(parts("a")).live(parts("b"));
     s.live(parts_of("c", QOS0)).expect_sent(&["publish c q0"]);
