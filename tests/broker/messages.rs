@@ -59,6 +59,7 @@ fn publish(writer: &mut Client, message: &Publish) {
 
 #[test]
 fn every_property_of_a_message_arrives_as_it_was_sent() {
+    // 5.0: [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.3.2-20].
     let mut broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     let mut away = Client::kept(&broker, Version::V5, "away");
@@ -101,6 +102,7 @@ fn every_property_of_a_message_arrives_as_it_was_sent() {
 
 #[test]
 fn what_is_left_of_the_message_expiry_arrives_with_the_message() {
+    // 5.0: [MQTT-3.3.2-6].
     let broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     let mut reader = Client::kept(&broker, Version::V5, "reader");
@@ -136,6 +138,8 @@ fn what_is_left_of_the_message_expiry_arrives_with_the_message() {
 
 #[test]
 fn the_dup_flag_of_a_publisher_is_not_passed_on() {
+    // 5.0: [MQTT-3.3.1-3].
+    // 3.1.1: [MQTT-3.3.1-3].
     let broker = Broker::start();
     for version in Version::ALL {
         let mut reader = Client::kept(&broker, version, "reader");
@@ -158,6 +162,7 @@ fn the_dup_flag_of_a_publisher_is_not_passed_on() {
 
 #[test]
 fn one_delivery_names_every_subscription_that_matches() {
+    // 5.0: [MQTT-3.3.4-3], [MQTT-3.3.4-4].
     let broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     for connect in [
@@ -191,6 +196,8 @@ fn one_delivery_names_every_subscription_that_matches() {
 
 #[test]
 fn overlapping_subscriptions_give_every_version_one_delivery_at_the_highest_qos() {
+    // 5.0: [MQTT-3.3.4-2].
+    // 3.1.1: [MQTT-3.3.5-1].
     let broker = Broker::start();
     for version in Version::ALL {
         for connect in [
@@ -249,6 +256,7 @@ fn options_of_overlapping_subscriptions_each_count_for_their_own_part() {
 
 #[test]
 fn the_retain_flag_stays_as_published_for_who_asks_for_that() {
+    // 5.0: [MQTT-3.3.1-12], [MQTT-3.3.1-13].
     let broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     for connect in [
@@ -279,6 +287,7 @@ fn the_retain_flag_stays_as_published_for_who_asks_for_that() {
 
 #[test]
 fn a_topic_alias_lasts_as_long_as_its_connection() {
+    // 5.0: [MQTT-3.3.2-7].
     let broker = Broker::start();
     let mut reader = Client::transient(&broker, Version::V5, "reader");
     reader.subscribe("a/topic", 1);
@@ -302,6 +311,7 @@ fn a_topic_alias_lasts_as_long_as_its_connection() {
 
 #[test]
 fn the_broker_speaks_by_alias_to_a_client_that_allows_it() {
+    // 5.0: [MQTT-3.3.2-7], [MQTT-3.3.2-11].
     let broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     let connect = Connect::kept(Version::V5, "reader").property(property::TOPIC_ALIAS_MAXIMUM, 1);
@@ -365,6 +375,7 @@ fn a_message_too_large_for_a_client_costs_it_nothing_but_that_message() {
 
 #[test]
 fn text_that_is_none_is_refused_where_that_is_checked() {
+    // 5.0: [MQTT-4.3.3-9].
     let broker = Broker::start_with(&["mqtt.check_payload_format=true"]);
     let mut client = Client::transient(&broker, Version::V5, "c");
     client.subscribe("t", 2);

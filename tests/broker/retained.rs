@@ -32,6 +32,8 @@ fn pair(topic: &str, text: &str) -> (String, String) {
 
 #[test]
 fn a_retained_message_is_set_replaced_and_cleared() {
+    // 5.0: [MQTT-3.3.1-5], [MQTT-3.3.1-7].
+    // 3.1.1: [MQTT-3.3.1-5], [MQTT-3.3.1-7], [MQTT-3.3.1-8], [MQTT-3.3.1-10], [MQTT-3.3.1-11].
     let broker = Broker::start();
     for version in Version::ALL {
         let mut writer = Client::transient(&broker, version, "writer");
@@ -82,6 +84,8 @@ fn a_live_subscriber_gets_a_retained_message_without_the_flag() {
 
 #[test]
 fn subscribing_again_sends_retained_messages_again() {
+    // 5.0: [MQTT-3.8.4-4].
+    // 3.1.1: [MQTT-3.3.1-6].
     let broker = Broker::start();
     Client::transient(&broker, Version::V311, "writer").publish_retained("r/a", "state", 1);
     let mut reader = Client::kept(&broker, Version::V311, "reader");
@@ -90,4 +94,38 @@ fn subscribing_again_sends_retained_messages_again() {
         assert!(reader.expect("state").retain); // [MQTT-3.8.4-3]
     }
     reader.assert_nothing_waits();
+}
+
+#[test]
+fn a_message_without_the_flag_leaves_the_retained_one_alone() {
+    // 5.0: [MQTT-3.3.1-8].
+    // 3.1.1: [MQTT-3.3.1-12].
+    let broker = Broker::start();
+    for version in Version::ALL {
+        let mut writer = Client::transient(&broker, version, "writer");
+        writer.publish_retained("r/a", "stays", 1);
+        for (qos, text) in [(0, "live"), (1, "live"), (2, "live"), (1, "")] {
+            writer.publish("r/a", text, qos);
+            writer.publish("r/b", text, qos);
+            assert_eq!(retained(&broker, version), [pair("r/a", "stays")]);
+        }
+        writer.publish_retained("r/a", "", 1);
+    }
+}
+
+#[test]
+fn a_cleared_retained_message_is_a_message_like_others_to_who_is_there() {
+    // 3.1.1: [MQTT-3.3.1-10].
+    let broker = Broker::start();
+    for version in Version::ALL {
+        let mut writer = Client::transient(&broker, version, "writer");
+        writer.publish_retained("r/a", "state", 1);
+        let mut reader = Client::transient(&broker, version, "reader");
+        reader.subscribe("r/a", 1);
+        reader.expect("state");
+        writer.publish_retained("r/a", "", 1);
+        let arrived = reader.expect("");
+        assert!(!arrived.retain);
+        reader.disconnect();
+    }
 }

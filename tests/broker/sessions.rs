@@ -116,6 +116,8 @@ fn a_session_moves_between_protocol_versions() {
 
 #[test]
 fn offline_messages_arrive_in_order_after_reconnect() {
+    // 5.0: [MQTT-4.5.0-1].
+    // 3.1.1: [MQTT-4.5.0-1].
     let broker = Broker::start();
     for version in Version::ALL {
         let mut reader = Client::kept(&broker, version, "reader");

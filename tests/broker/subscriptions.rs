@@ -6,6 +6,8 @@ use crate::wire::Version;
 
 #[test]
 fn an_unsubscribed_filter_delivers_nothing_more() {
+    // 5.0: [MQTT-3.10.4-2].
+    // 3.1.1: [MQTT-3.10.4-2].
     let broker = Broker::start();
     for version in Version::ALL {
         let mut client = Client::transient(&broker, version, "c");
@@ -52,6 +54,8 @@ fn subscribing_on_every_connect_loses_nothing() {
 
 #[test]
 fn wildcards_match_what_the_standard_says() {
+    // 5.0: [MQTT-3.3.2-3].
+    // 3.1.1: [MQTT-3.3.2-3].
     let broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     for (filter, topic, matches) in [

@@ -6,6 +6,8 @@ use crate::wire::{Connect, Version};
 
 #[test]
 fn every_version_delivers_every_qos_to_every_version() {
+    // 5.0: [MQTT-3.3.4-1], [MQTT-4.5.0-1].
+    // 3.1.1: [MQTT-3.3.4-1], [MQTT-4.5.0-1].
     let broker = Broker::start();
     for from in Version::ALL {
         for to in Version::ALL {
@@ -27,6 +29,8 @@ fn every_version_delivers_every_qos_to_every_version() {
 
 #[test]
 fn a_message_arrives_with_the_lower_of_published_and_granted_qos() {
+    // 5.0: [MQTT-3.8.4-8].
+    // 3.1.1: [MQTT-3.8.4-6].
     let broker = Broker::start();
     let mut writer = Client::transient(&broker, Version::V5, "writer");
     for granted in 0..=2 {
@@ -42,6 +46,8 @@ fn a_message_arrives_with_the_lower_of_published_and_granted_qos() {
 
 #[test]
 fn messages_of_one_publisher_arrive_in_the_order_they_were_sent() {
+    // 5.0: [MQTT-4.6.0-5], [MQTT-4.6.0-6].
+    // 3.1.1: [MQTT-4.6.0-5], [MQTT-4.6.0-6].
     let broker = Broker::start();
     for version in Version::ALL {
         for qos in 0..=2 {

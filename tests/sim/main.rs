@@ -63,6 +63,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn sessions_keep_their_promises_whatever_happens() {
+    // 5.0: [MQTT-4.6.0-5], [MQTT-4.6.0-6].
+    // 3.1.1: [MQTT-4.6.0-5], [MQTT-4.6.0-6].
     if let Some(seed) = number("SIM_SEED") {
         assert!(tell(seed), "seed {seed} fails");
         return;

@@ -117,6 +117,7 @@ mod tests {
 
     #[test]
     fn wildcards_match_as_the_specification_says() {
+        // 3.1.1: [MQTT-3.8.3-2], [MQTT-4.7.1-3].
         // [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.2-1]
         for (filter, topic, expected) in [
             ("sport/tennis/player1/#", "sport/tennis/player1", true),
@@ -159,7 +160,32 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_normalized() {
+        // 5.0: [MQTT-4.7.3-4].
+        // 3.1.1: [MQTT-4.7.3-4].
+        for (filter, topic) in [
+            ("caf\u{e9}", "cafe\u{301}"), // composed and decomposed
+            ("a/b", "a/B"),
+            ("a/b", "a//b"),
+            ("a/b", "a/./b"),
+            ("a/b", "/a/b"),
+            ("a/b", "a/b/"),
+            ("a b", "a%20b"),
+            (" a", "a"),
+            ("\u{feff}a", "a"),
+        ] {
+            check(filter, topic, false);
+            check(topic, filter, false);
+            check(filter, filter, true);
+            check(topic, topic, true);
+        }
+        check("+/\u{fffd}", "\u{10ffff}/\u{fffd}", true);
+    }
+
+    #[test]
     fn invalid_filters_are_refused() {
+        // 5.0: [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.7.3-2].
+        // 3.1.1: [MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.3-1], [MQTT-4.7.3-2].
         for text in [
             "",
             "a#",
@@ -192,6 +218,8 @@ mod tests {
 
     #[test]
     fn names_and_filters_have_at_most_65535_bytes_and_no_null() {
+        // 5.0: [MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3].
+        // 3.1.1: [MQTT-4.7.1-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3].
         let longest = "a".repeat(65_535);
         assert!(Filter::new(&longest).is_some() && is_topic_name(&longest));
         let longer = "a".repeat(65_536);

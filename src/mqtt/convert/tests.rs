@@ -43,6 +43,11 @@ fn message(version: ProtocolVersion, bytes: &[u8]) -> Arc<Message> {
 
 #[test]
 fn no_hole_of_the_codec_is_open() {
+    // 5.0: [MQTT-3.3.1-2], [MQTT-3.3.1-4], [MQTT-3.3.2-2], [MQTT-3.3.2-8], [MQTT-3.3.2-9], [MQTT-3.3.2-14],
+    // [MQTT-3.3.4-6], [MQTT-3.4.2-1], [MQTT-3.8.3-2], [MQTT-3.8.3-4], [MQTT-3.8.3-5], [MQTT-3.10.3-2],
+    // [MQTT-4.3.1-1], [MQTT-4.7.0-1].
+    // 3.1.1: [MQTT-3.3.1-2], [MQTT-3.3.1-4], [MQTT-3.3.2-2], [MQTT-3.8.3-3], [MQTT-3.10.3-2], [MQTT-4.3.1-1],
+    // [MQTT-4.7.1-1].
     for (version, frame, refusal, why) in HOLES {
         match decode_one(*version, frame) {
             Err(found) => assert_eq!(found, *refusal, "{version:?} {why}"),
@@ -116,6 +121,57 @@ fn an_alias_stands_for_the_topic_that_was_set_last() {
     assert_eq!(topics, ["a", "a", "b", "b"]);
     let (_, _, refusal) = decode_all(&mut decoder, b"\x30\x06\x00\x00\x03\x23\x00\x01");
     assert_eq!(refusal, Some(Refusal::Protocol));
+}
+
+#[test]
+fn an_alias_may_be_any_up_to_the_maximum_and_is_known_to_one_connection() {
+    // 5.0: [MQTT-3.3.2-12].
+    for alias in 1..=4_u8 {
+        let set = [b"\x30\x07\x00\x01a\x03\x23\x00", &[alias][..]].concat();
+        let used = [b"\x30\x06\x00\x00\x03\x23\x00", &[alias][..]].concat();
+        let mut decoder = Decoder::new(V5, 4);
+        let (packets, _, refusal) = decode_all(&mut decoder, &[&set[..], &used].concat());
+        assert_eq!((packets.len(), refusal), (2, None), "alias {alias}");
+        assert_eq!(decode_one(V5, &used).unwrap_err(), Refusal::Protocol);
+    }
+}
+
+#[test]
+fn text_that_is_no_utf_8_is_malformed_wherever_it_stands() {
+    // 5.0: [MQTT-3.3.2-1], [MQTT-3.3.2-13], [MQTT-3.3.2-19], [MQTT-3.8.3-1], [MQTT-3.10.3-1].
+    // 3.1.1: [MQTT-3.3.2-1], [MQTT-3.8.3-1], [MQTT-3.10.3-1].
+    for (version, frame, what) in [
+        (V311, &b"\x30\x03\x00\x01\xff"[..], "topic"),
+        (V5, b"\x30\x04\x00\x01\xff\x00", "topic"),
+        (
+            V5,
+            b"\x30\x08\x00\x01a\x04\x08\x00\x01\xff",
+            "response topic",
+        ),
+        (V5, b"\x30\x08\x00\x01a\x04\x03\x00\x01\xff", "content type"),
+        (
+            V5,
+            b"\x30\x0a\x00\x01a\x06\x26\x00\x01\xff\x00\x00",
+            "user property",
+        ),
+        (
+            V5,
+            b"\x40\x08\x00\x01\x10\x04\x1f\x00\x01\xff",
+            "reason string",
+        ),
+        (V311, b"\x82\x06\x00\x01\x00\x01\xff\x00", "filter"),
+        (V5, b"\x82\x07\x00\x01\x00\x00\x01\xff\x00", "filter"),
+        (V311, b"\xa2\x05\x00\x01\x00\x01\xff", "filter to drop"),
+        (V5, b"\xa2\x06\x00\x01\x00\x00\x01\xff", "filter to drop"),
+    ] {
+        let refusal = decode_one(version, frame).unwrap_err();
+        assert_eq!(refusal, Refusal::Malformed, "{version:?} {what}");
+        let ascii: Vec<u8> = frame
+            .iter()
+            .map(|byte| if *byte == 0xFF { b'x' } else { *byte })
+            .collect();
+        assert!(decode_one(version, &ascii).is_ok(), "{version:?} {what}");
+    }
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn publications_are_written_byte_by_byte_as_the_specification_says() {
 
 #[test]
 fn the_expiry_that_is_left_is_rounded_up_and_never_below_zero() {
+    // 5.0: [MQTT-3.3.2-6].
     for (millis_left, seconds) in [(5000, 5), (4999, 5), (1, 1), (0, 0)] {
         let delivery = delivery(QoS::AtMostOnce, b"", Some(Timestamp(NOW.0 + millis_left)));
         let bytes = written(V5, &delivery);
@@ -246,6 +247,8 @@ const MIXED: &[u8] = b"\x90\x2a\x00\x07\x25\x1f\x00\x22shared subscriptions not 
 
 #[test]
 fn answers_are_written_byte_by_byte_as_the_specification_says() {
+    // 5.0: [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.11.3-2].
+    // 3.1.1: [MQTT-3.9.3-2].
     let full = Err(Refusal::JournalUnavailable);
     let mixed = suback(&[Ok(QoS::ExactlyOnce), Err(Refusal::SharedSubscriptions)]);
     let unsuback = Outbound::UnsubAck {

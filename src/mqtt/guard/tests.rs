@@ -484,6 +484,8 @@ fn a_frame_that_has_not_come_whole_is_waited_for() {
 
 #[test]
 fn headers_with_wrong_flags_or_types_are_refused_in_every_version() {
+    // 5.0: [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1].
+    // 3.1.1: [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1].
     let good = |version: ProtocolVersion, first: u8| match first >> 4 {
         3 => !matches!(first & 0x06, 0x06) && (first & 0x06 != 0 || first & 0x08 == 0),
         4 | 5 | 7 | 12 | 14 => first & 0x0F == 0,

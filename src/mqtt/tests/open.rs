@@ -339,6 +339,7 @@ fn a_will_that_may_not_be_published_is_refused_at_connect() {
 
 #[test]
 fn a_refused_publish_is_answered_and_never_reaches_the_session() {
+    // 3.1.1: [MQTT-3.3.5-2].
     run(async {
         let mut world = World::new(Options {
             authorizer: Arc::new(NothingGoes),

@@ -21,6 +21,7 @@ fn a_qos_0_publication_is_routed_and_not_answered() {
 
 #[test]
 fn a_qos_1_publication_is_answered_after_it_is_routed() {
+    // 3.1.1: [MQTT-4.3.2-2].
     // [MQTT-4.3.2-4]
     let mut s = Script::attached("meter-7");
     s.send(publish(parts("a"), 7)).expect(&[
@@ -35,6 +36,8 @@ fn a_qos_1_publication_is_answered_after_it_is_routed() {
 
 #[test]
 fn a_qos_1_publication_sent_again_is_published_again() {
+    // 5.0: [MQTT-4.3.2-5].
+    // 3.1.1: [MQTT-4.3.2-2].
     // Section 4.3.2: after PUBACK the identifier is a new publication.
     let mut s = Script::attached("meter-7");
     s.send(publish(parts("a"), 7));
@@ -44,6 +47,7 @@ fn a_qos_1_publication_sent_again_is_published_again() {
 
 #[test]
 fn a_qos_2_publication_carries_its_identifier_into_the_journal() {
+    // 5.0: [MQTT-4.3.3-8].
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7)).expect(&[
         Effect::Count(Counter::ReceivedQos2),
@@ -84,6 +88,7 @@ fn answers_leave_in_the_order_of_the_publications() {
 
 #[test]
 fn a_duplicate_before_its_release_is_answered_and_not_published() {
+    // 3.1.1: [MQTT-4.3.3-2].
     // [MQTT-4.3.3-10]
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7));
@@ -118,6 +123,25 @@ fn a_qos_1_publication_under_an_identifier_in_use_is_refused_to_5_0_clients() {
 }
 
 #[test]
+fn the_handshake_goes_on_though_the_message_has_expired() {
+    // 5.0: [MQTT-4.3.3-13].
+    let mut s = Script::attached("meter-7");
+    let expired = MessageParts {
+        expires_at: Some(START),
+        ..parts_of("a", QOS2)
+    };
+    s.send(publish(expired, 7));
+    assert!(s.has(&Effect::AckPublish {
+        packet_id: id(7),
+        qos: QOS2
+    }));
+    s.after_seconds(60).send(publish(expired, 7));
+    s.expect_sent(&["pubrec 7 Ok(Matched)"]);
+    s.send(Inbound::PubRel { packet_id: id(7) })
+        .expect_sent(&["pubcomp 7 true"]);
+}
+
+#[test]
 fn a_duplicate_is_known_over_the_next_connection_and_after_a_crash() {
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7));
@@ -131,6 +155,7 @@ fn a_duplicate_is_known_over_the_next_connection_and_after_a_crash() {
 
 #[test]
 fn a_release_is_durable_before_pubcomp() {
+    // 3.1.1: [MQTT-4.3.3-2].
     // [MQTT-4.3.3-11]
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7));
@@ -147,6 +172,7 @@ fn a_release_is_durable_before_pubcomp() {
 
 #[test]
 fn an_identifier_is_a_new_publication_after_its_release() {
+    // 3.1.1: [MQTT-4.3.3-2].
     // [MQTT-4.3.3-12]
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7));
@@ -167,6 +193,7 @@ fn a_release_of_nothing_is_answered_and_says_so() {
 
 #[test]
 fn a_publication_that_could_not_be_recorded_may_come_again() {
+    // 5.0: [MQTT-4.3.3-9].
     let mut s = Script::attached("meter-7");
     s.send(publish(parts_of("a", QOS2), 7));
     s.input(Input::PublishFailed {

@@ -19,6 +19,8 @@ fn options(qos: QoS, id: u32) -> SubscriptionOptions {
 
 #[test]
 fn no_more_is_in_flight_than_the_client_takes() {
+    // 5.0: [MQTT-4.3.2-2], [MQTT-4.9.0-1], [MQTT-4.9.0-2].
+    // 3.1.1: [MQTT-4.3.2-1].
     // [MQTT-3.3.4-9]
     let mut s = with_credit(2);
     s.log(parts("a")).expect_sent(&["publish a q1 #1"]);
@@ -79,6 +81,7 @@ fn a_qos_2_record_is_in_the_durable_window_before_it_is_sent() {
 
 #[test]
 fn pubrec_is_durable_before_pubrel() {
+    // 3.1.1: [MQTT-4.3.3-1].
     // [MQTT-4.3.3-4]
     let mut s = with_credit(9);
     s.log(parts_of("a", QOS2));
@@ -153,6 +156,8 @@ fn an_acknowledgement_of_the_wrong_kind_settles_nothing() {
 
 #[test]
 fn a_delivery_has_the_lower_of_both_qos() {
+    // 5.0: [MQTT-4.3.3-2].
+    // 3.1.1: [MQTT-3.8.4-6].
     // [MQTT-3.8.4-8]
     for (published, granted, delivered) in [
         (QOS1, QOS1, "publish a q1 #1"),
@@ -259,6 +264,8 @@ fn the_retain_flag_is_kept_only_as_published_and_only_if_asked_for() {
 
 #[test]
 fn a_qos_0_message_passes_a_full_window() {
+    // 5.0: [MQTT-3.3.1-2], [MQTT-4.3.1-1].
+    // 3.1.1: [MQTT-3.3.1-2], [MQTT-4.3.1-1].
     let mut s = with_credit(1);
     s.log(parts("a")).log(parts("b"));
     s.live(parts_of("c", QOS0)).expect(&[
@@ -272,6 +279,42 @@ fn a_qos_0_message_passes_a_full_window() {
             subscription_ids: [].into_iter().collect(),
         })),
     ]);
+}
+
+#[test]
+fn a_full_window_delays_nothing_but_publications() {
+    // 5.0: [MQTT-3.3.4-10], [MQTT-4.9.0-3].
+    let mut s = with_credit(1);
+    s.log(parts_of("a", QOS2)).log(parts("b"));
+    s.subscribe("u", QOS1).expect_sent(&["suback 1"]);
+    s.unsubscribe(&["u"]).expect_sent(&["unsuback [true]"]);
+    s.send(publish(parts("own"), 7));
+    assert!(s.has(&Effect::AckPublish {
+        packet_id: id(7),
+        qos: QOS1
+    }));
+    s.send(Inbound::PubRel { packet_id: id(9) })
+        .expect_sent(&["pubcomp 9 false"]);
+    s.send(pubrec(1)).expect_sent(&["pubrel 1 true"]);
+}
+
+#[test]
+fn pubrels_leave_in_the_order_of_the_pubrecs() {
+    // 5.0: [MQTT-4.6.0-4].
+    // 3.1.1: [MQTT-4.6.0-4].
+    let mut s = with_credit(9);
+    for payload in ["a", "b", "c"] {
+        s.log(parts_of(payload, QOS2));
+    }
+    let fence = s.session.fence();
+    s.effects.clear();
+    for packet_id in [2, 3, 1] {
+        s.apply(Input::Packet {
+            fence,
+            packet: pubrec(packet_id),
+        });
+    }
+    s.expect_sent(&["pubrel 2 true", "pubrel 3 true", "pubrel 1 true"]);
 }
 
 #[test]

@@ -22,6 +22,8 @@ const ALL_AGAIN: [&str; 4] = [
 
 #[test]
 fn everything_unsettled_comes_again_in_order_with_its_identifier() {
+    // 5.0: [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.3.3-5], [MQTT-4.3.3-6], [MQTT-4.6.0-1].
+    // 3.1.1: [MQTT-4.3.2-1], [MQTT-4.3.3-1], [MQTT-4.6.0-1].
     // [MQTT-4.4.0-1], [MQTT-3.3.1-1]
     let mut s = three_in_flight();
     s.close().attach();
@@ -175,6 +177,7 @@ fn a_pubrel_needs_no_record() {
 
 #[test]
 fn expiry_never_applies_to_a_message_that_was_sent() {
+    // 5.0: [MQTT-4.3.3-7].
     let mut s = Script::attached("meter-7");
     s.subscribe("t", QOS1);
     s.log(MessageParts {
@@ -226,6 +229,8 @@ fn an_answer_to_the_connection_before_is_ignored() {
 
 #[test]
 fn an_identifier_in_flight_is_not_given_twice() {
+    // 5.0: [MQTT-4.3.2-1], [MQTT-4.3.3-1].
+    // 3.1.1: [MQTT-4.3.2-1], [MQTT-4.3.3-1].
     // [MQTT-2.2.1-4]
     let mut s = Script::new("meter-7");
     s.connect.receive_max = 2;

@@ -23,6 +23,7 @@ fn retained_messages_come_at_the_lower_qos() {
 
 #[test]
 fn retained_messages_carry_the_identifier_of_their_subscription() {
+    // 5.0: [MQTT-3.3.4-5].
     let mut s = Script::attached("meter-7");
     let with_id = |number| SubscriptionOptions {
         id: Some(number),

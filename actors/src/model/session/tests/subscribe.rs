@@ -26,6 +26,8 @@ fn limited(subscriptions_max: u32) -> Script {
 
 #[test]
 fn a_subscription_is_in_force_and_durable_before_its_suback() {
+    // 5.0: [MQTT-3.8.4-2].
+    // 3.1.1: [MQTT-3.8.4-2].
     // [MQTT-3.8.4-1]
     let mut s = Script::attached("meter-7");
     let from = Offset(s.end);
@@ -63,6 +65,8 @@ fn a_subscription_is_in_force_and_durable_before_its_suback() {
 
 #[test]
 fn each_filter_gets_its_own_answer_in_order() {
+    // 5.0: [MQTT-3.8.4-5], [MQTT-3.8.4-7].
+    // 3.1.1: [MQTT-3.8.4-4], [MQTT-3.8.4-5].
     // [MQTT-3.8.4-6], [MQTT-3.9.3-1]
     let mut s = Script::attached("meter-7");
     s.send(subscribe_packet(&[
@@ -113,6 +117,8 @@ fn subscribing_again_keeps_the_position() {
 
 #[test]
 fn subscribing_again_loses_nothing_that_is_published_meanwhile() {
+    // 5.0: [MQTT-3.8.4-4].
+    // 3.1.1: [MQTT-3.8.4-3].
     let mut s = Script::attached("meter-7").deliver(&["a"]);
     s.subscribe("t", QOS1);
     s.log(parts("b")).expect_sent(&["publish b q1 #2"]);
@@ -154,6 +160,8 @@ fn from_qos_1_to_0_a_subscription_stops_reading_the_journal() {
 
 #[test]
 fn a_lower_qos_applies_to_what_is_sent_from_then_on() {
+    // 5.0: [MQTT-3.8.4-3].
+    // 3.1.1: [MQTT-3.8.4-3].
     let mut s = Script::attached("meter-7");
     s.connect.receive_max = 1;
     s.attach().subscribe("t", QOS2);
@@ -201,6 +209,8 @@ fn a_refused_filter_gets_no_retained_messages() {
 
 #[test]
 fn unsubscribe_says_which_filters_existed() {
+    // 5.0: [MQTT-3.10.4-4], [MQTT-3.10.4-5].
+    // 3.1.1: [MQTT-3.10.4-4], [MQTT-3.10.4-5].
     // [MQTT-3.11.3-1], [MQTT-3.11.3-2]
     let mut s = Script::attached("meter-7").deliver(&[]);
     let number = s.session.number();
@@ -223,6 +233,22 @@ fn unsubscribe_says_which_filters_existed() {
         }),
     ];
     assert_eq!(s.effects[answer..], expected);
+}
+
+#[test]
+fn only_the_very_same_filter_is_unsubscribed() {
+    // 5.0: [MQTT-3.10.4-1], [MQTT-3.10.4-6].
+    // 3.1.1: [MQTT-3.10.4-1], [MQTT-3.10.4-6].
+    let mut s = Script::attached("meter-7");
+    s.subscribe("a/+", QOS1);
+    for other in ["a/b", "A/+", "a/+/", "/a/+", "a/#", "+/+", "a/"] {
+        s.unsubscribe(&[other]).expect_sent(&["unsuback [false]"]);
+    }
+    s.log(parts_to("a/b", "x"))
+        .expect_sent(&["publish x q1 #1"]);
+    s.unsubscribe(&["a/+", "a/+"])
+        .expect_sent(&["unsuback [true, false]"]);
+    s.log(parts_to("a/b", "y")).expect_sent(&[]);
 }
 
 #[test]
