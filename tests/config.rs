@@ -269,6 +269,10 @@ fn values_that_do_not_go_together_are_refused() {
         (&[("mqtt.listen", "[]")], "mqtt.listen"),
         (&[("mqtt.listen", "127.0.0.1:1,127.0.0.1:1")], "mqtt.listen"),
         (&[("admin.listen", "127.0.0.1:1883")], "admin.listen"),
+        (
+            &[("mqtt.response_information", "reply/#")],
+            "mqtt.response_information",
+        ),
         (&[("telemetry.level", "loud=very")], "telemetry.level"),
         (&[("storage.data_dir", "")], "storage.data_dir"),
         (

@@ -18,6 +18,8 @@ pub struct MqttConfig {
     pub connect_timeout_millis: u32,
     /// The longest keep-alive of 5.0 clients; 0 = whatever the client asks for, none included.
     pub keep_alive_seconds_max: u16,
+    /// What response topics shall begin with, for 5.0 clients that ask; `""` = nothing.
+    pub response_information: String,
     /// Topic aliases per connection and direction, for 5.0 clients; 0 = none.
     pub topic_alias_max: u16,
     /// Whether payloads that say they are UTF-8 are checked.
@@ -46,6 +48,7 @@ impl Default for MqttConfig {
             connect_bytes_max: 262_144,
             connect_timeout_millis: 10_000,
             keep_alive_seconds_max: 0,
+            response_information: String::new(),
             topic_alias_max: 64,
             check_payload_format: false,
             topic_levels_max: 128,

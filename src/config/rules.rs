@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use outlive_actors::model::topic::is_topic_name;
+
 use super::{Config, Problem};
 use crate::telemetry;
 
@@ -15,6 +17,13 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     admin(config, &mut problems);
     sizes(config, &mut problems);
     quota(config, &mut problems);
+    let prefix = &config.mqtt.response_information;
+    if !prefix.is_empty() && !is_topic_name(prefix) {
+        problems.push(Problem::new(
+            "mqtt.response_information",
+            "must be the beginning of a topic: no wildcards",
+        ));
+    }
     if let Err(error) = telemetry::filter(&config.telemetry.level) {
         problems.push(Problem::new(
             "telemetry.level",

@@ -3,6 +3,9 @@
 
 use std::num::NonZeroU16;
 
+use outlive_actors::model::ids::ClientId;
+use outlive_actors::model::topic::is_topic_name;
+
 use crate::config::MqttConfig;
 
 /// Limits of MQTT listeners and connections (the section `mqtt` of the configuration).
@@ -31,6 +34,8 @@ pub struct WireConfig {
     /// The longest keep-alive of 5.0 clients, which are told (Server Keep Alive); 0: no limit. 3.x clients cannot be
     /// told and keep what they ask for.
     pub keep_alive_seconds_max: u16,
+    /// What the response topics of 5.0 clients shall begin with, for those that ask; `{client_id}` stands for theirs.
+    pub response_information: String,
     /// Topic aliases that a 5.0 client may set, and that the broker sets towards it if it allows so many; 0: none. Above,
     /// DISCONNECT 0x94.
     pub topic_alias_max: u16,
@@ -50,6 +55,16 @@ pub struct WireConfig {
     pub write_timeout_millis: u64,
 }
 
+impl WireConfig {
+    /// What CONNACK tells a client that asks what response topics shall begin with.
+    pub(super) fn response_information(&self, client_id: &ClientId) -> Option<String> {
+        let text = &self.response_information;
+        let text = text.replace("{client_id}", client_id.as_str());
+        // A client id may hold what a topic may not.
+        is_topic_name(&text).then_some(text)
+    }
+}
+
 impl From<&MqttConfig> for WireConfig {
     fn from(mqtt: &MqttConfig) -> Self {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
@@ -60,6 +75,7 @@ impl From<&MqttConfig> for WireConfig {
             unauthenticated_max: size(mqtt.unauthenticated_max),
             connections_max: size(mqtt.connections_max),
             keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
+            response_information: mqtt.response_information.clone(),
             topic_alias_max: mqtt.topic_alias_max,
             check_payload_format: mqtt.check_payload_format,
             topic_levels_max: mqtt.topic_levels_max,

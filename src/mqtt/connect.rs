@@ -33,6 +33,8 @@ pub(super) struct ConnectPacket {
     pub(super) receive_max: u16,
     /// What the client may be sent.
     pub(super) terms: Terms,
+    /// The client wants to know what response topics shall begin with.
+    pub(super) wants_response_information: bool,
     pub(super) user_name: Option<Box<str>>,
     pub(super) password: Option<Box<[u8]>>,
     /// The client asked for an authentication exchange.
@@ -165,6 +167,7 @@ fn from_v3(
         expiry_seconds: if connect.clean_session { 0 } else { u32::MAX },
         receive_max: u16::MAX,
         terms: Terms::default(),
+        wants_response_information: false,
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
         has_auth_method: false,
@@ -211,6 +214,7 @@ fn from_v5(
             connect.request_problem_info,
             connect.topic_alias_max,
         ),
+        wants_response_information: connect.request_response_info,
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
         has_auth_method: connect.auth_method.is_some(),

@@ -74,6 +74,8 @@ pub(super) struct Newcomer {
     pub(super) keep_alive_capped: bool,
     /// The broker assigned the client id.
     pub(super) assigned: bool,
+    /// The client wants to know what response topics shall begin with.
+    pub(super) wants_response_information: bool,
     /// What came behind the CONNECT.
     pub(super) rest: Vec<u8>,
 }
@@ -127,6 +129,7 @@ struct Opening {
     home: usize,
     asked_expiry_seconds: u32,
     assigned: bool,
+    wants_response_information: bool,
     keep_alive_capped: bool,
 }
 
@@ -206,6 +209,7 @@ impl Connection {
                 home,
                 asked_expiry_seconds: connect.expiry_seconds,
                 assigned: newcomer.assigned,
+                wants_response_information: newcomer.wants_response_information,
                 keep_alive_capped: newcomer.keep_alive_capped,
                 connect: Some(connect),
             })),

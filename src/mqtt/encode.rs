@@ -15,90 +15,12 @@ use super::properties::{self, put_variable_int, variable_int_len};
 use super::terms::{Terms, Topic};
 use super::{guard, reason};
 
+mod ends;
+
+pub(super) use ends::{Announce, connack, connack_refused, disconnect};
+
 /// The most that a remaining length can say.
 const REMAINING_MAX: usize = 0x0FFF_FFFF;
-
-/// What the connection announces in a CONNACK of 5.0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Announce<'a> {
-    /// The session expiry in force, if it is not what the client asked for.
-    pub(super) expiry_seconds: Option<u32>,
-    /// The broker's receive maximum.
-    pub(super) receive_max: u16,
-    /// The largest packet that the broker takes.
-    pub(super) packet_bytes_max: u32,
-    /// The broker's topic alias maximum.
-    pub(super) topic_alias_max: u16,
-    /// The client id, if the broker assigned it.
-    pub(super) assigned_client_id: Option<&'a str>,
-    /// The keep-alive in force, if it is not what the client asked for.
-    pub(super) keep_alive_seconds: Option<u16>,
-}
-
-/// CONNACK with success.
-pub(super) fn connack(
-    out: &mut Vec<u8>,
-    version: ProtocolVersion,
-    session_present: bool,
-    announce: &Announce<'_>,
-) {
-    // MQTT 3.1 reserves the byte in which later versions have the session-present bit.
-    let present = u8::from(session_present && version != ProtocolVersion::V31);
-    if version != ProtocolVersion::V5 {
-        out.extend_from_slice(&[0x20, 2, present, reason::SUCCESS]);
-        return;
-    }
-    let mut block = Vec::with_capacity(32);
-    if let Some(seconds) = announce.expiry_seconds {
-        block.push(properties::SESSION_EXPIRY);
-        block.extend_from_slice(&seconds.to_be_bytes());
-    }
-    if announce.receive_max != u16::MAX {
-        block.push(properties::RECEIVE_MAX);
-        block.extend_from_slice(&announce.receive_max.to_be_bytes());
-    }
-    block.push(properties::PACKET_BYTES_MAX);
-    block.extend_from_slice(&announce.packet_bytes_max.to_be_bytes());
-    if let Some(client_id) = announce.assigned_client_id {
-        block.push(properties::ASSIGNED_CLIENT_ID);
-        put_prefixed(&mut block, client_id.as_bytes());
-    }
-    if announce.topic_alias_max > 0 {
-        block.push(properties::TOPIC_ALIAS_MAX);
-        block.extend_from_slice(&announce.topic_alias_max.to_be_bytes());
-    }
-    block.extend_from_slice(&[properties::SHARED_AVAILABLE, 0]);
-    if let Some(seconds) = announce.keep_alive_seconds {
-        block.push(properties::SERVER_KEEP_ALIVE);
-        block.extend_from_slice(&seconds.to_be_bytes());
-    }
-    out.push(0x20);
-    put_variable_int(out, 2 + variable_int_len(block.len()) + block.len());
-    out.extend_from_slice(&[present, reason::SUCCESS]);
-    put_variable_int(out, block.len());
-    out.extend_from_slice(&block);
-}
-
-/// CONNACK with a refusal; nothing where the version demands to close without one.
-pub(super) fn connack_refused(out: &mut Vec<u8>, version: ProtocolVersion, refusal: Refusal) {
-    match version {
-        ProtocolVersion::V5 => {
-            out.extend_from_slice(&[0x20, 3, 0, reason::connack_v5(refusal), 0]);
-        }
-        ProtocolVersion::V31 | ProtocolVersion::V311 => {
-            if let Some(code) = reason::connack_v3(refusal) {
-                out.extend_from_slice(&[0x20, 2, 0, code]);
-            }
-        }
-    }
-}
-
-/// DISCONNECT of 5.0; 3.x servers have none.
-pub(super) fn disconnect(out: &mut Vec<u8>, version: ProtocolVersion, refusal: Refusal) {
-    if version == ProtocolVersion::V5 {
-        out.extend_from_slice(&[0xE0, 1, reason::disconnect_v5(refusal)]);
-    }
-}
 
 /// PINGRESP.
 pub(super) fn pingresp(out: &mut Vec<u8>) {

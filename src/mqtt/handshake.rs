@@ -42,8 +42,8 @@ pub(super) struct Origin {
 enum Failure {
     /// The peer is gone; there is nobody to answer.
     Gone,
-    /// Refused, after an answer if there is one.
-    Refused(Refused),
+    /// Refused, after an answer if there is one, of at most so many bytes.
+    Refused(Refused, u32),
 }
 
 impl From<io::Error> for Failure {
@@ -74,12 +74,12 @@ pub(super) async fn run(permit: Permit, shard: usize, mut stream: Stream, origin
             counters.add(WireCounter::ConnectTimeouts, 1);
             counters.add(WireCounter::ConnectMissing, 1);
         }
-        Ok(Err(Failure::Refused(refused))) => {
+        Ok(Err(Failure::Refused(refused, bytes_max))) => {
             debug!(%peer, refusal = %refused.refusal, "connect refused");
             counters.refused(refused.refusal);
             if let Some(version) = refused.answer {
                 let mut answer = Vec::new();
-                encode::connack_refused(&mut answer, version, refused.refusal);
+                encode::connack_refused(&mut answer, version, bytes_max, refused.refusal);
                 // A client that does not take the answer goes without.
                 drop(tokio::time::timeout(LINGER, farewell(stream, &answer)).await);
             }
@@ -106,10 +106,10 @@ async fn ask(
     origin: &Origin,
 ) -> Result<Admitted, Failure> {
     let (packet, rest) = read_connect(shared, stream).await?;
-    let version = packet.version;
+    let (version, bytes_max) = (packet.version, packet.terms.packet_bytes_max);
     let client = authenticate(shared, packet, origin)
         .await
-        .map_err(|refusal| Failure::Refused(Refused::to(version, refusal)))?;
+        .map_err(|refusal| Failure::Refused(Refused::to(version, refusal), bytes_max))?;
     Ok((client, rest))
 }
 
@@ -131,15 +131,13 @@ async fn read_connect(
         }
         setup.counters.add(WireCounter::BytesIn, count);
         let frame = guard::peek(&buf, None, bytes_max).map_err(|refusal| {
-            Failure::Refused(Refused {
-                refusal,
-                answer: None,
-            })
+            let answer = None;
+            Failure::Refused(Refused { refusal, answer }, 0)
         })?;
         if let Some(frame) = frame {
             setup.counters.add(WireCounter::PacketsIn, 1);
-            let packet =
-                connect::decode(frame, &buf, setup.clock.now()).map_err(Failure::Refused)?;
+            let packet = connect::decode(frame, &buf, setup.clock.now())
+                .map_err(|refused| Failure::Refused(refused, u32::MAX))?;
             buf.drain(..frame.end);
             return Ok((packet, buf));
         }
@@ -244,6 +242,7 @@ fn newcomer(shared: &Shared, client: Client, mut rest: Vec<u8>) -> Newcomer {
     Newcomer {
         seat: client.seat,
         terms: packet.terms.stated(shared.setup.config.topic_alias_max),
+        wants_response_information: packet.wants_response_information,
         keep_alive_seconds: keep_alive,
         keep_alive_capped: keep_alive != packet.keep_alive_seconds,
         assigned: client.assigned,

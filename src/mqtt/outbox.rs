@@ -83,6 +83,12 @@ impl Outbox {
         }
     }
 
+    /// The largest packet that the client takes.
+    pub(super) fn packet_bytes_max(&self) -> u32 {
+        let terms = self.terms.as_ref();
+        terms.map_or(u32::MAX, |terms| terms.packet_bytes_max)
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         let waiting = self.waiting.as_ref();

@@ -15,6 +15,7 @@ pub(super) const SERVER_KEEP_ALIVE: u8 = 0x13;
 pub(super) const AUTH_METHOD: u8 = 0x15;
 pub(super) const AUTH_DATA: u8 = 0x16;
 pub(super) const WILL_DELAY: u8 = 0x18;
+pub(super) const RESPONSE_INFORMATION: u8 = 0x1A;
 pub(super) const SERVER_REFERENCE: u8 = 0x1C;
 pub(super) const REASON_STRING: u8 = 0x1F;
 pub(super) const RECEIVE_MAX: u8 = 0x21;

@@ -61,7 +61,7 @@ pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
     let refused = |refusal, version| {
         let mut answer = Vec::new();
         if let Some(version) = version {
-            encode::connack_refused(&mut answer, version, refusal);
+            encode::connack_refused(&mut answer, version, u32::MAX, refusal);
         }
         Refused { refusal, answer }
     };
@@ -171,10 +171,13 @@ impl Peer {
                 topic_alias_max: self.config.topic_alias_max,
                 assigned_client_id: None,
                 keep_alive_seconds: None,
+                response_information: None,
             };
-            let version = self.version();
-            encode::connack(self.outbox.raw(), version, session_present, &announce);
-            return Ok(Vec::new());
+            let (version, bytes_max) = (self.version(), self.outbox.packet_bytes_max());
+            let out = self.outbox.raw();
+            return encode::connack(out, version, bytes_max, session_present, &announce)
+                .map(|()| Vec::new())
+                .map_err(|encode::Oversized| Refusal::PacketTooLarge);
         }
         let around = Surroundings {
             version: self.decoder.version(),
@@ -188,9 +191,9 @@ impl Peer {
 
     /// The last bytes of a connection that ends with `refusal`.
     pub fn end(&mut self, refusal: Refusal) {
-        let version = self.version();
+        let (version, bytes_max) = (self.version(), self.outbox.packet_bytes_max());
         self.outbox.drop_pending();
-        encode::disconnect(self.outbox.raw(), version, refusal);
+        encode::disconnect(self.outbox.raw(), version, bytes_max, refusal);
     }
 
     /// Moves all that waits for the client to `out`; at most `bytes_max` bytes at a time.

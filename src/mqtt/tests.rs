@@ -245,6 +245,30 @@ pub(super) async fn expect(client: &mut TcpStream, expected: &[u8]) {
     assert_eq!(bytes, expected, "{bytes:02x?}");
 }
 
+/// A 5.0 packet that begins with `first`, has `head` and says why.
+fn reasoned(first: u8, head: &[u8], why: Refusal) -> Vec<u8> {
+    let text = why.to_string();
+    let length = u8::try_from(text.len()).unwrap();
+    let remaining = u8::try_from(head.len()).unwrap() + 1 + 3 + length;
+    [
+        &[first, remaining],
+        head,
+        &[3 + length, 0x1F, 0, length],
+        text.as_bytes(),
+    ]
+    .concat()
+}
+
+/// A CONNACK of 5.0 with a refusal.
+pub(super) fn refused_v5(code: u8, why: Refusal) -> Vec<u8> {
+    reasoned(0x20, &[0, code], why)
+}
+
+/// A DISCONNECT of 5.0.
+pub(super) fn goodbye(code: u8, why: Refusal) -> Vec<u8> {
+    reasoned(0xE0, &[code], why)
+}
+
 /// Reads until the broker closes; what came before.
 pub(super) async fn rest(client: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -73,6 +73,13 @@ impl Client {
         client
     }
 
+    /// Opens a socket and sends `bytes`, whatever they are; answers are read as those of `version`.
+    pub(crate) fn raw(broker: &Broker, version: Version, bytes: &[u8]) -> Self {
+        let mut client = Self::open(broker.address(), version, "raw");
+        client.send(bytes);
+        client
+    }
+
     fn open(address: SocketAddr, version: Version, client_id: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -160,14 +167,26 @@ impl Client {
 
     /// The broker closes the connection; the reason it gave (5.0), messages before it are skipped.
     pub(crate) fn closed(&mut self) -> Option<u8> {
-        let mut reason = None;
+        self.goodbye().map(|(code, _)| code)
+    }
+
+    /// As `closed`, with the properties of the DISCONNECT.
+    pub(crate) fn goodbye(&mut self) -> Option<(u8, Properties)> {
+        let mut goodbye = None;
         self.aside.clear();
         while let Some(packet) = self.read() {
-            if let Packet::Disconnect { code } = packet {
-                reason = Some(code);
+            assert_eq!(goodbye, None, "{}: a packet behind DISCONNECT", self.name);
+            if let Packet::Disconnect { code, properties } = packet {
+                goodbye = Some((code, properties));
             }
         }
-        reason
+        goodbye
+    }
+
+    /// The broker closes the connection without a word.
+    pub(crate) fn assert_closed_silently(&mut self) {
+        let said = self.aside.pop_front().or_else(|| self.read());
+        assert_eq!(said, None, "{}", self.name);
     }
 
     /// Nothing but what was read so far has been sent to this client: the answer to a ping comes next.
@@ -256,9 +275,8 @@ impl Client {
             payload: payload.as_bytes().to_vec(),
             qos,
             retain,
-            duplicate: false,
             id,
-            properties: Properties::default(),
+            ..Publish::default()
         });
         id
     }

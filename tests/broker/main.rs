@@ -11,8 +11,10 @@
 )]
 
 mod client;
+mod connect;
 mod crash;
 mod frames;
+mod goodbye;
 mod harness;
 mod limits;
 mod messages;

@@ -31,12 +31,20 @@ pub(crate) mod property {
     pub(crate) const CORRELATION_DATA: u8 = 0x09;
     pub(crate) const SUBSCRIPTION_ID: u8 = 0x0B;
     pub(crate) const SESSION_EXPIRY: u8 = 0x11;
+    pub(crate) const ASSIGNED_CLIENT_ID: u8 = 0x12;
+    pub(crate) const SERVER_KEEP_ALIVE: u8 = 0x13;
     pub(crate) const WILL_DELAY: u8 = 0x18;
+    pub(crate) const RESPONSE_INFORMATION: u8 = 0x1A;
+    pub(crate) const REASON_STRING: u8 = 0x1F;
     pub(crate) const RECEIVE_MAXIMUM: u8 = 0x21;
     pub(crate) const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
     pub(crate) const TOPIC_ALIAS: u8 = 0x23;
+    pub(crate) const MAXIMUM_QOS: u8 = 0x24;
+    pub(crate) const RETAIN_AVAILABLE: u8 = 0x25;
     pub(crate) const USER_PROPERTY: u8 = 0x26;
     pub(crate) const MAXIMUM_PACKET_SIZE: u8 = 0x27;
+    pub(crate) const WILDCARD_AVAILABLE: u8 = 0x28;
+    pub(crate) const SUBSCRIPTION_ID_AVAILABLE: u8 = 0x29;
 }
 
 /// The value of a property.
@@ -88,6 +96,14 @@ impl Properties {
     pub(crate) fn number(&self, id: u8) -> Option<u32> {
         self.0.iter().find_map(|(found, value)| match value {
             Value::Number(number) if *found == id => Some(*number),
+            _ => None,
+        })
+    }
+
+    /// The text that a property has.
+    pub(crate) fn text(&self, id: u8) -> Option<&str> {
+        self.0.iter().find_map(|(found, value)| match value {
+            Value::Bytes(bytes) if *found == id => std::str::from_utf8(bytes).ok(),
             _ => None,
         })
     }
@@ -158,6 +174,7 @@ pub(crate) enum Packet {
     Pingresp,
     Disconnect {
         code: u8,
+        properties: Properties,
     },
 }
 
@@ -192,13 +209,14 @@ pub(crate) fn counted(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Properties that are four-byte numbers, with their length before them.
-fn numbers(properties: &[(u8, u32)]) -> Vec<u8> {
+/// Properties that are four-byte numbers, and further ones, with their length before them.
+fn block(numbers: &[(u8, u32)], further: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
-    for (id, number) in properties {
+    for (id, number) in numbers {
         body.push(*id);
         body.extend(number.to_be_bytes());
     }
+    body.extend_from_slice(further);
     let mut out = variable(body.len());
     out.extend(body);
     out
@@ -210,6 +228,10 @@ pub(crate) struct Will {
     pub(crate) topic: String,
     pub(crate) payload: String,
     pub(crate) delay_seconds: u32,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    /// Further will properties, encoded.
+    pub(crate) properties: Vec<u8>,
 }
 
 /// What a CONNECT says.
@@ -223,6 +245,8 @@ pub(crate) struct Connect {
     pub(crate) will: Option<Will>,
     /// Further ones of 5.0.
     pub(crate) properties: Properties,
+    /// More of them, encoded, whatever they are.
+    pub(crate) raw_properties: Vec<u8>,
 }
 
 impl Connect {
@@ -236,6 +260,7 @@ impl Connect {
             keep_alive_seconds: 0,
             will: None,
             properties: Properties::default(),
+            raw_properties: Vec::new(),
         }
     }
 
@@ -274,7 +299,22 @@ impl Connect {
             topic: topic.to_owned(),
             payload: payload.to_owned(),
             delay_seconds,
+            qos: 1,
+            retain: false,
+            properties: Vec::new(),
         });
+        self
+    }
+
+    /// The will of `will`, changed.
+    pub(crate) fn with_will(mut self, change: impl FnOnce(&mut Will)) -> Self {
+        change(self.will.as_mut().expect("there is a will"));
+        self
+    }
+
+    /// Adds properties of 5.0, encoded.
+    pub(crate) fn raw_properties(mut self, encoded: &[u8]) -> Self {
+        self.raw_properties.extend_from_slice(encoded);
         self
     }
 
@@ -283,7 +323,10 @@ impl Connect {
             Version::V31 => b"MQIsdp",
             Version::V311 | Version::V5 => b"MQTT",
         };
-        let will_flags = if self.will.is_some() { 0b0000_1100 } else { 0 }; // QoS 1
+        let will_flags = self
+            .will
+            .as_ref()
+            .map_or(0, |will| 0b100 | will.qos << 3 | u8::from(will.retain) << 5);
         let mut body = counted(name);
         body.push(self.version.level());
         body.push(u8::from(self.clean) << 1 | will_flags);
@@ -294,14 +337,16 @@ impl Connect {
                 let expiry = (property::SESSION_EXPIRY, Value::Number(seconds));
                 properties.0.push(expiry);
             }
-            let block = properties.encode();
+            let mut block = properties.encode();
+            block.extend_from_slice(&self.raw_properties);
             body.extend(variable(block.len()));
             body.extend(block);
         }
         body.extend(counted(self.client_id.as_bytes()));
         if let Some(will) = &self.will {
             if self.version == Version::V5 {
-                body.extend(numbers(&[(property::WILL_DELAY, will.delay_seconds)]));
+                let delay = [(property::WILL_DELAY, will.delay_seconds)];
+                body.extend(block(&delay, &will.properties));
             }
             body.extend(counted(will.topic.as_bytes()));
             body.extend(counted(will.payload.as_bytes()));
@@ -377,7 +422,7 @@ pub(crate) fn disconnect(version: Version, reason: u8, expiry_seconds: Option<u3
     }
     let expiry = expiry_seconds.map(|secs| (property::SESSION_EXPIRY, secs));
     let mut body = vec![reason];
-    body.extend(numbers(&Vec::from_iter(expiry)));
+    body.extend(block(&Vec::from_iter(expiry), &[]));
     packet(0xE0, &body)
 }
 
@@ -439,8 +484,8 @@ impl<'a> Body<'a> {
             (13, 0) => Packet::Pingresp,
             (14, 0) if v5 => {
                 let code = if self.0.is_empty() { 0 } else { self.byte() };
-                self.properties(!self.0.is_empty());
-                Packet::Disconnect { code }
+                let properties = self.properties(!self.0.is_empty());
+                Packet::Disconnect { code, properties }
             }
             _ => panic!("the broker sent a packet that begins with {first:#04x}"),
         }

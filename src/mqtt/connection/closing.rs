@@ -30,14 +30,14 @@ impl Connection {
             Ending::Gone => return self.count(WireCounter::ConnectMissing, 1),
             Ending::Refused(refusal) => refusal,
         };
-        let version = self.version();
+        let (version, bytes_max) = (self.version(), self.outbox.packet_bytes_max());
         self.outbox.drop_pending();
         if was_open {
             self.seat.shared().setup.counters.ended(refusal);
-            encode::disconnect(self.outbox.raw(), version, refusal);
+            encode::disconnect(self.outbox.raw(), version, bytes_max, refusal);
         } else {
             self.seat.shared().setup.counters.refused(refusal);
-            encode::connack_refused(self.outbox.raw(), version, refusal);
+            encode::connack_refused(self.outbox.raw(), version, bytes_max, refusal);
         }
         // Who does not read does not read this either.
         if refusal != Refusal::NotReading {

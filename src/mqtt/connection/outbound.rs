@@ -97,10 +97,14 @@ impl Connection {
         if self.attachment.is_none() {
             return Err(Refusal::Internal.into());
         }
-        let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Open) else {
+        let Phase::Opening(opening) = &self.phase else {
             return Err(Refusal::Internal.into());
         };
         let config = &self.seat.shared().setup.config;
+        let response_information = opening
+            .wants_response_information
+            .then(|| config.response_information(&self.client_id))
+            .flatten();
         let changed = expiry_seconds != opening.asked_expiry_seconds;
         let announce = Announce {
             expiry_seconds: changed.then_some(expiry_seconds),
@@ -109,9 +113,13 @@ impl Connection {
             topic_alias_max: config.topic_alias_max,
             assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),
             keep_alive_seconds: opening.keep_alive_capped.then_some(self.keep_alive_seconds),
+            response_information: response_information.as_deref(),
         };
-        let version = self.decoder.version();
-        encode::connack(self.outbox.raw(), version, session_present, &announce);
+        let (version, bytes_max) = (self.decoder.version(), self.outbox.packet_bytes_max());
+        let out = self.outbox.raw();
+        encode::connack(out, version, bytes_max, session_present, &announce)
+            .map_err(|encode::Oversized| Refusal::PacketTooLarge)?;
+        self.phase = Phase::Open;
         self.count(WireCounter::PacketsOut, 1);
         self.count(WireCounter::Opened, 1);
         self.heard_at = Instant::now();

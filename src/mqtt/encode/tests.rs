@@ -310,14 +310,15 @@ fn connacks_announce_what_is_in_force() {
         topic_alias_max: 4,
         assigned_client_id: Some("x"),
         keep_alive_seconds: Some(30),
+        response_information: Some("r/x"),
     };
-    connack(&mut out, V31, true, &announce);
+    connack(&mut out, V31, u32::MAX, true, &announce).unwrap();
     assert_eq!(out, b"\x20\x02\x00\x00");
     out.clear();
-    connack(&mut out, V311, true, &announce);
+    connack(&mut out, V311, u32::MAX, true, &announce).unwrap();
     assert_eq!(out, b"\x20\x02\x01\x00");
     out.clear();
-    connack(&mut out, V5, true, &announce);
+    connack(&mut out, V5, u32::MAX, true, &announce).unwrap();
     let Ok(Some(v5::Decoded::Packet(v5::Packet::ConnectAck(read), _))) =
         v5::Codec::new().decode(&mut BytesMut::copy_from_slice(&out))
     else {
@@ -330,23 +331,46 @@ fn connacks_announce_what_is_in_force() {
     assert_eq!(read.topic_alias_max, 4);
     assert_eq!(read.assigned_client_id.as_deref(), Some("x"));
     assert_eq!(read.server_keepalive_sec, Some(30));
+    assert_eq!(read.response_info.as_deref(), Some("r/x"));
     assert!(!read.shared_subscription_available);
     assert!(read.wildcard_subscription_available && read.subscription_identifiers_available);
 }
 
 #[test]
-fn refusals_before_and_after_connack_are_short() {
+fn refusals_before_and_after_connack_say_why_as_far_as_the_version_can() {
     let mut out = Vec::new();
-    connack_refused(&mut out, V5, Refusal::SessionQuota);
-    connack_refused(&mut out, V311, Refusal::SessionQuota);
-    connack_refused(&mut out, V311, Refusal::Malformed);
-    disconnect(&mut out, V5, Refusal::TakenOver);
-    disconnect(&mut out, V311, Refusal::TakenOver);
+    connack_refused(&mut out, V5, 1000, Refusal::SessionQuota);
+    connack_refused(&mut out, V311, 1000, Refusal::SessionQuota);
+    connack_refused(&mut out, V311, 1000, Refusal::Malformed);
+    disconnect(&mut out, V5, 1000, Refusal::TakenOver);
+    disconnect(&mut out, V311, 1000, Refusal::TakenOver);
     pingresp(&mut out);
     assert_eq!(
         out,
-        b"\x20\x03\x00\x97\x00\x20\x02\x00\x03\xe0\x01\x8e\xd0\x00"
+        b"\x20\x1b\x00\x97\x18\x1f\x00\x15session quota reached\x20\x02\x00\x03\
+          \xe0\x17\x8e\x15\x1f\x00\x12session taken over\xd0\x00"
     );
+}
+
+/// 5.0: [MQTT-3.1.2-24], [MQTT-3.2.2-19], [MQTT-3.14.2-3]
+#[test]
+fn neither_connack_nor_disconnect_exceeds_what_the_client_takes() {
+    let announce = Announce {
+        receive_max: u16::MAX,
+        assigned_client_id: Some("an-id-of-some-length"),
+        ..Announce::default()
+    };
+    for bytes_max in 1..60 {
+        let mut outs = [const { Vec::new() }; 3];
+        connack(&mut outs[0], V5, bytes_max, false, &announce).ok();
+        connack_refused(&mut outs[1], V5, bytes_max, Refusal::Busy);
+        disconnect(&mut outs[2], V5, bytes_max, Refusal::Busy);
+        for (out, least) in outs.iter().zip([35, 5, 4]) {
+            assert!(out.len() <= bytes_max as usize, "{out:02x?}");
+            // It is written as soon as it can be, without words if need be.
+            assert_eq!(!out.is_empty(), bytes_max >= least, "at {bytes_max}");
+        }
+    }
 }
 
 proptest! {

@@ -52,42 +52,42 @@ fn good_packets_before_a_bad_one_reach_the_session() {
             CONNECT_V5,
             CONNACK_V5,
             b"\x30\x04\x00\x01a\x00\xc0\x01\x00",
-            b"\xe0\x01\x81",
+            &goodbye(0x81, Refusal::Malformed),
             Refusal::Malformed,
         ),
         (
             CONNECT_V5,
             CONNACK_V5,
             b"\x30\x04\x00\x01a\x00\x10\x00",
-            b"\xe0\x01\x82",
+            &goodbye(0x82, Refusal::Protocol),
             Refusal::Protocol,
         ),
         (
             CONNECT_V5,
             CONNACK_V5,
             b"\x30\x04\x00\x01a\x00\x30\x81\x20",
-            b"\xe0\x01\x95",
+            &goodbye(0x95, Refusal::PacketTooLarge),
             Refusal::PacketTooLarge,
         ),
         (
             CONNECT_V5,
             CONNACK_V5,
             b"\x30\x04\x00\x01a\x00\x30\x06\x00\x03a/#\x00",
-            b"\xe0\x01\x90",
+            &goodbye(0x90, Refusal::TopicName),
             Refusal::TopicName,
         ),
         (
             CONNECT_V5,
             CONNACK_V5,
             b"\x30\x04\x00\x01a\x00\x30\x07\x00\x01a\x03\x23\x00\x11",
-            b"\xe0\x01\x94",
+            &goodbye(0x94, Refusal::TopicAlias),
             Refusal::TopicAlias,
         ),
         (
             CONNECT_V5,
             CONNACK_V5,
             b"\x30\x04\x00\x01a\x00\xf0\x00",
-            b"\xe0\x01\x82",
+            &goodbye(0x82, Refusal::Protocol),
             Refusal::Protocol,
         ),
     ] {
@@ -110,7 +110,11 @@ fn a_close_of_the_session_is_told_to_5_0_clients_behind_what_came_before() {
         (
             CONNECT_V5,
             CONNACK_V5,
-            b"\x30\x05\x00\x01t\x00x\xe0\x01\x8e",
+            &[
+                &b"\x30\x05\x00\x01t\x00x"[..],
+                &goodbye(0x8E, Refusal::TakenOver),
+            ]
+            .concat(),
         ),
     ] {
         run(async {
@@ -154,7 +158,7 @@ fn more_than_the_receive_maximum_ends_a_5_0_connection() {
         client.write_all(publish).await.unwrap();
         world.inbound(1).await;
         client.write_all(publish).await.unwrap();
-        assert_eq!(rest(&mut client).await, b"\xe0\x01\x93");
+        assert_eq!(rest(&mut client).await, goodbye(0x93, Refusal::ReceiveMax));
     });
 }
 
@@ -164,7 +168,7 @@ fn a_client_that_is_silent_for_too_long_is_closed() {
         let mut world = World::new(Options::default());
         let connect = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x01\x00\x00\x01c";
         let (mut client, _request) = world.open(connect, CONNACK_V5).await;
-        assert_eq!(rest(&mut client).await, b"\xe0\x01\x8d");
+        assert_eq!(rest(&mut client).await, goodbye(0x8D, Refusal::KeepAlive));
         assert!(world.batch().await.is_none());
         assert_eq!(world.counters.observe().ended(Refusal::KeepAlive), 1);
     });
@@ -183,7 +187,7 @@ fn a_session_that_never_answers_costs_the_client_its_connection_only() {
         });
         let mut client = world.client(CONNECT_V5).await;
         let request = world.request().await;
-        assert_eq!(rest(&mut client).await, b"\x20\x03\x00\x89\x00");
+        assert_eq!(rest(&mut client).await, refused_v5(0x89, Refusal::Busy));
         drop(client);
         // Attached too late: the session hears at once that nobody is there.
         request.connection.do_send(ToConnection::Attached {
@@ -203,7 +207,7 @@ fn a_connection_ends_with_the_last_holder_of_its_address() {
         // A CONNECT of another client makes the fake shard forget the first.
         let (_other, _other_request) = world.open(CONNECT_V5, CONNACK_V5).await;
         drop(request);
-        assert_eq!(rest(&mut client).await, b"\xe0\x01\x80");
+        assert_eq!(rest(&mut client).await, goodbye(0x80, Refusal::Internal));
         assert!(world.batch().await.is_none());
         assert_eq!(world.counters.observe().ended(Refusal::Internal), 1);
     });

@@ -128,8 +128,8 @@ fn what_the_session_says_is_written_in_order() {
 fn a_delivery_above_the_clients_packet_limit_is_dropped_and_settled() {
     run(async {
         let mut world = World::new(Options::default());
-        // Maximum packet size 16.
-        let connect = b"\x10\x13\x00\x04MQTT\x05\x02\x00\x00\x05\x27\x00\x00\x00\x10\x00\x01c";
+        // Maximum packet size 20.
+        let connect = b"\x10\x13\x00\x04MQTT\x05\x02\x00\x00\x05\x27\x00\x00\x00\x14\x00\x01c";
         let (mut client, request) = world.open(connect, CONNACK_V5).await;
         let large = [0; 20];
         request.connection.do_send(packets([

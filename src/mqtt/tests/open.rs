@@ -43,7 +43,7 @@ fn a_connect_that_comes_byte_by_byte_is_taken() {
 fn a_refusal_of_the_session_becomes_the_code_of_the_version() {
     for (connect, answer) in [
         (CONNECT_V311, &b"\x20\x02\x00\x03"[..]),
-        (CONNECT_V5, b"\x20\x03\x00\x97\x00"),
+        (CONNECT_V5, &refused_v5(0x97, Refusal::SessionQuota)),
     ] {
         run(async {
             let world = World::new(Options {
@@ -69,7 +69,7 @@ fn a_connect_that_no_session_need_see_is_answered_at_the_door() {
         ),
         (
             b"\x10\x0c\x00\x04MQTT\x06\x02\x00\x00\x00\x00",
-            b"\x20\x03\x00\x84\x00",
+            &refused_v5(0x84, Refusal::Version),
             Refusal::Version,
         ),
         (
@@ -84,12 +84,12 @@ fn a_connect_that_no_session_need_see_is_answered_at_the_door() {
         ),
         (
             b"\x10\x12\x00\x04MQTT\x05\x02\x00\x00\x04\x15\x00\x01m\x00\x01c",
-            b"\x20\x03\x00\x8c\x00",
+            &refused_v5(0x8c, Refusal::AuthMethod),
             Refusal::AuthMethod,
         ),
         (
             b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01cx",
-            b"\x20\x03\x00\x81\x00",
+            &refused_v5(0x81, Refusal::Malformed),
             Refusal::Malformed,
         ),
         (

@@ -176,7 +176,8 @@ fn play(broker: &Broker, case: &Case) -> Result<Answer, Vec<u8>> {
                 drop(stream.shutdown(Shutdown::Both));
                 return Ok(Answer::Connack(code));
             }
-            (0xE0, [_, _, code]) => {
+            // Words may follow.
+            (0xE0, [_, _, code, ..]) => {
                 let code = *code;
                 expect_end(&mut stream)?;
                 return Ok(Answer::Ends(code));

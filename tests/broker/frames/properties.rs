@@ -249,7 +249,7 @@ fn values(table: &mut Table) {
     }
     for (place, what, block) in [
         (Connect, "receive maximum 1", &b"\x21\x00\x01"[..]),
-        (Connect, "the smallest packet size", b"\x27\x00\x00\x00\x01"),
+        (Connect, "a small packet size", b"\x27\x00\x00\x00\x20"),
         (Connect, "the longest expiry", b"\x11\xff\xff\xff\xff"),
         (Publish, "message expiry 0", b"\x02\x00\x00\x00\x00"),
         (
