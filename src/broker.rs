@@ -247,6 +247,7 @@ fn system_config(config: &Config) -> SystemConfig {
         journal_bytes_max: config.log.bytes_max,
         cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
         checkpoint_interval_millis: u64::from(config.storage.checkpoint_interval_millis),
+        takeover_pause_millis: u64::from(config.session.takeover_pause_millis),
         passivate_after_millis: u64::from(config.session.passivate_after_seconds) * 1000,
     }
 }

@@ -48,7 +48,7 @@ const ACTOR_ARROWS: &[(&str, &[&str])] = &[
     ("checkpointer", &["protocol"]),
     ("recovery", &[]),
     // The handles of the two threads are what all shards share.
-    ("shared", &["appender", "checkpointer"]),
+    ("shared", &["protocol", "appender", "checkpointer"]),
     // A shard takes over what recovery found.
     ("local", &["protocol", "shared", "recovery"]),
     ("session", &["protocol", "shared", "local"]),

@@ -4,6 +4,7 @@
 //! Owns: the order of start and stop. Start: lock the data directory, open journal and store, recover, build the routes
 //! of every session that survived, and only then be ready for connections. Stop: in reverse.
 
+mod quota;
 mod start;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,7 +18,7 @@ use thiserror::Error;
 
 use crate::actor::appender::{AppenderObservation, Durability};
 use crate::actor::checkpointer::CheckpointObservation;
-use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveSession, SetQuota};
+use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveSession};
 use crate::actor::recovery::RecoverError;
 use crate::actor::registry::RegistryActor;
 use crate::actor::shard::ShardActor;
@@ -27,11 +28,13 @@ use crate::journal::files::{DiskFiles, Files};
 use crate::journal::{JournalObservation, ReadError};
 use crate::model::ids::{ClientId, SHARDS_MAX};
 use crate::model::limits::SessionLimits;
-use crate::model::quota::{QuotaLimits, QuotaObservation, ReservesDiffer};
+use crate::model::quota::{QuotaLimits, QuotaObservation};
 use crate::model::refusal::Refusal;
 use crate::observe::{SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
 use crate::store::{SnapshotStore, StoreError};
+
+pub use quota::QuotaHandle;
 
 /// Threads on which one shard reads from the disk.
 const READERS_PER_SHARD: usize = 4;
@@ -57,6 +60,8 @@ pub struct SystemConfig {
     pub cache_bytes: usize,
     /// Time in milliseconds between two checkpoints.
     pub checkpoint_interval_millis: u64,
+    /// How long a takeover waits when there were 20 of a session in a row, in milliseconds; 0: never.
+    pub takeover_pause_millis: u64,
     /// Time in milliseconds that a detached session keeps its actor.
     pub passivate_after_millis: u64,
 }
@@ -74,6 +79,7 @@ impl SystemConfig {
             journal_bytes_max: 0,
             cache_bytes: 32 << 20,
             checkpoint_interval_millis: 5_000,
+            takeover_pause_millis: 1_000,
             passivate_after_millis: 60_000,
         }
     }
@@ -269,13 +275,17 @@ impl ActorSystem {
         shard.address.send(observe).await.ok().flatten()
     }
 
-    /// Changes the limits on sessions. Nobody who is in is thrown out.
-    ///
-    /// # Errors
-    /// [`ReservesDiffer`]: reserves come and go with a start only, their units may change.
-    pub async fn set_quota(&self, limits: QuotaLimits) -> Result<(), ReservesDiffer> {
-        // A registry that is gone looks after no limit any more.
-        self.registry.send(SetQuota(limits)).await.unwrap_or(Ok(()))
+    /// The quota, to observe and to change.
+    pub fn quota(&self) -> QuotaHandle {
+        QuotaHandle {
+            quota: Arc::clone(&self.shared.quota),
+            registry: self.registry.clone().recipient(),
+            shards: self
+                .shards
+                .iter()
+                .map(|shard| shard.address.clone().recipient())
+                .collect(),
+        }
     }
 
     /// A function that observes the system; for metrics, which outlive a borrow.

@@ -52,6 +52,12 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         Counter::SessionTakenOver => (EVENTS, EVENTS_HELP, &[("event", "taken_over")]),
         Counter::SessionExpired => (EVENTS, EVENTS_HELP, &[("event", "expired")]),
         Counter::SessionDiscarded => (EVENTS, EVENTS_HELP, &[("event", "discarded")]),
+        Counter::SessionEvicted => (EVENTS, EVENTS_HELP, &[("event", "evicted")]),
+        Counter::TakeoverDelayed => (
+            "outlive_takeovers_delayed_total",
+            "Takeovers that waited because a session was taken over too often in a row.",
+            &[],
+        ),
         Counter::SessionRehydrated => (EVENTS, EVENTS_HELP, &[("event", "rehydrated")]),
         Counter::SessionPassivated => (EVENTS, EVENTS_HELP, &[("event", "passivated")]),
         Counter::ExpiryClamped => (EVENTS, EVENTS_HELP, &[("event", "expiry_clamped")]),

@@ -38,6 +38,8 @@ pub struct MqttConfig {
     pub unauthenticated_max: u32,
     /// Connections that have completed CONNECT; 0 = none.
     pub connections_max: u32,
+    /// CONNECTs per second; 0 = none.
+    pub connects_per_second_max: u32,
 }
 
 impl Default for MqttConfig {
@@ -58,6 +60,7 @@ impl Default for MqttConfig {
             write_timeout_millis: 30_000,
             unauthenticated_max: 10_000,
             connections_max: 0,
+            connects_per_second_max: 0,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct SessionConfig {
     pub queue_bytes_max: u64,
     /// What happens to a session whose queue is full.
     pub overflow: Overflow,
+    /// How long a takeover waits when there were too many in a row; 0 = never.
+    pub takeover_pause_millis: u32,
     /// How long a detached session stays in memory.
     pub passivate_after_seconds: u32,
 }
@@ -34,6 +36,7 @@ impl Default for SessionConfig {
             queue_messages_max: 0,
             queue_bytes_max: 16_777_216,
             overflow: Overflow::DropOldest,
+            takeover_pause_millis: 1000,
             passivate_after_seconds: 60,
         }
     }

@@ -31,6 +31,8 @@ pub struct WireConfig {
     /// The most connections that have authenticated; 0: no limit. Above, a CONNECT is refused (5.0: 0x89, 3.x: 3), even
     /// one that would take over a connection.
     pub connections_max: usize,
+    /// CONNECTs per second, of all clients; 0: no limit. Above, a CONNECT is refused (5.0: 0x9F, 3.x: 3).
+    pub connects_per_second_max: u32,
     /// The longest keep-alive of 5.0 clients, which are told (Server Keep Alive); 0: no limit. 3.x clients cannot be
     /// told and keep what they ask for.
     pub keep_alive_seconds_max: u16,
@@ -74,6 +76,7 @@ impl From<&MqttConfig> for WireConfig {
             connect_timeout_millis: u64::from(mqtt.connect_timeout_millis),
             unauthenticated_max: size(mqtt.unauthenticated_max),
             connections_max: size(mqtt.connections_max),
+            connects_per_second_max: mqtt.connects_per_second_max,
             keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
             response_information: mqtt.response_information.clone(),
             topic_alias_max: mqtt.topic_alias_max,

@@ -162,6 +162,9 @@ async fn authenticate(
     origin: &Origin,
 ) -> Result<Client, Refusal> {
     let setup = &shared.setup;
+    if !shared.pace.take(setup.clock.now()) {
+        return Err(Refusal::ConnectRate);
+    }
     if packet.has_auth_method {
         return Err(Refusal::AuthMethod);
     }

@@ -21,6 +21,7 @@ mod guard;
 mod handshake;
 mod listener;
 mod outbox;
+mod pace;
 mod properties;
 mod reason;
 mod scratch;
@@ -44,6 +45,8 @@ pub use config::WireConfig;
 pub use connection::ShardHandle;
 pub use counters::{REFUSALS, WireCounter, WireCounters, WireObservation};
 pub use listener::bind;
+
+use pace::Pace;
 
 use crate::auth::{Authenticator, Authorizer};
 
@@ -85,6 +88,8 @@ struct Shared {
     unauthenticated: AtomicUsize,
     /// Connections that have.
     connections: AtomicUsize,
+    /// CONNECTs that may come.
+    pace: Arc<Pace>,
     /// Turns true, or its sender goes, when no new connections are wanted.
     stopping: watch::Receiver<bool>,
 }
@@ -100,12 +105,18 @@ impl fmt::Debug for Shared {
 pub struct Server {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
+    pace: Arc<Pace>,
 }
 
 impl Server {
     /// Where clients can connect.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// From now on so many CONNECTs per second are taken; 0: no limit.
+    pub fn set_connects_per_second_max(&self, connects: u32) {
+        self.pace.set(connects);
     }
 
     /// Closes the listening sockets and every connection that has not been given to a session yet. Open connections
@@ -127,6 +138,7 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
         ));
     }
     let (stop, stopping) = watch::channel(false);
+    let pace = Arc::new(Pace::new(setup.config.connects_per_second_max));
     let addresses = listeners
         .iter()
         .map(TcpListener::local_addr)
@@ -140,6 +152,7 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
         setup,
         unauthenticated: AtomicUsize::new(0),
         connections: AtomicUsize::new(0),
+        pace: Arc::clone(&pace),
         stopping,
     });
     // Only the shards' clones stay open, so that the ports close with the last of them.
@@ -149,7 +162,11 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
             listener::start(&shared, shard, listener)?;
         }
     }
-    Ok(Server { addresses, stop })
+    Ok(Server {
+        addresses,
+        stop,
+        pace,
+    })
 }
 
 #[cfg(test)]

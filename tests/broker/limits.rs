@@ -57,6 +57,43 @@ fn units_are_reserved_by_client_id_and_limited_by_listener() {
 }
 
 #[test]
+fn connects_above_the_rate_are_refused_in_every_version_and_counted() {
+    let broker = Broker::start_with(&["mqtt.connects_per_second_max=1"]);
+    for version in Version::ALL {
+        let code = if version == Version::V5 { 0x9F } else { 3 };
+        eventually("two connects come within a second", || {
+            let connect = Connect::new(version, "c");
+            let answer = Client::try_connect(&broker, &connect).connack.code;
+            assert!(answer == 0 || answer == code, "{version:?}: {answer}");
+            answer == code
+        });
+        eventually("then one is taken again", || {
+            Client::try_connect(&broker, &Connect::new(version, "c"))
+                .connack
+                .code
+                == 0
+        });
+    }
+    let refused = broker.metric("outlive_connections_refused_total{reason=\"connect_rate\"}");
+    assert!(refused >= 3.0, "{refused}");
+}
+
+#[test]
+fn at_the_quota_a_newcomer_takes_the_place_of_who_was_offline_longest_if_so_configured() {
+    let broker =
+        Broker::start_with(&["quota.sessions_max=2", "quota.policy=evict-longest-offline"]);
+    Client::kept(&broker, Version::V311, "first").disconnect();
+    let _online = Client::kept(&broker, Version::V5, "online");
+    let new = Client::try_connect(&broker, &Connect::kept(Version::V311, "new"));
+    assert_eq!(new.connack.code, 0);
+    assert_eq!(broker.metric("outlive_session_quota_used "), 2.0);
+    let refused = Client::try_connect(&broker, &Connect::kept(Version::V5, "first"));
+    assert_eq!(refused.connack.code, 0x97, "everybody is online");
+    let evicted = broker.metric("outlive_session_events_total{event=\"evicted\"}");
+    assert_eq!(evicted, 1.0);
+}
+
+#[test]
 fn the_quota_holds_after_a_crash() {
     let mut broker = Broker::start_with(&["quota.sessions_max=1"]);
     Client::kept(&broker, Version::V311, "kept").disconnect();

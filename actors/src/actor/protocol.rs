@@ -9,11 +9,12 @@ use actix::{Message as ActixMessage, Recipient};
 use tokio::sync::oneshot;
 
 use crate::journal::Record;
+use crate::model::census::Census;
 use crate::model::entry::Entry;
-use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId};
+use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
-use crate::model::quota::{QuotaLimits, ReservesDiffer};
+use crate::model::quota::{QuotaLimits, ReservesDiffer, Shortage};
 use crate::model::refusal::Refusal;
 use crate::model::snapshot::SessionSnapshot;
 use crate::observe::SessionObservation;
@@ -233,6 +234,55 @@ pub struct ObserveSession {
 #[derive(Clone, Copy, Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct Drain;
+
+/// Shard -> registry: a newcomer finds no unit, and the policy is to evict.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct MakeRoom {
+    /// The newcomer.
+    pub request: ConnectRequest,
+    /// The shard that asks.
+    pub shard: ShardId,
+    /// What is missing.
+    pub shortage: Shortage,
+    /// How often room was made for it already.
+    pub attempts: u8,
+}
+
+/// Registry -> shard: the newcomer may try again.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct RoomMade {
+    /// The newcomer.
+    pub request: ConnectRequest,
+    /// How often room was made for it.
+    pub attempts: u8,
+}
+
+/// Registry -> shard: who has been offline longest of those whose end helps against a shortage?
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "Option<Victim>")]
+pub struct OfferVictim(pub Shortage);
+
+/// Registry -> shard: end this session, if its client did not come back meanwhile. Answered when its unit is free, or at
+/// once with false.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "bool")]
+pub struct Evict(pub Victim);
+
+/// A session that could make room.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Victim {
+    /// Since when its client is gone.
+    pub offline_since: Timestamp,
+    /// Whose it is.
+    pub client_id: ClientId,
+}
+
+/// System -> shard: count who is there.
+#[derive(Clone, Copy, Debug, ActixMessage)]
+#[rtype(result = "Census")]
+pub struct TakeCensus;
 
 /// System -> registry: change the limits on sessions. Nobody who is in is thrown out.
 #[derive(Clone, Debug, ActixMessage)]

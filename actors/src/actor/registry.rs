@@ -3,17 +3,21 @@
 //! Permits are taken where a session begins, by one atomic step ([`Quota::try_acquire`]), so that the count is exact and
 //! no connect waits for another thread. The registry owns the limit, the warnings and the stamp.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
+use actix::fut::{ActorFutureExt as _, WrapFuture as _};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
 use super::appender::AppenderHandle;
-use super::protocol::{Drain, SetQuota, Submission};
+use super::protocol::{
+    Drain, Evict, MakeRoom, OfferVictim, RoomMade, SetQuota, Submission, Victim, close,
+};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::ids::ShardId;
-use crate::model::quota::{AlarmEdge, HighWater, Quota, QuotaAlarm, ReservesDiffer};
+use crate::model::quota::{AlarmEdge, HighWater, Quota, ReservesDiffer, Shortage};
 
 /// How often the quota is looked at.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,36 +25,59 @@ const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the broker records that it is alive: what was attached at a crash counts as detached at the last stamp.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Newcomers that may wait for room; more are refused at once.
+const CROWD_MAX: usize = 10_000;
+
+/// How long one session may take to end.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the registry asks of a shard.
+#[derive(Clone, Debug)]
+pub struct ShardSide {
+    /// Names who could go.
+    pub offers: Recipient<OfferVictim>,
+    /// Ends a session.
+    pub evicts: Recipient<Evict>,
+    /// Takes a newcomer back.
+    pub admits: Recipient<RoomMade>,
+}
+
 /// Runs the registry.
 #[derive(Debug)]
 pub struct RegistryActor {
     quota: Arc<Quota>,
-    alarm: QuotaAlarm,
     /// The mark that is in the journal.
     high_water: HighWater,
     appender: AppenderHandle,
     clock: Arc<dyn Clock>,
+    shards: Vec<ShardSide>,
+    /// Newcomers for whom room must be made, and whether that is under way for one.
+    crowd: VecDeque<MakeRoom>,
+    making_room: bool,
     /// The sender of submissions that nobody waits for.
     shard: ShardId,
     ticket: u64,
 }
 
 impl RegistryActor {
-    /// A registry over `quota`; its stamps are submitted under the number `shard`, which no shard
+    /// A registry over `quota` and the sessions of `shards`; its stamps are submitted under the number `shard`, which no shard
     /// has. `recorded` is the high-water mark that the journal knows.
     pub fn new(
         quota: Arc<Quota>,
         appender: AppenderHandle,
         clock: Arc<dyn Clock>,
+        shards: Vec<ShardSide>,
         shard: ShardId,
         recorded: HighWater,
     ) -> Self {
         Self {
             quota,
-            alarm: QuotaAlarm::default(),
             high_water: recorded,
             appender,
             clock,
+            shards,
+            crowd: VecDeque::new(),
+            making_room: false,
             shard,
             ticket: 0,
         }
@@ -63,13 +90,49 @@ impl RegistryActor {
             self.high_water = seen.high_water;
             self.submit(Entry::HighWater(seen.high_water));
         }
-        match self.alarm.observe(used, limit) {
+        match self.quota.watch() {
             Some(AlarmEdge::Raised) => tracing::warn!(used, limit, "session quota is at 80 %"),
             Some(AlarmEdge::Cleared) => {
                 tracing::info!(used, limit, "session quota is below 75 % again")
             }
             None => {}
         }
+    }
+
+    /// Makes room for the newcomer that has waited longest: one at a time, so that nobody is evicted in vain.
+    fn make_room(&mut self, ctx: &mut Context<Self>) {
+        if self.making_room {
+            return;
+        }
+        let Some(asked) = self.crowd.pop_front() else {
+            return;
+        };
+        self.making_room = true;
+        let shards = self.shards.clone();
+        let evicting = async move {
+            if let Some((shard, victim)) = oldest(&shards, &asked.shortage).await {
+                let evicted = shards[shard].evicts.send(Evict(victim));
+                // Whether or not it ended in time: the newcomer asks again, and is refused if there is no unit.
+                tokio::time::timeout(EVICTION_TIMEOUT, evicted).await.ok();
+                return (asked, false);
+            }
+            (asked, true)
+        };
+        ctx.spawn(
+            evicting
+                .into_actor(self)
+                .map(|(asked, is_last), registry, ctx| {
+                    let attempts = if is_last { u8::MAX } else { asked.attempts + 1 };
+                    if let Some(shard) = registry.shards.get(usize::from(asked.shard.0)) {
+                        shard.admits.do_send(RoomMade {
+                            request: asked.request,
+                            attempts,
+                        });
+                    }
+                    registry.making_room = false;
+                    registry.make_room(ctx);
+                }),
+        );
     }
 
     fn stamp(&mut self) {
@@ -87,6 +150,21 @@ impl RegistryActor {
     }
 }
 
+/// Whose client has been away longest, over all shards.
+async fn oldest(shards: &[ShardSide], shortage: &Shortage) -> Option<(usize, Victim)> {
+    let mut oldest: Option<(usize, Victim)> = None;
+    for (number, shard) in shards.iter().enumerate() {
+        let offer = OfferVictim(shortage.clone());
+        let Ok(Some(victim)) = shard.offers.send(offer).await else {
+            continue;
+        };
+        if oldest.as_ref().is_none_or(|(_, known)| victim < *known) {
+            oldest = Some((number, victim));
+        }
+    }
+    oldest
+}
+
 impl Actor for RegistryActor {
     type Context = Context<Self>;
 
@@ -94,6 +172,21 @@ impl Actor for RegistryActor {
         self.stamp();
         ctx.run_interval(QUOTA_INTERVAL, |registry, _| registry.watch());
         ctx.run_interval(LIVENESS_INTERVAL, |registry, _| registry.stamp());
+    }
+}
+
+impl Handler<MakeRoom> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, asked: MakeRoom, ctx: &mut Self::Context) {
+        if self.crowd.len() >= CROWD_MAX {
+            return close(
+                &asked.request.connection,
+                self.quota.refuse(&asked.shortage),
+            );
+        }
+        self.crowd.push_back(asked);
+        self.make_room(ctx);
     }
 }
 
@@ -113,6 +206,7 @@ impl Handler<Drain> for RegistryActor {
 
     /// Its intervals would keep it alive for ever on the thread of whoever started the system.
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        self.watch();
         ctx.stop();
     }
 }

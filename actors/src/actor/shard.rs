@@ -15,11 +15,14 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 use self::comeback::Comeback;
-use super::local::{Local, ResidentState, Stay};
+use self::fights::Fights;
+use self::room::Victims;
+use super::local::{Local, Presence, ResidentState, Stay};
 use super::protocol::{
     Candidate, Committed, ConnectRequest, Drain, EndSession, ObserveSession, Rehydrate, RouteBatch,
     SessionAddress, SessionDied, ToSession, close,
 };
+use crate::model::counter::Counter;
 use crate::model::ids::ClientId;
 use crate::model::quota::Claim;
 use crate::model::refusal::Refusal;
@@ -29,7 +32,10 @@ use crate::model::snapshot::SessionSnapshot;
 use crate::observe::SessionObservation;
 use crate::store::StoreError;
 
+mod census;
 mod comeback;
+mod fights;
+mod room;
 
 /// How often a shard looks for what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -54,6 +60,8 @@ pub struct ShardActor {
     unanswered: Vec<(u64, ClientId)>,
     /// The ticket of what was recorded about the sessions that survived the start.
     inherited: u64,
+    fights: Fights,
+    victims: Victims,
     /// Nobody attaches any more.
     draining: bool,
     /// Who waits for the drain to be over.
@@ -64,6 +72,7 @@ impl ShardActor {
     /// A shard over `local`, which has submitted what there is to record about the sessions that survived.
     pub fn new(local: Rc<RefCell<Local>>, spawn: Spawn) -> Self {
         let inherited = local.borrow().submitted();
+        let fights = Fights::new(local.borrow().shared.takeover_pause_millis);
         Self {
             local,
             spawn,
@@ -71,6 +80,8 @@ impl ShardActor {
             comebacks: BTreeMap::new(),
             unanswered: Vec::new(),
             inherited,
+            fights,
+            victims: Victims::default(),
             draining: false,
             drains: Vec::new(),
         }
@@ -82,6 +93,40 @@ impl ShardActor {
             .deaths
             .get_or_init(|| Rc::new(ctx.address().recipient()));
         (self.spawn)(session, Rc::clone(&self.local), Rc::clone(deaths))
+    }
+
+    /// A CONNECT from the wire: does what it asks, unless its client id is fought over.
+    fn receive(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
+        let client_id = &request.connect.client_id;
+        if let Some(before) = self.fights.displaced(client_id) {
+            close(&before.connection, Refusal::TakeoverRate);
+        }
+        if self.would_take_over(&request) {
+            let now = self.local.borrow().shared.clock.now();
+            if let Some(due) = self.fights.takeover(now, client_id) {
+                self.local.borrow().count(Counter::TakeoverDelayed);
+                return self.fights.wait(now, due, request);
+            }
+        }
+        self.connect(request, ctx);
+    }
+
+    /// Whether somebody is there who would be displaced. Strangers displace nobody, so that they cannot start a fight.
+    fn would_take_over(&self, request: &ConnectRequest) -> bool {
+        let mut local = self.local.borrow_mut();
+        let Some(resident) = local.directory.get(&request.connect.client_id) else {
+            return false;
+        };
+        if *resident.permit.principal() != request.connect.principal {
+            return false;
+        }
+        match resident.state {
+            ResidentState::Active(_) if resident.stay.presence == Presence::Online => true,
+            ResidentState::Active(slot) => local.slot(slot).is_some_and(|slot| slot.attaching > 0),
+            ResidentState::Passive | ResidentState::Rehydrating | ResidentState::Quarantined => {
+                false
+            }
+        }
     }
 
     fn connect(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
@@ -115,14 +160,15 @@ impl ShardActor {
             }
         };
         match session {
-            None => self.admit(request, ctx),
+            None => self.admit(request, 0, ctx),
             // The actor died a moment ago: its `SessionDied` is in the mailbox already and comes first.
             Some(session) if !session.is_alive() => ctx.address().do_send(request),
             Some(session) => self.hand_over(&session, request),
         }
     }
 
-    fn admit(&self, request: ConnectRequest, ctx: &mut Context<Self>) {
+    /// A newcomer, for which room was made so many times.
+    fn admit(&self, request: ConnectRequest, attempts: u8, ctx: &mut Context<Self>) {
         let client_id = request.connect.client_id.clone();
         let session = {
             let mut local = self.local.borrow_mut();
@@ -130,7 +176,10 @@ impl ShardActor {
             let claim = Claim::from(&request.connect);
             let permit = match quota.try_acquire(claim, local.shared.clock.now()) {
                 Ok(permit) => permit,
-                Err(shortage) => return close(&request.connection, quota.refuse(&shortage)),
+                Err(shortage) => {
+                    drop(local);
+                    return self.look_for_room(request, shortage, attempts);
+                }
             };
             let limits = Arc::clone(&local.shared.limits);
             local.admit(
@@ -167,6 +216,9 @@ impl ShardActor {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.local.borrow().shared.clock.now();
         self.local.borrow_mut().wake_held_back();
+        for request in self.fights.due(now) {
+            self.connect(request, ctx);
+        }
         let due = self.local.borrow_mut().due(now, DUE_MAX);
         for client_id in due {
             let slot = {
@@ -223,7 +275,7 @@ impl Handler<ConnectRequest> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, request: ConnectRequest, ctx: &mut Self::Context) {
-        self.connect(request, ctx);
+        self.receive(request, ctx);
     }
 }
 
@@ -304,6 +356,9 @@ impl Handler<Drain> for ShardActor {
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.draining = true;
+        for request in self.fights.drain() {
+            close(&request.connection, Refusal::ShuttingDown);
+        }
         self.refuse_waiting(Refusal::ShuttingDown);
         for state in self.local.borrow().occupied() {
             state.session.tell(ToSession::End {

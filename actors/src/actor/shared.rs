@@ -2,13 +2,16 @@
 //!
 //! Invariant: a lock in here is held for one look-up or one change, never across a message or a wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 
+use actix::Recipient;
+
 use super::appender::AppenderHandle;
 use super::checkpointer::CheckpointerHandle;
+use super::protocol::MakeRoom;
 use crate::clock::Clock;
 use crate::journal::JournalReader;
 use crate::model::ids::{SessionNumber, ShardId, ShardSet};
@@ -87,6 +90,10 @@ pub struct Shared {
     pub sessions_begun: AtomicU64,
     /// Bytes of publications on their way to each shard, by number.
     pub backlogs: Box<[AtomicU64]>,
+    /// How long a takeover waits when there were too many of a session in a row, in milliseconds; 0: never.
+    pub takeover_pause_millis: u64,
+    /// Asked for room when a newcomer finds no unit; set once, before anybody connects.
+    pub registry: OnceLock<Recipient<MakeRoom>>,
     /// How long a detached kept session keeps its actor, in milliseconds.
     pub passivate_after_millis: u64,
     /// Where tests let session actors die.

@@ -14,6 +14,10 @@ pub enum Counter {
     SessionExpired,
     /// A session ended otherwise: clean start, expiry 0 at disconnect, operator.
     SessionDiscarded,
+    /// A session ended to make room for a newcomer; it counts as discarded, too.
+    SessionEvicted,
+    /// A takeover had to wait because there were too many of that session in a row.
+    TakeoverDelayed,
     /// A session actor was built from its snapshot.
     SessionRehydrated,
     /// A session actor was stopped while its session lives on.
@@ -76,6 +80,8 @@ impl Counter {
         Self::SessionTakenOver,
         Self::SessionExpired,
         Self::SessionDiscarded,
+        Self::SessionEvicted,
+        Self::TakeoverDelayed,
         Self::SessionRehydrated,
         Self::SessionPassivated,
         Self::ExpiryClamped,

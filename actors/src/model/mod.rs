@@ -3,6 +3,7 @@
 //! Architecture invariant: nothing in here is async, reads a clock, draws a random number, does I/O or iterates in hash
 //! order. The model decides, the actors perform.
 
+pub mod census;
 pub mod counter;
 pub mod cursor;
 pub mod effect;

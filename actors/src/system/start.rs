@@ -4,8 +4,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use actix::Actor;
 use actix_rt::Arbiter;
@@ -20,7 +20,7 @@ use crate::actor::checkpointer::{
 use crate::actor::local::Local;
 use crate::actor::protocol::Committed;
 use crate::actor::recovery::{ExpiredSession, SessionSummary, Survivor, begin_epoch, recover};
-use crate::actor::registry::RegistryActor;
+use crate::actor::registry::{RegistryActor, ShardSide};
 use crate::actor::session;
 use crate::actor::shard::ShardActor;
 use crate::actor::shared::{Shared, SharedRoutes};
@@ -89,6 +89,8 @@ pub(super) async fn start(
         epoch,
         sessions_begun: AtomicU64::new(0),
         backlogs: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+        takeover_pause_millis: config.takeover_pause_millis,
+        registry: OnceLock::new(),
         passivate_after_millis: config.passivate_after_millis,
         #[cfg(feature = "testing")]
         faults: Default::default(),
@@ -103,8 +105,16 @@ pub(super) async fn start(
     start_appender(appender, journaling, &shared, &shards)?;
     let nobody = ShardId(SHARDS_MAX);
     let quota = Arc::clone(&shared.quota);
+    let sides = shards.iter().map(|shard| ShardSide {
+        offers: shard.address.clone().recipient(),
+        evicts: shard.address.clone().recipient(),
+        admits: shard.address.clone().recipient(),
+    });
+    let appending = shared.appender.clone();
     let registry =
-        RegistryActor::new(quota, shared.appender.clone(), clock, nobody, high_water).start();
+        RegistryActor::new(quota, appending, clock, sides.collect(), nobody, high_water).start();
+    // Set once: the system has just been made.
+    shared.registry.set(registry.clone().recipient()).ok();
     Ok(ActorSystem {
         shards,
         shared,

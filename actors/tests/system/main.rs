@@ -10,7 +10,9 @@
 mod backlog;
 mod client;
 mod crash;
+mod fights;
 mod quota;
 mod rehydration;
+mod room;
 mod supervision;
 mod world;

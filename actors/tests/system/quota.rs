@@ -5,6 +5,8 @@ use outlive_actors::model::counter::Counter;
 use outlive_actors::model::packet::Inbound;
 use outlive_actors::model::quota::QuotaLimits;
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::observe::Gauge;
+use outlive_actors::system::SystemObservation;
 
 use crate::client::{Client, Setup, kept, transient};
 use crate::world::{World, run};
@@ -103,7 +105,7 @@ fn at_the_limit_newcomers_are_refused_and_those_who_are_in_get_back_in() {
         used(&world, 1).await;
         let three = world.connect("three", kept()).await;
         let system = world.system();
-        system.set_quota(QuotaLimits::of(1)).await.unwrap();
+        system.quota().set(QuotaLimits::of(1)).await.unwrap();
         world
             .until("the limit is lowered", |seen| seen.quota.limit == 1)
             .await;
@@ -115,7 +117,7 @@ fn at_the_limit_newcomers_are_refused_and_those_who_are_in_get_back_in() {
         used(&world, 1).await;
         let answer = world.ask("four", kept()).answer().await;
         assert_eq!(answer, Err(Refusal::SessionQuota), "at the lowered limit");
-        system.set_quota(QuotaLimits::of(0)).await.unwrap();
+        system.quota().set(QuotaLimits::of(0)).await.unwrap();
         world
             .until("the limit is lifted", |seen| seen.quota.limit == 0)
             .await;
@@ -231,15 +233,14 @@ fn the_high_water_mark_and_its_time_survive_restart_and_crash() {
             world.connect("one", transient()).await,
             world.connect("two", transient()).await,
         ];
-        let entries = world.observe().appender.committed;
         world.clock.advance_millis(1_000);
-        // The registry looks once a second, and records what it saw.
-        world
-            .until("the mark is recorded", |seen| {
-                seen.appender.committed > entries
-            })
-            .await;
+        // The registry looks once a second, and whenever it is told of limits.
+        let limits = world.system().quota().limits();
+        world.system().quota().set(limits).await.unwrap();
         crowd.into_iter().for_each(Client::hang_up);
+        used(&world, 0).await;
+        // Durable behind the mark.
+        world.connect("marker", kept()).await;
         for round in 0..2 {
             if round == 0 {
                 world.crash(1).await;
@@ -248,6 +249,40 @@ fn the_high_water_mark_and_its_time_survive_restart_and_crash() {
             }
             let mark = world.observe().quota.high_water;
             assert_eq!((mark.units, mark.at), (2, since), "round {round}");
+        }
+        world.stop().await;
+    });
+}
+
+#[test]
+fn a_census_tells_who_is_there_and_what_comes_free_when() {
+    run(async {
+        let mut world = World::start().await;
+        let _online = world.connect("app-1", transient()).await;
+        let for_seconds = |expiry_seconds| Setup {
+            expiry_seconds,
+            ..kept()
+        };
+        for (id, seconds) in [("meter-1", 3_600), ("meter-2", 3_601), ("door-1", 86_400)] {
+            world.connect(id, for_seconds(seconds)).await.hang_up();
+        }
+        world.passivate(1).await;
+        let back = world.connect("door-1", for_seconds(86_400)).await;
+        let online = |seen: &SystemObservation| seen.shards.gauge(Gauge::SessionsOnline);
+        world.until("it is back", |seen| online(seen) == 2).await;
+        back.hang_up();
+        world.passivate(1).await;
+        for restarted in [false, true] {
+            if restarted {
+                world.restart().await;
+            }
+            let census = world.system().quota().census().await;
+            assert_eq!(census.online, u64::from(!restarted));
+            assert_eq!((census.offline, census.never_resumed), (3, 2));
+            // The passivations took time; door-1 left after the first of them.
+            assert_eq!(census.free_within, [2, 3]);
+            let top: Vec<_> = census.top(1).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(top, ["meter-"]);
         }
         world.stop().await;
     });

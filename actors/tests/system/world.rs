@@ -55,6 +55,7 @@ impl World {
             segment_bytes: 1 << 20,
             cache_bytes: 1 << 20,
             checkpoint_interval_millis: 20,
+            takeover_pause_millis: 1_000,
             passivate_after_millis: PASSIVATE_AFTER_MILLIS,
         };
         change(&mut config);

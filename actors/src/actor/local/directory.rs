@@ -1,5 +1,7 @@
 //! Which sessions live here, how each is run, and when something is due for it.
 
+use tokio::sync::oneshot;
+
 use super::super::recovery::SessionSummary;
 use super::Local;
 use crate::model::counter::Counter;
@@ -27,6 +29,13 @@ pub struct Resident {
     pub stay: Stay,
     /// Of its actor, if there were any.
     pub panics: Option<Box<Panics>>,
+}
+
+/// The unit of a session that ended.
+#[derive(Debug)]
+pub(super) struct Released {
+    permit: Permit,
+    evicted_for: Option<oneshot::Sender<()>>,
 }
 
 /// Where a session's client is.
@@ -180,7 +189,25 @@ impl Local {
         self.set_deadline(client_id, None);
         self.set_stay(client_id, Stay::VACANT);
         if let Some(resident) = self.directory.remove(client_id) {
-            self.released.push(resident.permit);
+            self.released.push(Released {
+                permit: resident.permit,
+                evicted_for: self.evicted.remove(client_id),
+            });
+        }
+    }
+
+    /// Gives back the units of sessions that ended, and says so to whoever waits for one.
+    pub(super) fn give_units_back(&mut self) {
+        for released in self.released.drain(..) {
+            let Released {
+                permit,
+                evicted_for,
+            } = released;
+            drop(permit);
+            if let Some(waiting) = evicted_for {
+                // Whoever waited may have given up.
+                waiting.send(()).ok();
+            }
         }
     }
 
@@ -203,6 +230,9 @@ impl Local {
             return;
         };
         let before = std::mem::replace(&mut resident.stay, stay).presence;
+        if stay.presence == Presence::Online && !self.evicted.is_empty() {
+            self.evicted.remove(client_id); // its unit is not for anybody else
+        }
         if let Some(gauge) = before.gauge() {
             self.cells.shift(gauge, -1);
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use hashbrown::HashMap;
+use tokio::sync::oneshot;
 
 use super::protocol::RouteBatch;
 use super::shared::Shared;
@@ -20,7 +21,6 @@ use crate::model::counter::Counter;
 use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Now, Offset, ShardId, Timestamp};
 use crate::model::message::Message;
-use crate::model::quota::Permit;
 use crate::model::routes::{ShardRoutes, Slot};
 use crate::model::topic::Filter;
 use crate::observe::ShardCells;
@@ -30,6 +30,7 @@ mod readers;
 mod slots;
 mod traffic;
 
+use directory::Released;
 pub use directory::{Presence, Resident, ResidentState, Stay};
 pub use slots::{SlotState, Woken};
 use traffic::LookedUp;
@@ -60,7 +61,9 @@ pub struct Local {
     held_back: BTreeSet<Slot>,
     entries: Vec<Entry>,
     /// Units of sessions that ended in this turn.
-    released: Vec<Permit>,
+    released: Vec<Released>,
+    /// Who waits for the unit of a session that is being evicted.
+    pub evicted: HashMap<ClientId, oneshot::Sender<()>>,
     ticket: u64,
     waiting: VecDeque<(u64, Slot)>,
     live_end: Offset,
@@ -87,6 +90,7 @@ impl Local {
             outboxes: vec![Vec::new(); shards],
             entries: Vec::new(),
             released: Vec::new(),
+            evicted: HashMap::new(),
             ticket: 1,
             waiting: VecDeque::new(),
             live_end: shared.journal.end(),

@@ -173,7 +173,7 @@ impl Local {
             }
         }
         self.submit(slot);
-        self.released.clear();
+        self.give_units_back();
     }
 
     fn submit(&mut self, slot: Slot) {

@@ -130,6 +130,8 @@ pub struct QuotaObservation {
     pub high_water: HighWater,
     /// Newcomers that got none.
     pub refused: QuotaRefusals,
+    /// Whether it is so full that an operator should know.
+    pub warning: bool,
 }
 
 /// The new limits differ in which sessions fit which reserve: only the units of a reserve can change.
@@ -232,6 +234,13 @@ impl Quota {
         }
     }
 
+    /// Whether it has become so full that an operator should know, or is no longer.
+    pub fn watch(&self) -> Option<AlarmEdge> {
+        let mut units = self.lock();
+        let (used, limit) = (units.used, units.limits.sessions_max);
+        units.alarm.observe(used, limit)
+    }
+
     /// What it shows of itself.
     pub fn observe(&self) -> QuotaObservation {
         let units = self.lock();
@@ -241,6 +250,7 @@ impl Quota {
             reserved: units.limits.reserved_units(),
             high_water: units.high_water,
             refused: units.refused,
+            warning: units.alarm.is_raised(),
         }
     }
 
@@ -258,6 +268,11 @@ impl Quota {
 }
 
 impl Permit {
+    /// The owner of the session that holds it.
+    pub fn principal(&self) -> &Principal {
+        &self.account.principal
+    }
+
     /// Where the session began that holds it.
     pub fn listener(&self) -> &Listener {
         &self.account.listener

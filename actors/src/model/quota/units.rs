@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::limits::QuotaLimits;
-use super::{Claim, HighWater, Interval, QuotaRefusals, Scope, Shortage};
+use super::{Claim, HighWater, Interval, QuotaAlarm, QuotaRefusals, Scope, Shortage};
 use crate::model::ids::{Listener, Principal, Timestamp};
 
 /// Whom a unit is charged to. Shared by all units of the same.
@@ -31,6 +31,7 @@ pub(super) struct Units {
     pub(super) used: u64,
     pub(super) high_water: HighWater,
     pub(super) refused: QuotaRefusals,
+    pub(super) alarm: QuotaAlarm,
     pub(super) interval: Interval,
     pub(super) accounts: BTreeMap<Arc<Account>, Charged>,
     pub(super) listeners: BTreeMap<Listener, u64>,
@@ -46,6 +47,7 @@ impl Units {
             used: 0,
             high_water: HighWater::default(),
             refused: QuotaRefusals::default(),
+            alarm: QuotaAlarm::default(),
             interval: Interval::default(),
             accounts: BTreeMap::new(),
             listeners: BTreeMap::new(),

@@ -1,0 +1,115 @@
+//! Two clients with one client id take the session from each other for ever, each as fast as it can reconnect. Takeovers
+//! in a row are free up to a number; from then on each waits until some time has passed.
+//!
+//! Invariants: at most one connection waits for a client id, the last one; what is kept of a takeover is forgotten when
+//! it no longer counts.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hashbrown::HashMap;
+
+use super::super::protocol::ConnectRequest;
+use crate::model::ids::{ClientId, Timestamp};
+
+/// Takeovers of one session in a row that nothing slows down.
+const FREE: u64 = 20;
+
+/// Sessions that were taken over lately.
+#[derive(Debug)]
+pub(super) struct Fights {
+    /// How long one more takeover than the free ones waits; 0: nobody waits.
+    pause_millis: u64,
+    /// When all takeovers of a session would be over, were there a pause behind each.
+    paid_at: HashMap<ClientId, Timestamp>,
+    /// When to look whether a session's takeovers still count.
+    forgotten: VecDeque<(Timestamp, ClientId)>,
+    waiting: BTreeMap<(Timestamp, ClientId), ConnectRequest>,
+    due_of: HashMap<ClientId, Timestamp>,
+    /// When the last log line was written.
+    noted_at: Timestamp,
+}
+
+/// Milliseconds between two log lines about fights.
+const NOTE_MILLIS: u64 = 10_000;
+
+impl Fights {
+    pub(super) fn new(pause_millis: u64) -> Self {
+        Self {
+            pause_millis,
+            paid_at: HashMap::new(),
+            forgotten: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            due_of: HashMap::new(),
+            noted_at: Timestamp(0),
+        }
+    }
+
+    /// A connection would take a session over: when it may, if not now.
+    pub(super) fn takeover(&mut self, now: Timestamp, client_id: &ClientId) -> Option<Timestamp> {
+        if self.pause_millis == 0 {
+            return None;
+        }
+        let paid_at = self.paid_at.entry(client_id.clone()).or_insert(now);
+        *paid_at = (*paid_at).max(now).plus_millis(self.pause_millis);
+        self.forgotten
+            .push_back((now.plus_millis(self.pause_millis), client_id.clone()));
+        let free = FREE * self.pause_millis;
+        let due = Timestamp(paid_at.0.saturating_sub(free));
+        (due > now).then_some(due)
+    }
+
+    /// Lets a connection wait.
+    pub(super) fn wait(&mut self, now: Timestamp, due: Timestamp, request: ConnectRequest) {
+        let client_id = request.connect.client_id.clone();
+        if now.millis_since(self.noted_at) >= NOTE_MILLIS {
+            self.noted_at = now;
+            tracing::warn!(client_id = %client_id, "clients fight over a client id: takeovers wait");
+        }
+        self.due_of.insert(client_id.clone(), due);
+        self.waiting.insert((due, client_id), request);
+    }
+
+    /// The connection that waits for a session, if one does: somebody else came behind it.
+    pub(super) fn displaced(&mut self, client_id: &ClientId) -> Option<ConnectRequest> {
+        if self.due_of.is_empty() {
+            return None;
+        }
+        let due = self.due_of.remove(client_id)?;
+        // It did not take anything over.
+        if let Some(paid_at) = self.paid_at.get_mut(client_id) {
+            paid_at.0 = paid_at.0.saturating_sub(self.pause_millis);
+        }
+        self.waiting.remove(&(due, client_id.clone()))
+    }
+
+    /// The connections whose time has come.
+    pub(super) fn due(&mut self, now: Timestamp) -> Vec<ConnectRequest> {
+        while let Some((at, _)) = self.forgotten.front()
+            && *at <= now
+            && let Some((_, client_id)) = self.forgotten.pop_front()
+        {
+            match self.paid_at.get(&client_id) {
+                Some(paid_at) if *paid_at <= now => {
+                    self.paid_at.remove(&client_id);
+                }
+                Some(paid_at) => self.forgotten.push_back((*paid_at, client_id)),
+                None => {}
+            }
+        }
+        let mut due = Vec::new();
+        while let Some(((at, _), _)) = self.waiting.first_key_value()
+            && *at <= now
+            && let Some(((_, client_id), request)) = self.waiting.pop_first()
+        {
+            self.due_of.remove(&client_id);
+            due.push(request);
+        }
+        due
+    }
+
+    /// All connections that wait.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = ConnectRequest> {
+        self.due_of.clear();
+        std::mem::take(&mut self.waiting).into_values()
+    }
+}
