@@ -249,6 +249,7 @@ mod tests {
 
     #[test]
     fn variable_integers_round_trip_and_end_at_four_bytes() {
+        // 5.0: [MQTT-1.5.5-1]
         for value in [
             0,
             127,

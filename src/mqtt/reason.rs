@@ -190,6 +190,7 @@ mod tests {
 
     #[test]
     fn every_code_is_one_that_its_packet_allows() {
+        // 5.0: [MQTT-3.1.3-8] [MQTT-3.2.2-8] [MQTT-3.14.2-1]
         // 5.0: [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.9.3-2].
         for refusal in REFUSALS {
             assert!(

@@ -345,6 +345,7 @@ fn what_follows_a_connect_that_is_taken_is_done_after_its_connack() {
 
 #[test]
 fn connack_says_what_differs_from_what_a_client_may_expect_and_no_more() {
+    // 5.0: [MQTT-4.12.0-6]
     // 5.0: [MQTT-2.2.2-1] [MQTT-3.2.2-1] [MQTT-3.2.2-8] [MQTT-3.2.2-22]
     let broker = Broker::start_with(&["mqtt.receive_max=65535", "mqtt.topic_alias_max=0"]);
     let kept = Connect::kept(Version::V5, "c").keep_alive(60);

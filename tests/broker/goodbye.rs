@@ -79,6 +79,7 @@ const MISTAKES: &[Mistake] = &[
 
 #[test]
 fn each_mistake_ends_the_connection_with_its_reason() {
+    // 5.0: [MQTT-3.14.2-4] [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT-4.12.0-7]
     // 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-2.3.1-1] [MQTT-3.14.1-1] [MQTT-4.8.0-1]
     // 5.0: [MQTT-1.5.5-1] [MQTT-2.1.3-1] [MQTT-3.14.1-1] [MQTT-3.14.2-1] [MQTT-3.15.1-1] [MQTT-4.13.1-1] [MQTT-4.13.2-1]
     let broker = Broker::start_with(&["mqtt.packet_bytes_max=1024"]);
@@ -127,6 +128,7 @@ fn nothing_is_done_behind_a_disconnect() {
 
 #[test]
 fn a_disconnect_is_not_answered_and_the_broker_closes() {
+    // 5.0: [MQTT-3.14.4-2]
     // Both: [MQTT-3.14.4-1], if the client does not.
     let broker = Broker::start();
     for version in Version::ALL {

@@ -13,6 +13,7 @@ fn present(broker: &Broker, connect: &Connect) -> bool {
 
 #[test]
 fn a_3_1_1_session_is_kept_exactly_without_clean_session() {
+    // 3.1.1: [MQTT-3.1.2-4] [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.2.2-1] [MQTT-3.2.2-2] [MQTT-4.1.0-1]
     let broker = Broker::start();
     let clean = Connect::new(Version::V311, "c");
     let kept = Connect::kept(Version::V311, "c");
@@ -27,6 +28,7 @@ fn a_3_1_1_session_is_kept_exactly_without_clean_session() {
 
 #[test]
 fn a_3_1_session_is_kept_though_its_connack_cannot_say_so() {
+    // MQTT 3.1: no session-present bit.
     let broker = Broker::start();
     let kept = Connect::kept(Version::V31, "c");
     let mut client = Client::connect(&broker, &kept);
@@ -40,6 +42,7 @@ fn a_3_1_session_is_kept_though_its_connack_cannot_say_so() {
 
 #[test]
 fn a_5_0_session_is_kept_as_clean_start_and_expiry_say() {
+    // 5.0: [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.2-23] [MQTT-3.1.4-4] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
     let broker = Broker::start();
     for clean in [true, false] {
         for expiry in [None, Some(0), Some(600)] {
@@ -89,6 +92,7 @@ fn disconnect_cannot_keep_a_session_that_was_not_to_be_kept() {
 
 #[test]
 fn an_expired_session_is_gone() {
+    // 5.0: [MQTT-4.1.0-2]
     let broker = Broker::start();
     let short = Connect::new(Version::V5, "c").clean(false).expiry(1);
     Client::connect(&broker, &short).disconnect();
@@ -116,6 +120,7 @@ fn a_session_moves_between_protocol_versions() {
 
 #[test]
 fn offline_messages_arrive_in_order_after_reconnect() {
+    // 3.1.1: [MQTT-3.1.2-5]
     // 5.0: [MQTT-4.5.0-1].
     // 3.1.1: [MQTT-4.5.0-1].
     let broker = Broker::start();
@@ -157,6 +162,7 @@ fn a_message_from_before_the_subscription_is_not_delivered() {
 
 #[test]
 fn a_takeover_ends_the_old_connection_and_keeps_the_session() {
+    // 3.1.1: [MQTT-3.1.4-2]
     let broker = Broker::start();
     for (old, new) in [
         (Version::V5, Version::V5),
@@ -241,4 +247,20 @@ fn a_connected_client_is_sent_nothing_twice() {
     }
     reader.acknowledge(&message);
     reader.assert_nothing_waits();
+}
+
+#[test]
+fn what_a_session_retained_outlives_it() {
+    // 3.1.1: [MQTT-3.1.2-7]; MQTT 3.1: the same.
+    let broker = Broker::start();
+    for version in Version::ALL {
+        let mut writer = Client::transient(&broker, version, "writer");
+        writer.publish_retained("t", "stays", 1);
+        writer.disconnect();
+        assert!(!present(&broker, &Connect::new(version, "writer")));
+        let mut reader = Client::transient(&broker, version, "reader");
+        reader.subscribe("t", 1);
+        assert!(reader.expect("stays").retain);
+        reader.disconnect();
+    }
 }

@@ -6,6 +6,8 @@ use crate::wire::{Connect, Version};
 
 #[test]
 fn every_version_delivers_every_qos_to_every_version() {
+    // 3.1.1: [MQTT-7.0.0-2] [MQTT-7.1.1-1]
+    // 5.0: [MQTT-4.2.0-1]
     // 5.0: [MQTT-3.3.4-1], [MQTT-4.5.0-1].
     // 3.1.1: [MQTT-3.3.4-1], [MQTT-4.5.0-1].
     let broker = Broker::start();

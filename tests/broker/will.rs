@@ -32,6 +32,7 @@ fn the_will_of_a_client_that_vanished_is_published() {
 
 #[test]
 fn disconnect_drops_the_will() {
+    // 3.1.1: [MQTT-3.1.2-10]
     let broker = Broker::start();
     let mut watcher = watcher(&broker);
     for version in Version::ALL {
@@ -52,6 +53,7 @@ fn disconnect_with_will_message_publishes_it() {
 
 #[test]
 fn a_delayed_will_comes_after_its_delay_and_not_if_the_client_is_back() {
+    // 5.0: [MQTT-3.1.3-9]
     let broker = Broker::start();
     let mut watcher = watcher(&broker);
     let connect = |id| Connect::kept(Version::V5, id).will("will/c", id, 2);
@@ -66,6 +68,7 @@ fn a_delayed_will_comes_after_its_delay_and_not_if_the_client_is_back() {
 
 #[test]
 fn the_end_of_the_session_does_not_wait_for_the_delay() {
+    // 5.0: [MQTT-3.1.2-8]
     let broker = Broker::start();
     let mut watcher = watcher(&broker);
     let connect = Connect::new(Version::V5, "c").will("will/c", "gone", 3600);
@@ -117,6 +120,7 @@ fn a_delayed_will_survives_a_crash_of_the_broker() {
 
 #[test]
 fn a_will_keeps_its_qos_and_its_retain_flag() {
+    // 3.1.1: [MQTT-3.1.2-9]
     // 3.1.1: [MQTT-3.1.2-8] [MQTT-3.1.2-14] [MQTT-3.1.2-16] [MQTT-3.1.2-17]
     // 5.0: [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-12] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
     let broker = Broker::start();

@@ -84,6 +84,7 @@ fn a_5_0_client_may_send_a_password_without_a_user_name() {
 
 #[test]
 fn client_ids_follow_the_rules_of_their_version() {
+    // MQTT 3.1: 1 to 23 characters.
     for (body, expected) in [
         // 3.1: 1 to 23 characters, whatever the clean session flag says.
         (&b"\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00"[..], Some(V31)),

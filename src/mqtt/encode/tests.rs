@@ -57,6 +57,8 @@ fn id(number: u16) -> PacketId {
 
 #[test]
 fn publications_are_written_byte_by_byte_as_the_specification_says() {
+    // 3.1.1: [MQTT-2.3.1-5]
+    // 5.0: [MQTT-2.2.1-2] [MQTT-2.2.2-1]
     let mut retained = delivery(QoS::ExactlyOnce, b"", None);
     (retained.dup, retained.retain) = (true, true);
     let mut full = delivery(QoS::AtLeastOnce, b"\x01\x01", Some(NOW.plus_seconds(5)));
@@ -247,6 +249,8 @@ const MIXED: &[u8] = b"\x90\x2a\x00\x07\x25\x1f\x00\x22shared subscriptions not 
 
 #[test]
 fn answers_are_written_byte_by_byte_as_the_specification_says() {
+    // 3.1.1: [MQTT-2.2.2-1]
+    // 5.0: [MQTT-2.1.3-1]
     // 5.0: [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.11.3-2].
     // 3.1.1: [MQTT-3.9.3-2].
     let full = Err(Refusal::JournalUnavailable);
@@ -283,6 +287,8 @@ fn answers_are_written_byte_by_byte_as_the_specification_says() {
 
 #[test]
 fn what_a_version_cannot_say_ends_the_connection() {
+    // MQTT 3.1: no failure in SUBACK.
+    // 3.1.1: [MQTT-4.8.0-2]
     let refused = Err(Refusal::JournalUnavailable);
     let mut out = Vec::new();
     for (version, packet, refusal) in [
@@ -302,6 +308,7 @@ fn what_a_version_cannot_say_ends_the_connection() {
 
 #[test]
 fn connacks_announce_what_is_in_force() {
+    // 5.0: [MQTT-3.2.2-1]
     let mut out = Vec::new();
     let announce = Announce {
         expiry_seconds: Some(60),

@@ -126,6 +126,7 @@ fn what_the_session_says_is_written_in_order() {
 
 #[test]
 fn a_delivery_above_the_clients_packet_limit_is_dropped_and_settled() {
+    // 5.0: [MQTT-3.1.2-25]
     run(async {
         let mut world = World::new(Options::default());
         // Maximum packet size 20.

@@ -41,6 +41,7 @@ fn a_connect_that_comes_byte_by_byte_is_taken() {
 
 #[test]
 fn a_refusal_of_the_session_becomes_the_code_of_the_version() {
+    // 5.0: [MQTT-3.14.0-1]
     for (connect, answer) in [
         (CONNECT_V311, &b"\x20\x02\x00\x03"[..]),
         (CONNECT_V5, &refused_v5(0x97, Refusal::SessionQuota)),
@@ -61,6 +62,7 @@ fn a_refusal_of_the_session_becomes_the_code_of_the_version() {
 
 #[test]
 fn a_connect_that_no_session_need_see_is_answered_at_the_door() {
+    // 5.0: [MQTT-4.12.0-1]
     for (connect, answer, refusal) in [
         (
             &b"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00"[..],
@@ -287,6 +289,7 @@ impl Authenticator for Password {
 
 #[test]
 fn the_authenticator_decides_who_a_client_is() {
+    // 5.0: [MQTT-3.1.4-2]
     for (word, expected) in [("right", None), ("wrong", Some(&b"\x20\x02\x00\x04"[..]))] {
         run(async {
             let mut world = World::new(Options {
@@ -325,6 +328,7 @@ impl Authorizer for NothingGoes {
 
 #[test]
 fn a_will_that_may_not_be_published_is_refused_at_connect() {
+    // 5.0: [MQTT-3.1.4-2]
     run(async {
         let world = World::new(Options {
             authorizer: Arc::new(NothingGoes),

@@ -68,7 +68,7 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(asked) = expiry_seconds {
-            // [MQTT-3.14.2-2]: an expiry of 0 cannot be made longer.
+            // 5.0 section 3.14.2.2.2: an expiry of 0 cannot be made longer.
             if self.expiry_seconds == 0 && asked > 0 {
                 effects.push(Effect::Send(Outbound::Close(Refusal::Protocol)));
                 return self.closed(now, effects);

@@ -71,6 +71,8 @@ fn a_transient_session_keeps_its_qos_2_identifiers_to_itself() {
 
 #[test]
 fn answers_leave_in_the_order_of_the_publications() {
+    // 3.1.1: [MQTT-2.3.1-6]
+    // 5.0: [MQTT-2.2.1-5]
     // [MQTT-4.6.0-2], [MQTT-4.6.0-3]
     let mut s = Script::attached("meter-7");
     let fence = s.session.fence();

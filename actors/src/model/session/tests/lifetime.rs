@@ -124,6 +124,7 @@ fn a_clean_start_with_an_expiry_is_fresh_now_and_kept_afterwards() {
 
 #[test]
 fn a_clean_start_ends_the_old_session_before_the_new_one_begins() {
+    // 5.0: [MQTT-3.1.2-4]
     let mut s = Script::attached("meter-7").deliver(&["a"]);
     let before = s.session.number();
     s.close();
@@ -160,7 +161,9 @@ fn a_kept_session_moves_between_versions() {
 
 #[test]
 fn the_expiry_clock_starts_when_the_connection_ends() {
-    // [MQTT-3.1.2-11]
+    // 3.1.1: [MQTT-4.1.0-1] [MQTT-4.1.0-2]
+    // 5.0: [MQTT-4.1.0-1]
+    // 5.0 section 3.1.2.11.2.
     let mut s = Script::attached("meter-7");
     s.after_seconds(10_000).tick();
     assert_eq!(s.session.expires_at(), None);
@@ -172,6 +175,7 @@ fn the_expiry_clock_starts_when_the_connection_ends() {
 
 #[test]
 fn a_session_ends_at_its_deadline_and_not_before() {
+    // 5.0: [MQTT-4.1.0-2]
     let mut s = Script::attached("meter-7").deliver(&["a"]);
     s.close().after_seconds(3599).tick().expect(&[]);
     s.after_seconds(1).tick();
@@ -245,7 +249,7 @@ fn a_disconnect_with_expiry_0_ends_the_session() {
 
 #[test]
 fn an_expiry_of_0_cannot_be_made_longer_at_disconnect() {
-    // [MQTT-3.14.2-2], and section 3.14.2.2.2: a protocol error
+    // 5.0 section 3.14.2.2.2: a protocol error
     let mut s = Script::transient("meter-7");
     s.connect.will = will("gone", 0);
     s.attach();
@@ -257,6 +261,7 @@ fn an_expiry_of_0_cannot_be_made_longer_at_disconnect() {
 
 #[test]
 fn a_transient_session_ends_with_its_connection() {
+    // 3.1.1: [MQTT-3.1.2-6]
     let mut s = Script::transient("meter-7");
     s.subscribe("t", QOS1);
     s.close().expect(&[

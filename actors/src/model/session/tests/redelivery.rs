@@ -229,6 +229,7 @@ fn an_answer_to_the_connection_before_is_ignored() {
 
 #[test]
 fn an_identifier_in_flight_is_not_given_twice() {
+    // 3.1.1: [MQTT-2.3.1-4]
     // 5.0: [MQTT-4.3.2-1], [MQTT-4.3.3-1].
     // 3.1.1: [MQTT-4.3.2-1], [MQTT-4.3.3-1].
     // [MQTT-2.2.1-4]

@@ -65,6 +65,8 @@ fn a_subscription_is_in_force_and_durable_before_its_suback() {
 
 #[test]
 fn each_filter_gets_its_own_answer_in_order() {
+    // 3.1.1: [MQTT-2.3.1-7]
+    // 5.0: [MQTT-2.2.1-6]
     // 5.0: [MQTT-3.8.4-5], [MQTT-3.8.4-7].
     // 3.1.1: [MQTT-3.8.4-4], [MQTT-3.8.4-5].
     // [MQTT-3.8.4-6], [MQTT-3.9.3-1]
@@ -209,6 +211,8 @@ fn a_refused_filter_gets_no_retained_messages() {
 
 #[test]
 fn unsubscribe_says_which_filters_existed() {
+    // 3.1.1: [MQTT-2.3.1-7]
+    // 5.0: [MQTT-2.2.1-6]
     // 5.0: [MQTT-3.10.4-4], [MQTT-3.10.4-5].
     // 3.1.1: [MQTT-3.10.4-4], [MQTT-3.10.4-5].
     // [MQTT-3.11.3-1], [MQTT-3.11.3-2]
