@@ -208,7 +208,10 @@ fn put_outbound(
         Outbound::UnsubAck { packet_id, existed } => {
             unsuback(out, v5, *packet_id, existed);
         }
-        Outbound::ConnAck { .. } | Outbound::Publish(_) | Outbound::Close(_) => {}
+        Outbound::ConnAck { .. }
+        | Outbound::Publish(_)
+        | Outbound::AwaitRoom
+        | Outbound::Close(_) => {}
     }
     Ok(())
 }

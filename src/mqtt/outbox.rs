@@ -5,7 +5,9 @@
 //!
 //! Invariants:
 //! - Encoded bytes never exceed `write_buffer_high_bytes` plus one packet: what comes above waits as a shared message.
-//! - At the high mark QoS 0 deliveries are dropped and counted; at the maximum the connection ends.
+//! - At the high mark QoS 0 deliveries are dropped and counted, if they are not paced; at the maximum the connection
+//!   ends.
+//! - The session hears that there is room when all that it sent before lies below the high mark.
 //! - Order is that of [`Outbox::push`]; nothing overtakes.
 //! - An empty outbox holds no memory.
 
@@ -53,7 +55,7 @@ struct Waiting {
     written: usize,
     pending: VecDeque<Outbound>,
     pending_bytes: usize,
-    /// What the session must hear about deliveries that were dropped here.
+    /// What the session must hear: that there is room, and about deliveries that were dropped here.
     settled: Vec<Inbound>,
     /// Since when the socket takes nothing.
     stalled_at: Option<Instant>,
@@ -119,6 +121,7 @@ impl Outbox {
         }
         if let Outbound::Publish(delivery) = &packet
             && delivery.qos == QoS::AtMostOnce
+            && !delivery.paced
         {
             around.counters.add(WireCounter::DroppedSlowReader, 1);
             return Ok(());
@@ -202,8 +205,8 @@ impl Outbox {
         }
     }
 
-    /// Acknowledgements in the client's place, for deliveries that it will never get. The session must have them, so
-    /// that its window does not fill up.
+    /// What the session waits for: that there is room, and acknowledgements in the client's place for deliveries that it
+    /// will never get, so that the window does not fill up.
     pub(super) fn take_settled(&mut self) -> Vec<Inbound> {
         let waiting = self.waiting.as_mut();
         waiting.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.settled))
@@ -234,6 +237,10 @@ impl Waiting {
         terms: Option<&mut Terms>,
         around: Surroundings<'_>,
     ) -> Result<(), Refusal> {
+        if matches!(packet, Outbound::AwaitRoom) {
+            self.settled.push(Inbound::Room);
+            return Ok(());
+        }
         let Outbound::Publish(delivery) = packet else {
             let bytes = &mut self.bytes;
             let counter = match encode::outbound(bytes, around.version, packet, terms.as_deref()) {
@@ -280,6 +287,7 @@ fn pending_bytes(packet: &Outbound) -> usize {
         | Outbound::PubRec { .. }
         | Outbound::PubRel { .. }
         | Outbound::PubComp { .. }
+        | Outbound::AwaitRoom
         | Outbound::Close(_) => PENDING_BYTES,
     }
 }

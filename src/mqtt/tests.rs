@@ -294,6 +294,7 @@ pub(super) fn delivery(qos: QoS, number: u16, payload: &[u8]) -> Delivery {
         qos,
         dup: false,
         retain: false,
+        paced: false,
         subscription_ids: [].into_iter().collect(),
     }
 }

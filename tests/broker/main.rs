@@ -19,6 +19,7 @@ mod harness;
 mod limits;
 mod messages;
 mod qos2;
+mod replay;
 mod retained;
 mod sessions;
 mod shutdown;

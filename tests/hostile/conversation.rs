@@ -14,7 +14,7 @@ use outlive_actors::model::ids::{ClientId, Now, Offset, PacketId, SessionNumber,
 use outlive_actors::model::limits::SessionLimits;
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, Routed, SubscriptionIds};
-use outlive_actors::model::record::{Page, Record};
+use outlive_actors::model::record::{Page, Record, RetainedRecords};
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::session::Session;
 use outlive_actors::model::snapshot::SessionSnapshot;
@@ -287,16 +287,7 @@ impl World {
             _ => {}
         }
         let end = Offset(self.next);
-        let retained: Vec<(String, Offset)> = match &effect {
-            Effect::Replay { filter, .. } => {
-                let all = self
-                    .retained
-                    .iter()
-                    .filter(|(topic, _)| filter.matches(topic));
-                all.map(|(topic, at)| (topic.clone(), *at)).collect()
-            }
-            _ => Vec::new(),
-        };
+        let retained = &self.retained;
         let records = &self.records;
         let find = |offsets: &[Offset]| -> Vec<Option<Record>> {
             let find = |at: &Offset| records.iter().find(|record| record.offset == *at).cloned();
@@ -312,11 +303,6 @@ impl World {
             Effect::RefuseConnection(refusal) => actor.refusal = Some(refusal),
             Effect::DropConnection => actor.peer = None,
             Effect::Listen(listens) => actor.listens = listens,
-            Effect::Replay { options, .. } => actor.waiting.push_back(Input::RetainedFound {
-                fence,
-                options,
-                offsets: retained.into_iter().map(|(_, at)| at).collect(),
-            }),
             Effect::Read {
                 read,
                 from,
@@ -347,10 +333,25 @@ impl World {
                 fence,
                 records: find(&offsets),
             }),
-            Effect::ReadRetained(offsets) => actor.waiting.push_back(Input::Retained {
-                fence,
-                records: find(&offsets),
-            }),
+            Effect::ReadRetained {
+                filter,
+                after,
+                records_max,
+            } => {
+                let behind = |topic: &str| after.as_deref().is_none_or(|after| topic > after);
+                let mut found = retained
+                    .iter()
+                    .filter(|(topic, _)| behind(topic) && filter.matches(topic));
+                let page: Vec<_> = found.by_ref().take(records_max).collect();
+                let last = page.last().map(|(topic, _)| topic.as_str().into());
+                let offsets: Vec<_> = page.iter().map(|(_, at)| **at).collect();
+                let page = RetainedRecords {
+                    asked_at: self.time,
+                    records: find(&offsets),
+                    resume: last.filter(|_| found.next().is_some()),
+                };
+                actor.waiting.push_back(Input::Retained { fence, page });
+            }
             Effect::End => actor.ended = true,
             _ => {}
         }

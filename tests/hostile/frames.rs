@@ -76,6 +76,7 @@ fn check(peer: &mut Peer, taken: Taken) {
                 dup,
                 retain: message.retain,
                 subscription_ids: SubscriptionIds::from_slice(&[1, 268_435_455]),
+                paced: false,
                 message,
             };
             // It goes out to a client of the same version as it came.

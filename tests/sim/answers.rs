@@ -58,9 +58,9 @@ impl World {
                 fence,
                 records: at(&offsets),
             },
-            Read::Retained(fence, offsets) => Input::Retained {
-                fence,
-                records: at(&offsets),
+            Read::Retained(look_up) => Input::Retained {
+                fence: look_up.fence,
+                page: self.journal.retained(&look_up),
             },
             Read::Answer(input) => input,
         }

@@ -34,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) id: ClientId,
     /// Asks for a session that outlives its connection.
     pub(crate) keeps: bool,
+    /// How many of its publications are to be retained.
+    pub(crate) retains_permille: u64,
     /// Acknowledges on the next connection what it received on the last one.
     pub(crate) acks_late: bool,
     pub(crate) acks_void: bool,
@@ -69,6 +71,7 @@ impl Client {
             index,
             id: ClientId::from(format!("client-{index}").as_str()),
             keeps: index < 2 || rng.permille(500),
+            retains_permille: *rng.pick(&[30, 80, 400]),
             acks_late: rng.permille(300),
             acks_void: false,
             link: None,
@@ -151,7 +154,7 @@ impl Client {
             publisher: self.index,
             topic: (*rng.pick(&TOPICS)).to_owned(),
             qos: *rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
-            retain: rng.permille(80),
+            retain: rng.permille(self.retains_permille),
             will: false,
             sent_at,
             expires_at: None,
@@ -261,6 +264,7 @@ impl Client {
     pub(crate) fn subscribe(&mut self, rng: &mut Rng, oracle: &mut Oracle) -> Inbound {
         let packet_id = self.identifier();
         let v5 = self.version == ProtocolVersion::V5;
+        oracle.tick();
         let mut filters: Vec<(Filter, SubscriptionOptions, _)> = Vec::new();
         for _ in 0..rng.between(1, 2) {
             let filter = Filter::new(rng.pick::<&str>(&FILTERS)).unwrap();
@@ -284,7 +288,7 @@ impl Client {
                     RetainHandling::Never,
                 ]);
             }
-            oracle.asked(&mut self.holding, &filter, qos, options.no_local);
+            oracle.asked(&mut self.holding, &filter, options);
             filters.push((filter, options, None));
         }
         let asked = filters.iter().map(|(filter, _, _)| filter.clone());

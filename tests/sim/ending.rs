@@ -16,8 +16,12 @@ impl World {
             self.check();
         }
         for client in &self.clients {
-            self.oracle
-                .nothing_is_missing(client.index, &client.holding, self.time);
+            let (index, holding) = (client.index, &client.holding);
+            self.oracle.nothing_is_missing(index, holding, self.time);
+            for message in self.journal.retained_messages() {
+                self.oracle
+                    .no_retained_message_is_missing(index, holding, message, self.time);
+            }
         }
     }
 
@@ -29,6 +33,7 @@ impl World {
             if let Residence::Active(actor) = &mut self.residences[client] {
                 actor.dies_after = None;
                 idle &= actor.held.is_empty() && actor.reads.is_empty();
+                idle &= actor.session.replays().next().is_none();
             }
             idle &= self.slots[client].queue.is_empty();
             self.rebuild_if_dead(client);

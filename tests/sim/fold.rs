@@ -18,6 +18,11 @@ pub(crate) fn agrees(journal: &Journal, session: &Session) {
         session.subscriptions().iter().cloned().collect::<Vec<_>>(),
         "{number:?}: subscriptions"
     );
+    assert_eq!(
+        fold.replays,
+        session.replays().cloned().collect::<Vec<_>>(),
+        "{number:?}: replays"
+    );
     let by_id = |mut sent: Vec<Unsettled>| {
         sent.sort_by_key(|sent| sent.packet_id);
         sent

@@ -50,6 +50,7 @@ impl Client {
                     oracle.gone(&mut self.holding, &filter, asked_at);
                 }
             }
+            Outbound::AwaitRoom => return vec![Inbound::Room],
             Outbound::Close(_) => self.lost(now),
         }
         Vec::new()

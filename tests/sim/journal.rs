@@ -8,11 +8,12 @@ use std::sync::Arc;
 use outlive_actors::model::entry::{Change, Entry};
 use outlive_actors::model::ids::{ClientId, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
-use outlive_actors::model::record::{Page, Record};
+use outlive_actors::model::record::{Page, Record, RetainedRecords};
 use outlive_actors::model::snapshot::SessionSnapshot;
 use outlive_actors::model::topic::Filter;
 
 use crate::rng::Rng;
+use crate::world::LookUp;
 
 /// Entries that one turn of a session left for the journal.
 #[derive(Debug)]
@@ -26,9 +27,8 @@ pub(crate) struct Submission {
 impl Submission {
     /// Whether it holds publications only: then the journal may refuse it.
     pub(crate) fn is_refusable(&self) -> bool {
-        self.entries
-            .iter()
-            .all(|entry| matches!(entry, Entry::Message { .. }))
+        let mut entries = self.entries.iter();
+        !self.entries.is_empty() && entries.all(|entry| matches!(entry, Entry::Message { .. }))
     }
 }
 
@@ -223,12 +223,33 @@ impl Journal {
         offsets.iter().map(record).collect()
     }
 
-    pub(crate) fn retained(&self, filter: &Filter) -> Vec<Offset> {
-        self.retained
+    /// A page of retained messages.
+    pub(crate) fn retained(&self, look_up: &LookUp) -> RetainedRecords {
+        let after = |topic: &str| look_up.after.as_deref().is_none_or(|after| topic > after);
+        let mut found = self
+            .retained
             .iter()
-            .filter(|(topic, _)| filter.matches(topic))
-            .map(|(_, offset)| *offset)
-            .collect()
+            .filter(|(topic, _)| after(topic) && look_up.filter.matches(topic));
+        let page: Vec<_> = found.by_ref().take(look_up.records_max).collect();
+        let more = found.next().is_some();
+        let last = page.last().map(|(topic, _)| topic.as_str().into());
+        let offsets: Vec<_> = page.iter().map(|(_, offset)| **offset).collect();
+        RetainedRecords {
+            asked_at: look_up.asked_at,
+            records: self.read_at(&offsets),
+            resume: last.filter(|_| more),
+        }
+    }
+
+    /// What is retained at last.
+    pub(crate) fn retained_messages(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.retained
+            .values()
+            .filter_map(|at| match self.committed.get(at) {
+                Some(Entry::Message { message, .. }) => Some(message),
+                Some(Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_))
+                | None => None,
+            })
     }
 
     /// Committed messages in a range of offsets.
@@ -286,6 +307,7 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
             | Change::Received { .. }
             | Change::Released { .. }
             | Change::Sent(_)
+            | Change::Replayed { .. }
             | Change::PubRec { .. }
             | Change::Settled { .. }
             | Change::Progress { .. }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outlive_actors::model::effect::Input;
-use outlive_actors::model::ids::SessionNumber;
+use outlive_actors::model::ids::{SessionNumber, Timestamp};
 use outlive_actors::model::packet::{Inbound, Outbound};
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::session::Session;
@@ -36,7 +36,8 @@ impl World {
             93..=97 => Some(who.unsubscribe(&mut self.rng, &mut self.oracle)),
             _ => Some(who.disconnect(&mut self.rng, ended_at.unwrap_or(now), calm)),
         };
-        let Some(packet) = packet else { return };
+        let Some(mut packet) = packet else { return };
+        stamp(&mut packet, now);
         let label = self.label(match &packet {
             Inbound::Publish { message, .. } => Some(message),
             _ => None,
@@ -257,7 +258,8 @@ impl World {
                 _ => None,
             });
             self.note(|| format!("client {client} gets {packet:?}{label}"));
-            let answers = self.clients[client].take(packet, number, &mut self.oracle, now);
+            let mut answers = self.clients[client].take(packet, number, &mut self.oracle, now);
+            answers.iter_mut().for_each(|answer| stamp(answer, now));
             if let Some(link) = self.links.get_mut(&at)
                 && !link.up_ends
             {
@@ -298,5 +300,12 @@ impl World {
         link.ended_at = link.ended_at.or(Some(self.time));
         link.down.push_back(Outbound::Close(Refusal::KeepAlive));
         self.bury(at);
+    }
+}
+
+/// When the broker reads a publication, or before: it is routed later.
+fn stamp(packet: &mut Inbound, at: Timestamp) {
+    if let Inbound::Publish { message, .. } = packet {
+        Arc::make_mut(message).published_at = at;
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
-use outlive_actors::model::packet::Delivery;
+use outlive_actors::model::packet::{Delivery, RetainHandling, SubscriptionOptions};
 use outlive_actors::model::topic::Filter;
 
 /// A post's number.
@@ -45,6 +45,9 @@ pub(crate) struct Period {
     asked_at: u64,
     /// SUBACK came.
     granted_at: Option<u64>,
+    /// SUBSCRIBE that asked for retained messages was sent; those that were granted, and the last of them.
+    replays_asked: Vec<u64>,
+    replay_granted: Option<u64>,
     /// From here on nothing is owed: UNSUBSCRIBE or a downgrade to QoS 0 was sent.
     dropped_at: Option<u64>,
     /// From here on nothing new may come: UNSUBACK came.
@@ -58,6 +61,12 @@ pub(crate) struct Holding {
     /// Posts received: how often, and how often as QoS 2.
     got: BTreeMap<Post, (u32, u32)>,
     seen: BTreeSet<Attempt>,
+    /// When an attempt was last received as a retained message.
+    retained: BTreeMap<Attempt, u64>,
+    /// How often retained messages were asked for.
+    replays: Vec<Filter>,
+    /// The last first delivery per topic, QoS of publication and of delivery, of what was published to be retained.
+    newest: BTreeMap<(String, QoS, QoS), Attempt>,
     /// The last first delivery per publisher, topic, QoS of publication and of delivery.
     order: BTreeMap<(usize, String, QoS, QoS), Attempt>,
 }
@@ -91,6 +100,10 @@ pub(crate) struct Oracle {
     attempts: Vec<Post>,
     /// When an attempt was routed, and when it was routed or committed last.
     settled: BTreeMap<Attempt, (u64, u64)>,
+    /// When an attempt was committed, and when as a retained message it was replaced or cleared.
+    committed: BTreeMap<Attempt, u64>,
+    replaced: BTreeMap<Attempt, u64>,
+    retained: BTreeMap<String, Attempt>,
     handed: BTreeMap<(SessionNumber, Attempt, QoS), Handed>,
     rebuilt: BTreeMap<SessionNumber, u32>,
     /// Sent with one QoS, and after a crash, since the subscription had changed meanwhile, with another: then it comes
@@ -149,7 +162,15 @@ impl Oracle {
     /// An attempt is in the journal: a QoS 2 post at most once.
     pub(crate) fn committed(&mut self, message: &Message) {
         self.settle(message);
-        let post = self.post_of(message);
+        let (post, attempt) = (self.post_of(message), attempt_of(message));
+        // A crash may publish a will again.
+        self.committed.entry(attempt).or_insert(self.clock);
+        if message.retain {
+            let topic = message.topic().to_owned();
+            let before = self.retained.insert(topic, attempt);
+            self.replaced.extend(before.map(|it| (it, self.clock)));
+            self.replaced.remove(&attempt);
+        }
         let posted = &mut self.posts[post];
         posted.logged += 1;
         assert!(
@@ -245,10 +266,14 @@ impl Oracle {
         &mut self,
         holding: &mut Holding,
         filter: &Filter,
-        qos: QoS,
-        no_local: bool,
+        options: SubscriptionOptions,
     ) {
+        let SubscriptionOptions { qos, no_local, .. } = options;
         let now = self.tick();
+        let replays = options.retain_handling == RetainHandling::AtSubscribe;
+        if options.retain_handling != RetainHandling::Never {
+            holding.replays.push(filter.clone());
+        }
         let open = holding
             .periods
             .iter_mut()
@@ -259,6 +284,7 @@ impl Oracle {
                 if qos == QoS::AtMostOnce {
                     known.dropped_at = Some(now);
                 }
+                known.replays_asked.extend(replays.then_some(now));
             }
             _ => {
                 if let Some(known) = open {
@@ -269,6 +295,8 @@ impl Oracle {
                     no_local,
                     asked_at: now,
                     granted_at: None,
+                    replays_asked: Vec::from_iter(replays.then_some(now)),
+                    replay_granted: None,
                     dropped_at: (qos == QoS::AtMostOnce).then_some(now),
                     gone_at: None,
                 });
@@ -282,6 +310,12 @@ impl Oracle {
             let answered = known.asked_at <= asked_at && known.gone_at.is_none();
             if known.filter == *filter && known.granted_at.is_none() && answered {
                 known.granted_at = Some(now);
+            }
+            if known.filter == *filter && answered {
+                // A SUBSCRIBE has two filters at most, and counts one for itself.
+                let mut asked = known.replays_asked.iter().copied();
+                let asked = asked.find(|at| (asked_at - 1..=asked_at).contains(at));
+                known.replay_granted = asked.max(known.replay_granted);
             }
         }
     }
@@ -312,17 +346,23 @@ impl Oracle {
         let attempt = attempt_of(&delivery.message);
         let post = self.attempts[attempt];
         let posted = &self.posts[post];
+        let replays = holding.replays.iter();
+        let replays = replays.filter(|it| it.matches(&posted.topic)).count();
         let got = holding.got.entry(post).or_default();
         got.0 += 1;
         if delivery.qos == QoS::ExactlyOnce {
             got.1 += 1;
-            let repeatable = posted.retain || posted.will || posted.refused;
+            let repeatable = posted.will || posted.refused;
+            let times = if posted.retain { 1 + replays } else { 1 };
             assert!(
-                repeatable || got.1 == 1,
-                "QoS 2 post {post} was received twice"
+                repeatable || got.1 as usize <= times,
+                "QoS 2 post {post} was received {} times",
+                got.1
             );
         }
-        if !posted.retain {
+        if posted.retain {
+            self.received_retained(holding, attempt, delivery);
+        } else {
             let settled = self.settled.get(&attempt).copied();
             let fits = holding.periods.iter().any(|known| {
                 known.filter.matches(&posted.topic)
@@ -350,6 +390,80 @@ impl Oracle {
             assert!(
                 last.is_none_or(|last| last < attempt),
                 "post {post} (attempt {attempt}) came after attempt {last:?}"
+            );
+        }
+    }
+
+    /// A message that was published to be retained: it was so, or is published, since the subscription; and it does not
+    /// come behind its successor.
+    fn received_retained(&self, holding: &mut Holding, attempt: Attempt, delivery: &Delivery) {
+        let topic = delivery.message.topic();
+        if delivery.retain {
+            holding.retained.insert(attempt, self.clock);
+        }
+        let last = self.replaced.get(&attempt).copied().unwrap_or(self.clock);
+        let settled = self.settled.get(&attempt).map_or(0, |(_, last)| *last);
+        let mut periods = holding.periods.iter();
+        let fits = periods.any(|it| it.filter.matches(topic) && last.max(settled) >= it.asked_at);
+        assert!(fits, "attempt {attempt} on {topic} was replaced before");
+        if holding.seen.contains(&attempt) {
+            return;
+        }
+        let key = (topic.to_owned(), delivery.message.qos, delivery.qos);
+        if self.posts[self.attempts[attempt]].will {
+            return; // a crash may publish it again
+        }
+        let before = holding.newest.insert(key, attempt);
+        let at = |attempt| self.committed.get(&attempt).copied();
+        if let Some((before, now)) = before.and_then(at).zip(at(attempt)) {
+            assert!(before < now, "attempt {attempt} came behind its successor");
+        }
+    }
+
+    /// What is retained at last must have come to who asked for it: as retained, if it was there before.
+    pub(crate) fn no_retained_message_is_missing(
+        &self,
+        client: usize,
+        holding: &Holding,
+        message: &Message,
+        now: Timestamp,
+    ) {
+        let (post, attempt) = (self.post_of(message), attempt_of(message));
+        if message.qos == QoS::AtMostOnce || message.is_expired(now) {
+            return;
+        }
+        // Some successor came by the routing pass and was lost on its way to the journal: this one is older.
+        let outlives = |seen: &Attempt| {
+            let posted = &self.posts[self.attempts[*seen]];
+            posted.retain && posted.topic == message.topic() && !self.committed.contains_key(seen)
+        };
+        if holding.seen.iter().any(outlives) {
+            return;
+        }
+        let own = self.posts[post].publisher == client;
+        for known in &holding.periods {
+            let Some(asked_at) = known.replay_granted else {
+                continue;
+            };
+            if known.dropped_at.is_some()
+                || !known.filter.matches(message.topic())
+                || (known.no_local && own)
+            {
+                continue;
+            }
+            let was_there = self.settled[&attempt].1 < asked_at;
+            let came = if was_there {
+                holding
+                    .retained
+                    .get(&attempt)
+                    .is_some_and(|at| *at > asked_at)
+            } else {
+                holding.got.contains_key(&post)
+            };
+            assert!(
+                came,
+                "client {client} never got attempt {attempt}, retained on {}",
+                message.topic()
             );
         }
     }

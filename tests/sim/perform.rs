@@ -8,7 +8,7 @@ use outlive_actors::model::packet::{Outbound, ProtocolVersion, Routed, Subscript
 use outlive_actors::model::refusal::Refusal;
 use std::sync::Arc;
 
-use crate::world::{Actor, Held, Read, Residence, World};
+use crate::world::{Actor, Held, LookUp, Read, Residence, World};
 
 impl World {
     /// One turn of a client's session actor: decide on each input, perform, submit what was appended.
@@ -53,6 +53,7 @@ impl World {
                 }
                 Held::Barrier(ticket) => actor.refused = actor.failed.contains(&ticket),
                 Held::Effect(effect) => self.perform(client, &mut actor, effect),
+                Held::LookUp(look_up) => actor.reads.push(Read::Retained(look_up)),
             }
         }
         let answers = std::mem::take(&mut actor.answers);
@@ -61,7 +62,7 @@ impl World {
     }
 
     fn flush(&mut self, client: usize) {
-        if !self.entries.is_empty() {
+        if std::mem::take(&mut self.asks) || !self.entries.is_empty() {
             let entries = std::mem::take(&mut self.entries);
             self.journal.submit(client, entries);
         }
@@ -197,11 +198,6 @@ impl World {
                 assert_eq!(slot.holds.remove(&filter), durable, "release of {filter}");
             }
             Effect::Listen(attached) => self.listen(client, actor, attached),
-            Effect::Replay { filter, options } => actor.answers.push(Input::RetainedFound {
-                fence: actor.session.fence(),
-                options,
-                offsets: self.journal.retained(&filter),
-            }),
             Effect::Read {
                 read,
                 from,
@@ -224,9 +220,25 @@ impl World {
                     .reads
                     .push(Read::Reread(actor.session.fence(), offsets));
             }
-            Effect::ReadRetained(offsets) => {
-                let fence = actor.session.fence();
-                actor.reads.push(Read::Retained(fence, offsets));
+            Effect::ReadRetained {
+                filter,
+                after,
+                records_max,
+            } => {
+                let look_up = LookUp {
+                    fence: actor.session.fence(),
+                    asked_at: self.time,
+                    filter,
+                    after,
+                    records_max: records_max.min(self.rng.index(4) + 1),
+                };
+                if self.journal.pending.is_empty() && self.entries.is_empty() {
+                    actor.reads.push(Read::Retained(look_up));
+                } else {
+                    self.asks = true;
+                    self.barrier(actor);
+                    actor.held.push_back(Held::LookUp(look_up));
+                }
             }
             Effect::End => actor.ended = true,
         }

@@ -13,7 +13,7 @@ use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
     Connect, Inbound, Outbound, ProtocolVersion, SubscriptionOptions,
 };
-use outlive_actors::model::record::Record;
+use outlive_actors::model::record::{Record, RetainedRecords};
 use outlive_actors::model::session::Session;
 use outlive_actors::model::topic::Filter;
 
@@ -112,14 +112,12 @@ fn a_retained_message_that_was_not_acknowledged_survives_the_detach() {
     });
     let fence = story.session.fence();
     let offset = Offset(1);
-    story.input(Input::RetainedFound {
-        fence,
-        options,
-        offsets: vec![offset],
-    });
     let effects = story.input(Input::Retained {
         fence,
-        records: vec![Some(Record { offset, message })],
+        page: RetainedRecords {
+            records: vec![Some(Record { offset, message })],
+            ..RetainedRecords::default()
+        },
     });
     let sent = |effect: &Effect| matches!(effect, Effect::Send(Outbound::Publish(_)));
     assert!(effects.iter().any(sent), "{effects:?}");

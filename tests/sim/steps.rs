@@ -95,6 +95,10 @@ impl World {
             return;
         }
         let at = self.rng.index(actor.reads.len());
+        if matches!(actor.reads[at], Read::Retained(_)) && !self.slots[client].queue.is_empty() {
+            // The shard has handed over what was routed before the journal answered.
+            return self.hand_over(client);
+        }
         let read = actor.reads.remove(at);
         let at_once = matches!(read, Read::Answer(_)) || self.rng.permille(500);
         let input = self.read(read);

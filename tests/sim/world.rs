@@ -49,6 +49,17 @@ pub(crate) struct Link {
 pub(crate) enum Held {
     Barrier(u64),
     Effect(Effect),
+    LookUp(LookUp),
+}
+
+/// A look-up of retained messages.
+#[derive(Debug)]
+pub(crate) struct LookUp {
+    pub(crate) fence: Fence,
+    pub(crate) asked_at: Timestamp,
+    pub(crate) filter: Filter,
+    pub(crate) after: Option<Box<str>>,
+    pub(crate) records_max: usize,
 }
 
 /// A read of the journal.
@@ -62,7 +73,7 @@ pub(crate) enum Read {
         records_max: u32,
     },
     Reread(Fence, Vec<Offset>),
-    Retained(Fence, Vec<Offset>),
+    Retained(LookUp),
     /// It happened; the answer is on its way.
     Answer(Input),
 }
@@ -151,6 +162,8 @@ pub(crate) struct World {
     pub(crate) trace: Option<Vec<String>>,
     /// Entries of the turn under way.
     pub(crate) entries: Vec<Entry>,
+    /// The turn under way asks when all that was submitted is answered.
+    pub(crate) asks: bool,
     /// The last moment at which a session can have been attached, and the longest expiry that it can have.
     pub(crate) last_held_at: Vec<(Timestamp, u32)>,
     pub(crate) wills: Vec<Watched>,
@@ -193,6 +206,7 @@ impl World {
             oracle: Oracle::default(),
             trace: traced.then(Vec::new),
             entries: Vec::new(),
+            asks: false,
             wills: Vec::new(),
             rng,
         }

@@ -5,6 +5,7 @@
 //!
 //! Invariants:
 //! - entries are written in the order in which their shard submitted them;
+//! - a submission without entries is a question: it is answered when all that was submitted before is;
 //! - nothing is answered before it is as durable as `log.durability` says and visible to readers;
 //! - who wants a committed record is asked after it is visible: a reader that registers its route before it reads the
 //!   end finds every record either in what it reads or in what it is handed;
@@ -137,9 +138,17 @@ impl AppenderHandle {
     pub fn submit(&self, submission: Submission) {
         self.cells
             .submitted
-            .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
+            .fetch_add(submission.entries.len() as u64, Ordering::SeqCst);
         // After the stop nobody waits for an answer any more.
         self.commands.send(Command::Append(submission)).ok();
+    }
+
+    /// Whether all that was submitted is answered, and what is retained of it in the table.
+    pub fn is_idle(&self) -> bool {
+        let read = |cell: &AtomicU64| cell.load(Ordering::SeqCst);
+        // What is done is read first: what is submitted meanwhile makes it less than all.
+        let done = read(&self.cells.committed) + read(&self.cells.refused);
+        done >= read(&self.cells.submitted)
     }
 
     /// Lets go of the segments that nobody needs, and of needed ones too while the journal is longer than allowed.

@@ -96,6 +96,11 @@ impl Cursor {
         self.next
     }
 
+    /// Whether the record at `offset`, if it matches, was handed out.
+    pub fn has_passed(&self, offset: Offset) -> bool {
+        offset < self.next || (self.is_drained() && offset < self.covered)
+    }
+
     /// Whether committed records reach this reader without a read.
     pub fn is_live(&self) -> bool {
         self.live

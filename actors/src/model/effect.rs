@@ -13,7 +13,7 @@ use super::message::{Message, QoS};
 use super::packet::{Connect, Inbound, Outbound, SubscriptionIds, SubscriptionOptions};
 use super::refusal::Refusal;
 use super::topic::Filter;
-use crate::model::record::{Page, Record};
+use crate::model::record::{Page, Record, RetainedRecords};
 
 /// One input of a session.
 #[derive(Clone, Debug)]
@@ -59,21 +59,12 @@ pub enum Input {
         /// The records.
         records: Vec<Option<Record>>,
     },
-    /// The answer to [`Effect::Replay`]: where the retained messages are.
-    RetainedFound {
-        /// The fence under which it was asked for.
-        fence: Fence,
-        /// The subscription's options.
-        options: SubscriptionOptions,
-        /// Their records, in topic order.
-        offsets: Vec<Offset>,
-    },
     /// The answer to [`Effect::ReadRetained`].
     Retained {
         /// The fence under which it was asked for.
         fence: Fence,
-        /// The records.
-        records: Vec<Option<Record>>,
+        /// What was found.
+        page: RetainedRecords,
     },
     /// A publication of this session could not be recorded; its answer says so.
     PublishFailed {
@@ -158,13 +149,6 @@ pub enum Effect {
     },
     /// A connection attached: route to all subscriptions; or it is gone: route to none.
     Listen(bool),
-    /// Look up the retained messages of a filter. Waits.
-    Replay {
-        /// The filter.
-        filter: Filter,
-        /// The subscription's options.
-        options: SubscriptionOptions,
-    },
     /// Read records from the journal for the durable subscriptions.
     Read {
         /// Which read.
@@ -176,8 +160,16 @@ pub enum Effect {
     },
     /// Read these unsettled records for redelivery.
     Reread(Vec<Offset>),
-    /// Read these retained messages.
-    ReadRetained(Vec<Offset>),
+    /// Read retained messages of a filter in the order of their topics, not before all that was published until now is
+    /// in the table. Waits.
+    ReadRetained {
+        /// The filter.
+        filter: Filter,
+        /// The topic to go on behind.
+        after: Option<Box<str>>,
+        /// How many at most.
+        records_max: usize,
+    },
     /// Count.
     Count(Counter),
     /// The session is over: free its permit, its routes and its actor.
@@ -189,7 +181,7 @@ impl Effect {
     pub fn waits(&self) -> bool {
         matches!(
             self,
-            Self::Send(_) | Self::AckPublish { .. } | Self::Replay { .. }
+            Self::Send(_) | Self::AckPublish { .. } | Self::ReadRetained { .. }
         )
     }
 }

@@ -78,6 +78,9 @@ pub enum Change {
         options: SubscriptionOptions,
         /// The position from which it counts.
         from: Offset,
+        /// The retained messages are sent, those that are replaced from here on only by what replaced them; `None`
+        /// leaves a replay that is under way as it is.
+        replay: Option<Offset>,
     },
     /// A subscription was dropped.
     Unsubscribed {
@@ -96,6 +99,16 @@ pub enum Change {
     },
     /// A QoS 2 record is about to be sent.
     Sent(Unsettled),
+    /// The replay of a subscription's retained messages came this far.
+    Replayed {
+        /// The subscription.
+        filter: Filter,
+        /// The last topic dealt with; `None`: that was all.
+        after: Option<Box<str>>,
+        /// What of it is about to be sent with QoS 1 or 2: one record with `after`, so that a crash neither loses nor
+        /// doubles any.
+        sent: Vec<Unsettled>,
+    },
     /// PUBREC came for an outbound QoS 2 record: from now on only PUBREL is sent for it.
     PubRec {
         /// The packet identifier.

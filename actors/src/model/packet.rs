@@ -90,6 +90,8 @@ pub enum Inbound {
         /// Filters and their options in order; a filter that the door refused carries the refusal.
         filters: Vec<(Filter, SubscriptionOptions, Option<Refusal>)>,
     },
+    /// The connection's answer to [`Outbound::AwaitRoom`].
+    Room,
     /// UNSUBSCRIBE with at least one filter.
     Unsubscribe {
         /// The packet identifier.
@@ -163,6 +165,8 @@ pub struct Delivery {
     pub retain: bool,
     /// Identifiers of all matching subscriptions.
     pub subscription_ids: SubscriptionIds,
+    /// It is sent no faster than there is room ([`Outbound::AwaitRoom`]), so it is never dropped for want of it.
+    pub paced: bool,
 }
 
 /// A packet from the session to its connection, in the order in which it must reach the wire.
@@ -219,6 +223,9 @@ pub enum Outbound {
         /// Whether the subscription existed.
         existed: Vec<bool>,
     },
+    /// No packet: the connection answers with [`Inbound::Room`] as soon as its write buffer has room for more behind what
+    /// was sent before.
+    AwaitRoom,
     /// The session ends this connection: 5.0 clients get DISCONNECT (before CONNACK: a CONNACK with the code), then
     /// the connection closes.
     Close(Refusal),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ids::Offset;
+use super::ids::{Offset, Timestamp};
 use super::message::Message;
 
 /// One message of the journal.
@@ -23,4 +23,15 @@ pub struct Page {
     pub next: Offset,
     /// The authoritative end when the page was read; `next == end` says: caught up.
     pub end: Offset,
+}
+
+/// Retained messages of a filter, in the order of their topics.
+#[derive(Clone, Debug, Default)]
+pub struct RetainedRecords {
+    /// When they were asked for. What was received later was routed by every subscription that was in force then.
+    pub asked_at: Timestamp,
+    /// The records; one that was replaced since it was found may be gone.
+    pub records: Vec<Option<Record>>,
+    /// The topic behind which to go on; `None`: that was all.
+    pub resume: Option<Box<str>>,
 }

@@ -24,6 +24,17 @@ pub struct SubscriptionSnapshot {
     pub from: Offset,
 }
 
+/// Retained messages that a subscription is still to be sent: a cursor, not a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplaySnapshot {
+    /// The subscription.
+    pub filter: Filter,
+    /// What was retained below this offset is owed; the rest comes as it is published.
+    pub as_of: Offset,
+    /// The last topic dealt with.
+    pub after: Option<Box<str>>,
+}
+
 /// A kept session's durable state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionSnapshot {
@@ -51,6 +62,8 @@ pub struct SessionSnapshot {
     pub will: Option<Box<Will>>,
     /// Subscriptions in the order in which they were made.
     pub subscriptions: Vec<SubscriptionSnapshot>,
+    /// Replays of retained messages under way, in the order in which they began.
+    pub replays: Vec<ReplaySnapshot>,
     /// The next offset to read, as last recorded.
     pub next: Offset,
     /// The packet identifier that the record at `next` or after it gets.
@@ -90,6 +103,7 @@ impl SessionSnapshot {
             detached_at: None,
             will: attach.will,
             subscriptions: Vec::new(),
+            replays: Vec::new(),
             next,
             next_packet_id: PacketId(std::num::NonZeroU16::MIN),
             unsettled: Vec::new(),
@@ -131,27 +145,27 @@ impl SessionSnapshot {
                 filter,
                 options,
                 from,
+                replay,
             } => {
                 let subscription = SubscriptionSnapshot {
                     filter: filter.clone(),
                     options: *options,
                     from: *from,
                 };
-                match self
-                    .subscriptions
-                    .iter_mut()
-                    .find(|known| known.filter == *filter)
-                {
-                    Some(known) => *known = subscription,
-                    None => self.subscriptions.push(subscription),
-                }
+                self.subscribe(subscription, *replay);
             }
             Change::Unsubscribed { filter } => {
-                self.subscriptions.retain(|known| known.filter != *filter)
+                self.end_replay(filter);
+                self.subscriptions.retain(|known| known.filter != *filter);
             }
             Change::Received { packet_id } => self.receive(*packet_id),
             Change::Released { packet_id } => self.received.retain(|known| known != packet_id),
             Change::Sent(sent) => self.send(*sent),
+            Change::Replayed {
+                filter,
+                after,
+                sent,
+            } => self.replayed(filter, after.as_deref(), sent),
             Change::PubRec { packet_id } => self.step(*packet_id, Step::Released),
             Change::Settled { packet_id } => self.settle(*packet_id),
             Change::Progress {
@@ -222,12 +236,43 @@ impl SessionSnapshot {
             .filter(|subscription| subscription.options.qos > QoS::AtMostOnce)
     }
 
+    fn subscribe(&mut self, subscription: SubscriptionSnapshot, replay: Option<Offset>) {
+        let filter = &subscription.filter;
+        if let Some(as_of) = replay {
+            self.end_replay(filter);
+            self.replays.push(ReplaySnapshot {
+                filter: filter.clone(),
+                as_of,
+                after: None,
+            });
+        }
+        let mut known = self.subscriptions.iter_mut();
+        match known.find(|known| known.filter == *filter) {
+            Some(known) => *known = subscription,
+            None => self.subscriptions.push(subscription),
+        }
+    }
+
     /// A QoS 1 record that still holds the identifier was settled, or the identifier would not be free: its settling
     /// is recorded lazily. QoS 2 records that are done stay, so that a re-read skips them.
     fn send(&mut self, sent: Unsettled) {
         self.unsettled
             .retain(|known| known.packet_id != sent.packet_id || known.qos == QoS::ExactlyOnce);
         self.unsettled.push(sent);
+    }
+
+    fn replayed(&mut self, filter: &Filter, after: Option<&str>, sent: &[Unsettled]) {
+        sent.iter().for_each(|sent| self.send(*sent));
+        let known = self.replays.iter_mut().find(|it| it.filter == *filter);
+        match (known, after) {
+            (Some(known), Some(topic)) => known.after = Some(topic.into()),
+            (_, None) => self.end_replay(filter),
+            (None, Some(_)) => {}
+        }
+    }
+
+    fn end_replay(&mut self, filter: &Filter) {
+        self.replays.retain(|known| known.filter != *filter);
     }
 
     fn receive(&mut self, packet_id: PacketId) {

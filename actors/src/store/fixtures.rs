@@ -10,7 +10,7 @@ use crate::model::ids::{
 };
 use crate::model::message::{Message, MessageParts, QoS, Will};
 use crate::model::packet::{ProtocolVersion, RetainHandling, SubscriptionOptions};
-use crate::model::snapshot::{SessionSnapshot, SubscriptionSnapshot};
+use crate::model::snapshot::{ReplaySnapshot, SessionSnapshot, SubscriptionSnapshot};
 use crate::model::topic::Filter;
 
 pub(crate) fn packet_id(number: u16) -> PacketId {
@@ -67,6 +67,7 @@ pub(crate) fn subscribed(text: &str, qos: QoS, from: u64) -> Change {
         filter: filter(text),
         options: SubscriptionOptions::of_qos(qos),
         from: Offset(from),
+        replay: None,
     }
 }
 
@@ -142,6 +143,11 @@ pub(crate) fn full_snapshot(number: u64) -> SessionSnapshot {
     snapshot.next = Offset(250);
     snapshot.next_packet_id = packet_id(10);
     snapshot.covers = Offset(600);
+    snapshot.replays = vec![ReplaySnapshot {
+        filter: filter("a/+/#"),
+        as_of: Offset(45),
+        after: Some("a/b".into()),
+    }];
     for (text, qos, handling) in [
         ("a/+/#", QoS::AtLeastOnce, RetainHandling::AtSubscribe),
         ("b", QoS::AtMostOnce, RetainHandling::IfNew),
@@ -345,7 +351,18 @@ impl Client {
                 attach.will = what.is_multiple_of(2).then(|| will(what % 9));
                 Change::Attached(attach)
             }
-            8 | 9 => subscribed(topic, qos, end),
+            8 => subscribed(topic, qos, end),
+            9 => Change::Subscribed {
+                filter: filter(topic),
+                options: SubscriptionOptions::of_qos(qos),
+                from: Offset(end),
+                replay: Some(Offset(end)),
+            },
+            10 if what.is_multiple_of(2) => Change::Replayed {
+                filter: filter(topic),
+                after: what.is_multiple_of(4).then(|| "b".into()),
+                sent: Vec::new(),
+            },
             10 => Change::Unsubscribed {
                 filter: filter(topic),
             },

@@ -326,6 +326,7 @@ impl Replica {
             | Change::Received { .. }
             | Change::Released { .. }
             | Change::Sent(_)
+            | Change::Replayed { .. }
             | Change::PubRec { .. }
             | Change::Settled { .. }
             | Change::Progress { .. }

@@ -52,7 +52,8 @@ impl Connection {
             | Outbound::PubRel { .. }
             | Outbound::PubComp { .. }
             | Outbound::SubAck { .. }
-            | Outbound::UnsubAck { .. }) => {
+            | Outbound::UnsubAck { .. }
+            | Outbound::AwaitRoom) => {
                 self.acknowledge(&packet);
                 self.outbox
                     .push(packet, around(self.seat.shared(), self.decoder.version()))?;
@@ -82,6 +83,7 @@ impl Connection {
             | Outbound::PubRel { .. }
             | Outbound::SubAck { .. }
             | Outbound::UnsubAck { .. }
+            | Outbound::AwaitRoom
             | Outbound::Close(_) => false,
         };
         self.unacknowledged = self.unacknowledged.saturating_sub(u16::from(ends));

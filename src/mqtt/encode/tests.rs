@@ -28,6 +28,7 @@ fn delivery(qos: QoS, properties: &[u8], expires_at: Option<Timestamp>) -> Deliv
         qos,
         dup: false,
         retain: false,
+        paced: false,
         subscription_ids: [].into_iter().collect(),
     }
 }
@@ -407,6 +408,7 @@ proptest! {
             qos,
             dup: flags.1 && level > 0,
             retain: flags.0,
+            paced: false,
             subscription_ids: ids.iter().copied().collect(),
         };
         let Ok(Some(v3::Decoded::Publish(read, body, _))) =

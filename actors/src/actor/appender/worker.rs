@@ -119,6 +119,10 @@ impl Worker {
             entries.append(&mut submission.entries);
         }
         let has_message = entries.iter().any(is_message);
+        if entries.is_empty() {
+            let end = self.parts.writer.end();
+            return self.answer(&batch, entries, end);
+        }
         match self.write(&entries) {
             Ok(first) => {
                 // That state gets through says nothing: there is room kept for it.
@@ -151,7 +155,8 @@ impl Worker {
         let (state, stuck) = std::mem::take(&mut self.stuck)
             .into_iter()
             .partition(|submission| {
-                if submission.entries.iter().any(is_message) {
+                let is_question = submission.entries.is_empty() && !behind.is_empty();
+                if is_question || submission.entries.iter().any(is_message) {
                     behind.insert(submission.shard);
                 }
                 !behind.contains(submission.shard)
@@ -208,11 +213,12 @@ impl Worker {
                 }
             }
         }
-        self.cells
-            .committed
-            .fetch_add(placed.len() as u64, Ordering::Relaxed);
-        self.cells.batches.fetch_add(1, Ordering::Relaxed);
-        (self.parts.sink)(placed);
+        let count = placed.len() as u64;
+        if count > 0 {
+            self.cells.batches.fetch_add(1, Ordering::Relaxed);
+            (self.parts.sink)(placed);
+        }
+        self.cells.committed.fetch_add(count, Ordering::SeqCst);
         for (answer, send) in answers.into_iter().zip(&self.parts.answers) {
             if let Some((mut committed, records)) = answer {
                 committed.end = end;
@@ -226,14 +232,15 @@ impl Worker {
     fn refuse(&mut self, batch: Vec<Submission>) {
         let mut failed: Vec<Vec<u64>> = vec![Vec::new(); self.parts.answers.len()];
         for submission in batch {
-            let refusable = submission
-                .entries
-                .iter()
-                .all(|entry| matches!(entry, Entry::Message { received: None, .. }));
+            // A question waits for what is stuck in front of it.
+            let is_question = submission.entries.is_empty();
+            let mut entries = submission.entries.iter();
+            let refusable = !is_question
+                && entries.all(|entry| matches!(entry, Entry::Message { received: None, .. }));
             if refusable && let Some(failed) = failed.get_mut(usize::from(submission.shard.0)) {
                 self.cells
                     .refused
-                    .fetch_add(submission.entries.len() as u64, Ordering::Relaxed);
+                    .fetch_add(submission.entries.len() as u64, Ordering::SeqCst);
                 failed.push(submission.ticket);
             } else {
                 self.stuck.push(submission);

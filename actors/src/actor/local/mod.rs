@@ -64,6 +64,8 @@ pub struct Local {
     released: Vec<Released>,
     /// Who waits for the unit of a session that is being evicted.
     pub evicted: HashMap<ClientId, oneshot::Sender<()>>,
+    /// The turn under way waits for what others submitted.
+    asked: bool,
     ticket: u64,
     waiting: VecDeque<(u64, Slot)>,
     live_end: Offset,
@@ -91,6 +93,7 @@ impl Local {
             entries: Vec::new(),
             released: Vec::new(),
             evicted: HashMap::new(),
+            asked: false,
             ticket: 1,
             waiting: VecDeque::new(),
             live_end: shared.journal.end(),

@@ -143,6 +143,17 @@ impl Local {
         self.ticket
     }
 
+    /// Whether the turn under way has something for the journal.
+    pub fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// Gives a ticket that is answered when all that any shard submitted before is.
+    pub fn ask(&mut self) -> u64 {
+        self.asked = true;
+        self.ticket
+    }
+
     /// The ticket of the last submission.
     pub fn submitted(&self) -> u64 {
         self.ticket - 1
@@ -162,6 +173,9 @@ impl Local {
 
     /// Ends a turn of `slot`: sends what it left for the journal and other shards, one message each.
     pub fn flush(&mut self, slot: Slot) {
+        // The journal comes first: whoever was routed a publication, and asks the journal, finds it there.
+        self.submit(slot);
+        self.give_units_back();
         for (shard, outbox) in self.outboxes.iter_mut().enumerate() {
             if !outbox.is_empty()
                 && let Some(peer) = self.peers.get(shard)
@@ -172,14 +186,13 @@ impl Local {
                 peer.do_send(RouteBatch { messages, bytes });
             }
         }
-        self.submit(slot);
-        self.give_units_back();
     }
 
     fn submit(&mut self, slot: Slot) {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() && !std::mem::take(&mut self.asked) {
             return;
         }
+        self.asked = false;
         let ticket = self.ticket;
         self.ticket += 1;
         let entries = std::mem::take(&mut self.entries);

@@ -71,9 +71,6 @@ impl SessionActor {
             } => self.subscribe(filter, &options, durable, replaces),
             Effect::Unsubscribe { filter, durable } => self.unsubscribe(filter, durable),
             Effect::Listen(attached) => self.listen(attached),
-            Effect::Replay { filter, options } => {
-                self.find_retained(filter, options, turn);
-            }
             Effect::Read {
                 read,
                 from,
@@ -85,12 +82,11 @@ impl SessionActor {
                     records,
                 });
             }
-            Effect::ReadRetained(offsets) => {
-                self.read_at(offsets, turn, |fence, records| Input::Retained {
-                    fence,
-                    records,
-                });
-            }
+            Effect::ReadRetained {
+                filter,
+                after,
+                records_max,
+            } => self.read_retained(filter, after, records_max, turn),
             Effect::End => self.end(turn.ctx),
         }
     }
@@ -214,6 +210,7 @@ impl SessionActor {
                     }
                 }
                 Held::Effect(effect) => self.perform(effect, turn),
+                Held::LookUp(look_up) => self.look_up(look_up, turn),
                 Held::Answer {
                     packet_id,
                     qos,

@@ -1,18 +1,18 @@
 //! Reading the journal on threads that may wait for a disk.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use parking_lot::RwLock;
 
 use super::SessionActor;
-use super::turn::Turn;
+use super::turn::{Held, Turn};
 use crate::journal::{JournalReader, ReadError, ReadRequest};
 use crate::model::cursor::ReadId;
 use crate::model::effect::Input;
-use crate::model::ids::{Fence, Offset};
-use crate::model::packet::SubscriptionOptions;
-use crate::model::record::{Page, Record};
+use crate::model::ids::{Fence, Offset, Timestamp};
+use crate::model::record::{Page, Record, RetainedRecords};
 use crate::model::refusal::Refusal;
 use crate::model::retained::Retained;
 use crate::model::topic::Filter;
@@ -20,7 +20,7 @@ use crate::model::topic::Filter;
 /// Topics that a look-up of retained messages looks at before it lets others at the table.
 const TOPICS_VISITED_MAX: usize = 4096;
 
-/// Bytes that one catch-up read brings at most.
+/// Bytes that one read brings at most, and one record.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
 impl SessionActor {
@@ -84,27 +84,44 @@ impl SessionActor {
         );
     }
 
-    /// Looks up the retained messages of a filter: at once without wildcards, else elsewhere, since it may have to look
-    /// at many topics.
-    pub(super) fn find_retained(
+    /// Reads a page of retained messages. What was published until now is in the table once the journal has answered;
+    /// until then the look-up waits.
+    pub(super) fn read_retained(
         &mut self,
         filter: Filter,
-        options: SubscriptionOptions,
+        after: Option<Box<str>>,
+        records_max: usize,
         turn: &mut Turn<'_>,
     ) {
-        let fence = self.session.fence();
-        let found = move |offsets| Input::RetainedFound {
-            fence,
-            options,
-            offsets,
+        let look_up = LookUp {
+            fence: self.session.fence(),
+            asked_at: self.local.borrow().shared.clock.now(),
+            filter,
+            after,
+            records_max,
         };
-        let retained = Arc::clone(&self.local.borrow().shared.retained);
-        if filter.has_wildcard() {
-            self.read_with(turn, move |_| Ok(found(search(&retained, &filter))));
+        let shared = Rc::clone(&self.local);
+        let mut local = shared.borrow_mut();
+        if local.shared.appender.is_idle() && !local.has_entries() {
+            drop(local);
+            self.look_up(look_up, turn);
         } else {
-            let offset = retained.read().get(filter.as_str());
-            turn.answers.push(found(offset.into_iter().collect()));
+            let ticket = local.ask();
+            drop(local);
+            self.barrier(ticket);
+            self.waiting.held.push_back(Held::LookUp(look_up));
         }
+    }
+
+    /// Looks up without waiting: at once if there is nothing to read.
+    pub(super) fn look_up(&mut self, look_up: LookUp, turn: &mut Turn<'_>) {
+        let retained = Arc::clone(&self.local.borrow().shared.retained);
+        let filter = &look_up.filter;
+        if !filter.has_wildcard() && retained.read().get(filter.as_str()).is_none() {
+            turn.answers.push(look_up.answer(Vec::new(), None));
+            return;
+        }
+        self.read_with(turn, move |journal| look_up.read(&retained, journal));
     }
 
     /// What cannot be read is not skipped: the connection ends, the records stay, an operator is told.
@@ -120,19 +137,54 @@ impl SessionActor {
     }
 }
 
-/// The records of the retained messages that `filter` matches, in topic order. The table is locked for a part of the
-/// look-up at a time.
-fn search(retained: &RwLock<Retained>, filter: &Filter) -> Vec<Offset> {
-    let mut offsets = Vec::new();
-    let mut after: Option<Box<str>> = None;
-    loop {
-        let page = retained
-            .read()
-            .page(filter, after.as_deref(), usize::MAX, TOPICS_VISITED_MAX);
-        offsets.extend(page.found.iter().map(|(_, offset)| *offset));
-        after = page.resume;
-        if after.is_none() {
-            return offsets;
+/// A look-up of retained messages.
+#[derive(Debug)]
+pub(super) struct LookUp {
+    fence: Fence,
+    asked_at: Timestamp,
+    filter: Filter,
+    after: Option<Box<str>>,
+    records_max: usize,
+}
+
+impl LookUp {
+    fn answer(self, records: Vec<Option<Record>>, resume: Option<Box<str>>) -> Input {
+        Input::Retained {
+            fence: self.fence,
+            page: RetainedRecords {
+                asked_at: self.asked_at,
+                records,
+                resume,
+            },
         }
+    }
+
+    /// Reads what the table names. The table is locked for a part of the look-up at a time.
+    fn read(
+        self,
+        retained: &RwLock<Retained>,
+        journal: &dyn JournalReader,
+    ) -> Result<Input, ReadError> {
+        let page = retained.read().page(
+            &self.filter,
+            self.after.as_deref(),
+            self.records_max,
+            TOPICS_VISITED_MAX,
+        );
+        let mut records = Vec::with_capacity(page.found.len());
+        let mut bytes = 0;
+        let mut resume = page.resume;
+        let mut found = page.found.into_iter().peekable();
+        while let Some((topic, offset)) = found.next() {
+            let record = journal.read_at(&[offset])?.pop().flatten();
+            let message = record.as_ref().map(|record| &record.message);
+            bytes += message.map_or(0, |message| message.size_bytes());
+            records.push(record);
+            if bytes >= READ_BYTES_MAX && found.peek().is_some() {
+                resume = Some(topic);
+                break;
+            }
+        }
+        Ok(self.answer(records, resume))
     }
 }

@@ -9,6 +9,7 @@ use actix::Context;
 use super::super::local::{Presence, Stay};
 use super::super::protocol::Candidate;
 use super::SessionActor;
+use super::reads::LookUp;
 use crate::model::effect::{Effect, Input};
 use crate::model::ids::{Fence, Now, PacketId};
 use crate::model::lazy::Unused;
@@ -56,6 +57,8 @@ pub(super) enum Held {
     Barrier(u64),
     /// An effect behind a barrier.
     Effect(Effect),
+    /// A look-up of retained messages that finds all that was published before.
+    LookUp(LookUp),
     /// The answer to a publication.
     Answer {
         packet_id: PacketId,

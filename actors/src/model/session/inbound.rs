@@ -104,7 +104,6 @@ impl Session {
         effects: &mut Vec<Effect>,
     ) {
         let mut results = Vec::with_capacity(filters.len());
-        let mut replays = Vec::new();
         for (filter, options, refusal) in filters {
             if let Some(refusal) = refusal {
                 results.push(Err(refusal));
@@ -121,22 +120,9 @@ impl Session {
                 continue;
             }
             results.push(Ok(options.qos));
-            let replay = match options.retain_handling {
-                RetainHandling::AtSubscribe => true,
-                RetainHandling::IfNew => known.is_none(),
-                RetainHandling::Never => false,
-            };
-            if replay {
-                self.pending.searches += 1;
-                replays.push(Effect::Replay {
-                    filter: filter.clone(),
-                    options,
-                });
-            }
             self.put_subscription(now, filter, options, known, effects);
         }
         effects.push(Effect::Send(Outbound::SubAck { packet_id, results }));
-        effects.append(&mut replays);
         self.pump(now, effects);
     }
 
@@ -152,6 +138,7 @@ impl Session {
         self.record_progress(now, effects);
         let mut existed = Vec::with_capacity(filters.len());
         for filter in filters {
+            self.end_replay(filter);
             let removed = self.subscriptions.remove(filter);
             existed.push(removed.is_some());
             if let Some(known) = removed {
@@ -191,6 +178,16 @@ impl Session {
         if durable && !was_durable {
             self.reading.cursor.abandon_read();
         }
+        let replay = match options.retain_handling {
+            RetainHandling::AtSubscribe => true,
+            RetainHandling::IfNew => known.is_none(),
+            RetainHandling::Never => false,
+        };
+        // One that is under way is not cut short by a SUBSCRIBE that asks for none: nothing is lost by it.
+        let replay = replay.then_some(now.log_end);
+        if let Some(as_of) = replay {
+            self.begin_replay(&filter, as_of);
+        }
         let replaces = known.map(|_| was_durable);
         effects.push(Effect::Subscribe {
             filter: filter.clone(),
@@ -204,6 +201,7 @@ impl Session {
                     filter: filter.clone(),
                     options,
                     from,
+                    replay,
                 },
                 effects,
             );

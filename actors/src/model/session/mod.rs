@@ -36,6 +36,7 @@ use super::packet::{Inbound, ProtocolVersion, SubscriptionOptions};
 use super::snapshot::SessionSnapshot;
 use super::subscriptions::Subscriptions;
 use parts::{Pending, Reading};
+use replay::Replays;
 
 /// One session.
 #[derive(Clone, Debug)]
@@ -136,6 +137,7 @@ impl Session {
             received: snapshot.received.into_iter().collect(),
             pending: Pending {
                 already_sent,
+                replays: Replays::restore(snapshot.replays),
                 ..Pending::default()
             }
             .into(),
@@ -169,25 +171,16 @@ impl Session {
             Input::Reread { fence, records } if fence == self.fence => {
                 self.reread(now, records, effects)
             }
-            Input::RetainedFound {
-                fence,
-                options,
-                offsets,
-            } if fence == self.fence => {
-                self.retained_found(now, options, offsets, effects);
-            }
-            Input::Retained { fence, records } if fence == self.fence => {
-                self.replay(now, records, effects)
+            Input::Retained { fence, page } if fence == self.fence => {
+                self.replay(now, page, effects)
             }
             // Answers to a connection that is gone.
-            Input::Page { .. }
-            | Input::Reread { .. }
-            | Input::RetainedFound { .. }
-            | Input::Retained { .. } => {}
+            Input::Page { .. } | Input::Reread { .. } | Input::Retained { .. } => {}
             Input::PublishFailed { received } => self.publish_failed(received),
             Input::Tick => self.run_deadlines(now, effects),
             Input::End { refusal, discard } => self.end_by_operator(now, refusal, discard, effects),
         }
+        self.tidy_replays();
         self.pending.tidy();
         invariants::session(self);
     }
@@ -292,6 +285,7 @@ impl Session {
             Inbound::Subscribe { packet_id, filters } => {
                 self.subscribe(now, packet_id, filters, effects)
             }
+            Inbound::Room => self.room(effects),
             Inbound::Unsubscribe { packet_id, filters } => {
                 self.unsubscribe(now, packet_id, &filters, effects)
             }

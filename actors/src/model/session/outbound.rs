@@ -14,12 +14,18 @@ use crate::model::refusal::Refusal;
 impl Session {
     /// A publication from the routing pass.
     pub(super) fn live(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
-        self.overtake(&live.message, Offset(u64::MAX));
         if !self.attached {
             effects.push(Effect::Count(Counter::DroppedOffline));
         } else if live.message.is_expired(now.time) {
             effects.push(Effect::Count(Counter::DroppedExpired));
-        } else if live.qos == QoS::AtMostOnce {
+        } else {
+            self.overtake(&live.message, None);
+            self.take_live(now, live, effects);
+        }
+    }
+
+    fn take_live(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
+        if live.qos == QoS::AtMostOnce {
             send_live(live, None, effects);
         } else if self.pending.queue.is_empty() && self.inflight.credit() > 0 {
             self.send_from_memory(live, effects);
@@ -113,7 +119,7 @@ impl Session {
             effects.push(Effect::Count(Counter::DroppedExpired));
             return;
         }
-        self.overtake(&record.message, record.offset);
+        self.overtake(&record.message, Some(record.offset));
         let sent = self
             .inflight
             .send(record.offset, matched.qos, matched.retain, false);
@@ -194,11 +200,7 @@ pub(super) fn send_live(live: Live, packet_id: Option<PacketId>, effects: &mut V
 }
 
 pub(super) fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Effect>) {
-    effects.push(Effect::Count(match live.qos {
-        QoS::AtMostOnce => Counter::DeliveredQos0,
-        QoS::AtLeastOnce => Counter::DeliveredQos1,
-        QoS::ExactlyOnce => Counter::DeliveredQos2,
-    }));
+    count_delivery(live.qos, effects);
     let Live {
         message,
         qos,
@@ -212,5 +214,14 @@ pub(super) fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: 
         dup,
         retain,
         subscription_ids,
+        paced: false,
     })));
+}
+
+pub(super) fn count_delivery(qos: QoS, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Count(match qos {
+        QoS::AtMostOnce => Counter::DeliveredQos0,
+        QoS::AtLeastOnce => Counter::DeliveredQos1,
+        QoS::ExactlyOnce => Counter::DeliveredQos2,
+    }));
 }

@@ -1,12 +1,12 @@
 //! The parts of a session that most sessions do not use most of the time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::replay::Replays;
 use crate::model::cursor::Cursor;
 use crate::model::effect::Live;
 use crate::model::ids::{Offset, PacketId, Timestamp};
 use crate::model::lazy::Unused;
-use crate::model::packet::SubscriptionOptions;
 
 /// How a kept session reads the journal.
 #[derive(Clone, Debug, Default)]
@@ -51,31 +51,18 @@ impl Unused for Reading {
     }
 }
 
-/// What waits in memory for the attached client.
+/// What waits for the client.
 #[derive(Clone, Debug, Default)]
 pub(in crate::model) struct Pending {
     /// A transient session's messages that wait for credit.
     pub(super) queue: VecDeque<Live>,
     pub(super) queue_bytes: u64,
-    /// Retained messages still to be replayed.
-    pub(super) replays: VecDeque<Replay>,
-    /// Filters whose retained messages are being looked up.
-    pub(super) searches: u32,
-    /// Topics whose retained message was replaced by one sent since the replays began, and by which record.
-    pub(super) overtaken: BTreeMap<Box<str>, Offset>,
+    /// Replays of retained messages, also while no client is attached.
+    pub(super) replays: Option<Box<Replays>>,
     /// The records that the read for redelivery under way asked for; empty if there is none.
     pub(super) rereading: Vec<Offset>,
-    /// A read of retained messages is under way for the first replay.
-    pub(super) replaying: bool,
     /// Records above the durable cursor that were sent before a restart: a re-read skips them.
     pub(super) already_sent: Vec<(Offset, PacketId)>,
-}
-
-/// Retained messages of one subscription that are still to be sent.
-#[derive(Clone, Debug)]
-pub(super) struct Replay {
-    pub(super) options: SubscriptionOptions,
-    pub(super) offsets: VecDeque<Offset>,
 }
 
 impl Pending {
@@ -88,11 +75,10 @@ impl Pending {
 
     /// The connection is gone: what was on its way to it is not any more.
     pub(super) fn park(&mut self) {
-        self.replays.clear();
-        self.searches = 0;
-        self.overtaken.clear();
         self.rereading.clear();
-        self.replaying = false;
+        if let Some(replays) = &mut self.replays {
+            replays.park();
+        }
     }
 }
 
@@ -101,11 +87,8 @@ impl Unused for Pending {
         static UNUSED: Pending = Pending {
             queue: VecDeque::new(),
             queue_bytes: 0,
-            replays: VecDeque::new(),
-            searches: 0,
-            overtaken: BTreeMap::new(),
+            replays: None,
             rereading: Vec::new(),
-            replaying: false,
             already_sent: Vec::new(),
         };
         &UNUSED
@@ -113,11 +96,8 @@ impl Unused for Pending {
 
     fn is_unused(&self) -> bool {
         self.queue.is_empty()
-            && self.replays.is_empty()
-            && self.searches == 0
-            && self.overtaken.is_empty()
+            && self.replays.is_none()
             && self.rereading.is_empty()
-            && !self.replaying
             && self.already_sent.is_empty()
     }
 }

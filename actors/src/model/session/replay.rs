@@ -1,131 +1,441 @@
-//! Retained messages at subscribe: found at once, read and sent as the window has room.
+//! Retained messages at subscribe: a cursor over the topics that a filter matches, read page by page as the window and the
+//! connection have room.
+//!
+//! What was retained before the subscription is owed. What is published since comes as it is published: from the
+//! journal to who reads that, by the routing pass to the others. So a record from since then is passed over, and one
+//! whose successor was sent meanwhile, too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Session;
-use super::outbound::send_live;
-use super::parts::Replay;
-use crate::model::effect::{Effect, Live};
-use crate::model::ids::{Now, Offset};
+use super::outbound::count_delivery;
+use crate::model::effect::Effect;
+use crate::model::entry::{Change, Unsettled};
+use crate::model::ids::{Now, Offset, Timestamp};
 use crate::model::message::{Message, QoS};
-use crate::model::packet::SubscriptionOptions;
-use crate::model::record::Record;
+use crate::model::packet::{Delivery, Outbound, SubscriptionOptions};
+use crate::model::record::{Record, RetainedRecords};
+use crate::model::snapshot::ReplaySnapshot;
+use crate::model::topic::Filter;
 
-/// Retained messages that one read brings at most.
-const REPLAY_READ_MAX: usize = 64;
+/// Retained messages that one page brings at most.
+const PAGE_MAX: usize = 256;
+/// Topics remembered, as sent by the routing pass, between a subscription and its first page. What comes on more topics in
+/// that time may come as a retained message, too.
+const EARLY_MAX: usize = 1024;
 
-impl Session {
-    /// Retained messages of a new subscription were found.
-    pub(super) fn retained_found(
-        &mut self,
-        now: Now,
-        options: SubscriptionOptions,
-        offsets: Vec<Offset>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(pending) = self.pending.used() {
-            pending.searches = pending.searches.saturating_sub(1);
+/// Replays under way.
+#[derive(Clone, Debug)]
+pub(super) struct Replays {
+    /// One after the other.
+    queue: Vec<Replay>,
+    page: Page,
+    /// Topics whose retained message was replaced by one that was sent meanwhile.
+    overtaken: BTreeMap<Box<str>, By>,
+}
+
+/// By what a retained message was replaced.
+#[derive(Clone, Debug)]
+enum By {
+    /// A record that was sent since the page was asked for.
+    Record(Offset),
+    /// A message that the routing pass brought since the page was asked for: early, if its time does not tell a later
+    /// page that it came.
+    Routed { message: Arc<Message>, early: bool },
+    /// An early one from before the page was asked for.
+    Early,
+}
+
+/// The page of the first replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    /// None was asked for.
+    None,
+    Asked,
+    /// It was asked for and is of no use any more.
+    Void,
+    /// The connection is to say when it has room.
+    AwaitsRoom,
+}
+
+/// The retained messages of one subscription that are still to be sent.
+#[derive(Clone, Debug)]
+struct Replay {
+    durable: ReplaySnapshot,
+    since: Since,
+    /// The next one is in the backlog as well: its turn comes behind that.
+    behind: Option<Offset>,
+}
+
+/// From when on the routing pass brings what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Unknown,
+    /// A page was asked for, which says when.
+    Asked,
+    At(Timestamp),
+}
+
+impl Since {
+    /// Whether the routing pass brought what was published at `at`.
+    fn is_before(self, at: Timestamp) -> bool {
+        matches!(self, Self::At(since) if since < at)
+    }
+}
+
+impl Replay {
+    fn new(durable: ReplaySnapshot) -> Self {
+        Self {
+            durable,
+            since: Since::Unknown,
+            behind: None,
         }
-        if !offsets.is_empty() {
-            self.pending.replays.push_back(Replay {
-                options,
-                offsets: offsets.into(),
-            });
-        }
-        self.forget_overtaken();
-        self.pump(now, effects);
+    }
+}
+
+impl Replays {
+    /// Replays as a snapshot holds them.
+    pub(super) fn restore(replays: Vec<ReplaySnapshot>) -> Option<Box<Self>> {
+        (!replays.is_empty()).then(|| {
+            Box::new(Self {
+                queue: replays.into_iter().map(Replay::new).collect(),
+                page: Page::None,
+                overtaken: BTreeMap::new(),
+            })
+        })
     }
 
-    /// Retained messages of the first replay were read.
-    pub(super) fn replay(
-        &mut self,
-        now: Now,
-        records: Vec<Option<Record>>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if !self.pending.replaying {
-            return;
+    /// Replays under way, in the order in which they began.
+    fn iter(&self) -> impl Iterator<Item = &ReplaySnapshot> {
+        self.queue.iter().map(|replay| &replay.durable)
+    }
+
+    /// Whether there is nothing left to do or to wait for.
+    fn is_over(&self) -> bool {
+        self.queue.is_empty() && self.page != Page::Void
+    }
+
+    fn end(&mut self, filter: &Filter) {
+        let first = self.queue.first();
+        if self.page == Page::Asked && first.is_some_and(|it| it.durable.filter == *filter) {
+            self.page = Page::Void;
         }
-        self.pending.replaying = false;
-        let Some(Replay {
-            options,
-            mut offsets,
-        }) = self.pending.replays.pop_front()
-        else {
+        self.queue.retain(|known| known.durable.filter != *filter);
+    }
+
+    /// The connection is gone, and with it what was on its way to it.
+    pub(super) fn park(&mut self) {
+        self.page = Page::None;
+        self.overtaken.clear();
+        for replay in &mut self.queue {
+            replay.since = Since::Unknown;
+        }
+    }
+
+    /// A page that was asked for came back. Gives whether it is of use.
+    fn arrived(&mut self, asked_at: Timestamp) -> bool {
+        for replay in &mut self.queue {
+            if replay.since == Since::Asked {
+                replay.since = Since::At(asked_at);
+            }
+        }
+        std::mem::replace(&mut self.page, Page::None) == Page::Asked
+    }
+
+    /// A message that replaces the retained one of its topic is about to be sent: a page that was asked for before must
+    /// not bring the one before behind its successor.
+    fn overtake(&mut self, message: &Arc<Message>, at: Option<Offset>) {
+        let published_at = message.published_at;
+        let early = at.is_none()
+            && self.overtaken.len() < EARLY_MAX
+            && self
+                .queue
+                .iter()
+                .any(|it| !it.since.is_before(published_at));
+        let by = match at {
+            _ if self.page != Page::Asked && !early => return,
+            Some(at) => By::Record(at),
+            None if self.page == Page::Asked => By::Routed {
+                message: Arc::clone(message),
+                early,
+            },
+            None => By::Early,
+        };
+        self.overtaken.insert(message.topic().into(), by);
+    }
+
+    /// The page is dealt with. What the routing pass brought early may be what the next one finds.
+    fn page_is_over(&mut self) {
+        let goes_on = !self.queue.is_empty();
+        self.overtaken.retain(|_, by| {
+            let early = matches!(by, By::Early | By::Routed { early: true, .. });
+            *by = By::Early;
+            early && goes_on
+        });
+    }
+}
+
+/// What becomes of a record of a page.
+enum Verdict {
+    Send(QoS),
+    /// It was replaced, expired, or comes otherwise.
+    PassOver,
+    /// It comes behind what is in the backlog.
+    Wait,
+}
+
+impl Session {
+    /// Replays of retained messages under way, in the order in which they began.
+    pub fn replays(&self) -> impl Iterator<Item = &ReplaySnapshot> {
+        self.pending
+            .replays
+            .iter()
+            .flat_map(|replays| replays.iter())
+    }
+
+    /// A subscription's retained messages are due from the first topic on.
+    pub(super) fn begin_replay(&mut self, filter: &Filter, as_of: Offset) {
+        let durable = ReplaySnapshot {
+            filter: filter.clone(),
+            as_of,
+            after: None,
+        };
+        match &mut self.pending.replays {
+            Some(replays) => {
+                replays.end(filter);
+                replays.queue.push(Replay::new(durable));
+            }
+            none => *none = Replays::restore(vec![durable]),
+        }
+    }
+
+    /// The subscription is gone.
+    pub(super) fn end_replay(&mut self, filter: &Filter) {
+        if let Some(replays) = self.replays_mut() {
+            replays.end(filter);
+        }
+    }
+
+    /// A publication is about to be sent, from the journal with its place there.
+    pub(super) fn overtake(&mut self, message: &Arc<Message>, at: Option<Offset>) {
+        if message.retain
+            && let Some(replays) = self.replays_mut()
+        {
+            replays.overtake(message, at);
+        }
+    }
+
+    /// The connection has room again.
+    pub(super) fn room(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(replays) = self.replays_mut()
+            && replays.page == Page::AwaitsRoom
+        {
+            replays.page = Page::None;
+            self.pump_replays(effects);
+        }
+    }
+
+    /// Asks for the next page if it can be sent.
+    pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
+        let Some(replays) = &self.pending.replays else {
             return;
         };
-        for record in records {
-            let Some(at) = offsets.pop_front() else { break };
-            let Some(record) = record.filter(|record| !record.message.is_expired(now.time)) else {
-                continue; // replaced, cleared or expired since it was found
-            };
-            let replaced_by = self.pending.overtaken.get(record.message.topic());
-            if replaced_by.is_some_and(|at| *at > record.offset) {
-                continue; // the client has what replaced it
-            }
-            if options.no_local && record.message.publisher == self.number {
-                continue; // [MQTT-3.8.3-3]
-            }
-            let qos = record.message.qos.min(options.qos);
-            if qos == QoS::AtMostOnce {
-                let subscription_ids = options.id.into_iter().collect();
-                let live = Live {
-                    message: record.message,
-                    qos,
-                    retain: true,
-                    subscription_ids,
-                };
-                send_live(live, None, effects);
-            } else if self.inflight.credit() == 0 {
-                offsets.push_front(at);
-                break;
-            } else {
-                let sent = self.inflight.send(record.offset, qos, true, true);
-                let ids = options.id.into_iter().collect();
-                self.begin_delivery(&record, sent, false, ids, effects);
-                if self.kept && qos == QoS::AtLeastOnce {
-                    self.window_changed(now, effects);
+        let Some(replay) = replays.queue.first() else {
+            return;
+        };
+        let cursor = &self.reading.cursor;
+        let blocked = replay.behind.is_some_and(|at| !cursor.has_passed(at));
+        if replays.page != Page::None || blocked {
+            return;
+        }
+        let durable = &replay.durable;
+        let known = self.subscriptions.get(&durable.filter);
+        let unwindowed = known.is_none_or(|known| known.options.qos == QoS::AtMostOnce);
+        let records_max = if unwindowed {
+            PAGE_MAX
+        } else {
+            self.inflight.credit().min(PAGE_MAX)
+        };
+        if records_max == 0 {
+            return;
+        }
+        effects.push(Effect::ReadRetained {
+            filter: durable.filter.clone(),
+            after: durable.after.clone(),
+            records_max,
+        });
+        if let Some(replays) = self.replays_mut() {
+            replays.page = Page::Asked;
+            for replay in &mut replays.queue {
+                if replay.since == Since::Unknown {
+                    replay.since = Since::Asked;
                 }
             }
         }
-        if !offsets.is_empty() {
-            self.pending.replays.push_front(Replay { options, offsets });
+    }
+
+    /// The page that was asked for.
+    pub(super) fn replay(&mut self, now: Now, page: RetainedRecords, effects: &mut Vec<Effect>) {
+        let Some(replays) = self.replays_mut() else {
+            return;
+        };
+        if replays.arrived(page.asked_at) {
+            let mut replay = replays.queue.remove(0);
+            if self.send_page(now, &mut replay, page, effects)
+                && let Some(replays) = self.replays_mut()
+            {
+                replays.queue.insert(0, replay);
+            }
         }
-        self.forget_overtaken();
+        if let Some(replays) = self.replays_mut() {
+            replays.page_is_over();
+        }
         self.pump(now, effects);
     }
 
-    fn forget_overtaken(&mut self) {
-        if !self.awaits_retained()
-            && let Some(pending) = self.pending.used()
-        {
-            pending.overtaken.clear();
-        }
-    }
-
-    /// Whether retained messages are being looked up or sent.
-    fn awaits_retained(&self) -> bool {
-        self.pending.searches > 0 || !self.pending.replays.is_empty()
-    }
-
-    /// A publication that replaces the retained message of its topic is about to be sent: a replay that found the
-    /// message before must not send it behind its successor.
-    pub(super) fn overtake(&mut self, message: &Message, at: Offset) {
-        if message.retain && self.awaits_retained() {
-            self.pending.overtaken.insert(message.topic().into(), at);
-        }
-    }
-
-    pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
-        let credit = self.inflight.credit();
-        if self.pending.replaying || credit == 0 {
-            return;
-        }
-        let Some(pending) = self.pending.used() else {
-            return;
+    /// Sends what of a page is due and has room; gives whether the replay goes on.
+    fn send_page(
+        &mut self,
+        now: Now,
+        replay: &mut Replay,
+        page: RetainedRecords,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(options) = self.subscriptions.get(&replay.durable.filter) else {
+            return false;
         };
-        if let Some(replay) = pending.replays.front() {
-            pending.replaying = true;
-            let due = replay.offsets.iter().take(credit.min(REPLAY_READ_MAX));
-            effects.push(Effect::ReadRetained(due.copied().collect()));
+        let options = options.options;
+        replay.behind = None;
+        let mut sends = Vec::new();
+        let mut sent = Vec::new();
+        let mut last = None;
+        let mut cut = false;
+        let mut unwindowed = false;
+        for record in page.records.into_iter().flatten() {
+            match self.judge(now, replay, options, &record) {
+                Verdict::PassOver => {}
+                Verdict::Wait => {
+                    replay.behind = Some(record.offset);
+                    cut = true;
+                    break;
+                }
+                Verdict::Send(QoS::AtMostOnce) => {
+                    unwindowed = true;
+                    sends.push(delivery(&record, None, options));
+                }
+                Verdict::Send(_) if self.inflight.credit() == 0 => {
+                    cut = true;
+                    break;
+                }
+                Verdict::Send(qos) => {
+                    let taken = self.inflight.send(record.offset, qos, true, true);
+                    sent.push(taken);
+                    sends.push(delivery(&record, Some(taken), options));
+                }
+            }
+            last = Some(record.message);
         }
+        let after = if cut {
+            let last = last.map(|message| message.topic().into());
+            last.or_else(|| replay.durable.after.clone())
+        } else {
+            page.resume
+        };
+        let goes_on = cut || after.is_some();
+        if self.kept && (after != replay.durable.after || !sent.is_empty() || !goes_on) {
+            self.record_replay(&replay.durable.filter, after.clone(), sent, effects);
+        }
+        replay.durable.after = after;
+        for delivery in sends {
+            count_delivery(delivery.qos, effects);
+            effects.push(Effect::Send(Outbound::Publish(delivery)));
+        }
+        if goes_on && unwindowed {
+            effects.push(Effect::Send(Outbound::AwaitRoom));
+            if let Some(replays) = self.replays_mut() {
+                replays.page = Page::AwaitsRoom;
+            }
+        }
+        goes_on
+    }
+
+    fn judge(
+        &self,
+        now: Now,
+        replay: &Replay,
+        options: SubscriptionOptions,
+        record: &Record,
+    ) -> Verdict {
+        let Record { offset, message } = record;
+        let is_new = *offset >= replay.durable.as_of;
+        let replays = self.pending.replays.as_ref();
+        let overtaken = replays.and_then(|replays| replays.overtaken.get(message.topic()));
+        let overtaken = overtaken.is_some_and(|by| match by {
+            By::Record(by) => by > offset,
+            // It may be the very message that is owed: it was routed by another subscription.
+            By::Routed { message: by, .. } => is_new || by != message,
+            By::Early => is_new,
+        });
+        let own = options.no_local && message.publisher == self.number; // [MQTT-3.8.3-3]
+        if own || overtaken || message.is_expired(now.time) {
+            return Verdict::PassOver;
+        }
+        let matching = |message| self.subscriptions.matching(message, *offset, self.number);
+        if self.kept && matching(message).is_some() {
+            if is_new {
+                return Verdict::PassOver;
+            }
+            if !self.reading.cursor.has_passed(*offset) {
+                return Verdict::Wait;
+            }
+        } else if is_new && replay.since.is_before(message.published_at) {
+            return Verdict::PassOver;
+        }
+        Verdict::Send(message.qos.min(options.qos))
+    }
+
+    /// Records how far a replay came, with what is in the window because of it.
+    fn record_replay(
+        &self,
+        filter: &Filter,
+        after: Option<Box<str>>,
+        sent: Vec<Unsettled>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let exactly_once = sent.iter().any(|sent| sent.qos == QoS::ExactlyOnce);
+        let change = Change::Replayed {
+            filter: filter.clone(),
+            after,
+            sent,
+        };
+        if exactly_once {
+            self.persist(change, effects);
+        } else {
+            self.record(change, effects);
+        }
+    }
+
+    /// Gives the memory back when the last replay is over.
+    pub(super) fn tidy_replays(&mut self) {
+        if let Some(pending) = self.pending.used() {
+            pending.replays.take_if(|replays| replays.is_over());
+        }
+    }
+
+    fn replays_mut(&mut self) -> Option<&mut Replays> {
+        self.pending.used()?.replays.as_deref_mut()
+    }
+}
+
+fn delivery(record: &Record, sent: Option<Unsettled>, options: SubscriptionOptions) -> Delivery {
+    Delivery {
+        message: record.message.clone(),
+        packet_id: sent.map(|sent| sent.packet_id),
+        qos: sent.map_or(QoS::AtMostOnce, |sent| sent.qos),
+        dup: false,
+        retain: true,
+        subscription_ids: options.id.into_iter().collect(),
+        paced: true,
     }
 }

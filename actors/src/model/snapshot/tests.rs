@@ -99,6 +99,68 @@ proptest! {
     }
 }
 
+fn replaying(text: &str, as_of: u64) -> Change {
+    let Change::Subscribed {
+        filter,
+        options,
+        from,
+        ..
+    } = subscribed(text, QoS::ExactlyOnce, as_of)
+    else {
+        unreachable!("it is a subscription")
+    };
+    Change::Subscribed {
+        filter,
+        options,
+        from,
+        replay: Some(Offset(as_of)),
+    }
+}
+
+fn replayed(text: &str, after: Option<&str>, sent: Vec<Unsettled>) -> Change {
+    Change::Replayed {
+        filter: filter(text),
+        after: after.map(Into::into),
+        sent,
+    }
+}
+
+/// Filter, as-of offset and last topic of each replay.
+fn replays(snapshot: &SessionSnapshot) -> Vec<(&str, u64, Option<&str>)> {
+    let replays = snapshot.replays.iter();
+    replays
+        .map(|it| (it.filter.as_str(), it.as_of.0, it.after.as_deref()))
+        .collect()
+}
+
+#[test]
+fn a_replay_goes_on_where_it_came_to_and_starts_over_where_it_is_asked_for_again() {
+    let mut journal = vec![replaying("a", 5), replaying("b", 6)];
+    journal.push(replayed("a", Some("x"), Vec::new()));
+    journal.push(subscribed("a", QoS::AtMostOnce, 7));
+    let snapshot = fold(journal.clone());
+    assert_eq!(replays(&snapshot), [("a", 5, Some("x")), ("b", 6, None)]);
+    journal.push(replaying("a", 9));
+    let snapshot = fold(journal.clone());
+    assert_eq!(replays(&snapshot), [("b", 6, None), ("a", 9, None)]);
+    journal.push(replayed("b", None, Vec::new()));
+    journal.push(Change::Unsubscribed {
+        filter: filter("a"),
+    });
+    assert_eq!(replays(&fold(journal)), []);
+}
+
+#[test]
+fn what_a_replay_sends_is_in_the_window_with_its_progress() {
+    let mut record = sent(9, 3, QoS::ExactlyOnce);
+    record.replay = true;
+    let snapshot = fold([replaying("a", 5), replayed("a", None, vec![record])]);
+    assert_eq!(
+        (snapshot.unsettled.as_slice(), &*replays(&snapshot)),
+        (&[record][..], &[][..])
+    );
+}
+
 #[test]
 fn a_subscription_made_again_keeps_its_place_and_takes_the_new_options() {
     let snapshot = fold([

@@ -31,7 +31,8 @@ use crate::model::message::{Message, MessageParts, QoS, Will};
 use crate::model::packet::{
     Connect, Delivery, Inbound, Outbound, ProtocolVersion, SubscriptionOptions,
 };
-use crate::model::record::{Page, Record};
+use crate::model::record::{Page, Record, RetainedRecords};
+use crate::model::retained::Retained;
 use crate::model::snapshot::SessionSnapshot;
 use crate::model::topic::Filter;
 
@@ -73,6 +74,7 @@ fn line(packet: &Outbound) -> String {
             format!("suback {}", levels.collect::<Vec<_>>().join(" "))
         }
         Outbound::UnsubAck { existed, .. } => format!("unsuback {existed:?}"),
+        Outbound::AwaitRoom => "await room".to_owned(),
         Outbound::Close(refusal) => format!("close {refusal:?}"),
     }
 }

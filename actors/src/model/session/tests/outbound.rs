@@ -277,6 +277,7 @@ fn a_qos_0_message_passes_a_full_window() {
             dup: false,
             retain: false,
             subscription_ids: [].into_iter().collect(),
+            paced: false,
         })),
     ]);
 }

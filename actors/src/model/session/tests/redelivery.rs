@@ -1,6 +1,7 @@
 //! Resume: what was sent and not settled comes again, in order, under its identifiers.
 
 use super::*;
+use crate::model::packet::RetainHandling;
 
 /// Three records in flight: `a` at QoS 1, `b` and `c` at QoS 2; PUBREC came for `b`.
 fn three_in_flight() -> Script {
@@ -200,10 +201,11 @@ fn a_redelivery_has_the_qos_and_the_retain_flag_with_which_it_was_sent() {
         retain: true,
         ..parts_of("a", QOS2)
     });
-    s.send(Inbound::Subscribe {
-        packet_id: id(9),
-        filters: vec![(filter("t"), SubscriptionOptions::of_qos(QOS1), None)],
-    });
+    let options = SubscriptionOptions {
+        retain_handling: RetainHandling::Never,
+        ..SubscriptionOptions::of_qos(QOS1)
+    };
+    s.subscribe_with("t", options);
     s.close().attach();
     s.expect_sent(&["connack resumed 3600", "publish a q2 #1 dup retain"]);
 }

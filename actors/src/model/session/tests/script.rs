@@ -14,7 +14,7 @@ pub(super) struct Script {
     pub(super) journal: BTreeMap<Offset, Arc<Message>>,
     pub(super) end: u64,
     /// Where the retained messages are.
-    pub(super) retained: Vec<Offset>,
+    pub(super) retained: Retained,
     /// The fold of the changes so far.
     pub(super) snapshot: Option<SessionSnapshot>,
     /// The effects of the last input, with those of its answers if it was [`Self::answered`].
@@ -48,7 +48,7 @@ impl Script {
             sessions: 0,
             journal: BTreeMap::new(),
             end: JOURNAL_START,
-            retained: Vec::new(),
+            retained: Retained::new(),
             snapshot: None,
             effects: Vec::new(),
         }
@@ -169,14 +169,27 @@ impl Script {
                 fence,
                 records: self.read_at(&offsets),
             }),
-            Effect::ReadRetained(offsets) => Some(Input::Retained {
+            Effect::ReadRetained {
+                filter,
+                after,
+                records_max,
+            } => {
+                let page = self
+                    .retained
+                    .page(&filter, after.as_deref(), records_max, usize::MAX);
+                let found: Vec<_> = page.found.iter().map(|(_, offset)| *offset).collect();
+                Some(Input::Retained {
+                    fence,
+                    page: RetainedRecords {
+                        asked_at: self.time,
+                        records: self.read_at(&found),
+                        resume: page.resume,
+                    },
+                })
+            }
+            Effect::Send(Outbound::AwaitRoom) => Some(Input::Packet {
                 fence,
-                records: self.read_at(&offsets),
-            }),
-            Effect::Replay { filter, options } => Some(Input::RetainedFound {
-                fence,
-                options,
-                offsets: self.matching_retained(&filter),
+                packet: Inbound::Room,
             }),
             _ => None,
         }
@@ -206,14 +219,6 @@ impl Script {
         offsets
             .iter()
             .map(|at| self.journal.get_key_value(at).map(record))
-            .collect()
-    }
-
-    pub(super) fn matching_retained(&self, filter: &Filter) -> Vec<Offset> {
-        self.retained
-            .iter()
-            .copied()
-            .filter(|at| filter.matches(self.journal[at].topic()))
             .collect()
     }
 
@@ -290,8 +295,7 @@ impl Script {
     pub(super) fn log(&mut self, parts: MessageParts<'_>) -> &mut Self {
         let offset = Offset(self.end);
         let message = Arc::new(Message::new(parts));
-        self.end += 1;
-        self.journal.insert(offset, Arc::clone(&message));
+        self.keep(Arc::clone(&message));
         let wanted = self.session.is_kept() && self.reads(&message);
         self.effects.clear();
         if self.session.is_attached() && wanted {
@@ -317,11 +321,19 @@ impl Script {
             retain: true,
             ..parts
         };
-        self.retained.push(Offset(self.end));
-        self.journal
-            .insert(Offset(self.end), Arc::new(Message::new(retained)));
-        self.end += 1;
+        self.keep(Arc::new(Message::new(retained)));
         self
+    }
+
+    fn keep(&mut self, message: Arc<Message>) {
+        let offset = Offset(self.end);
+        self.end += 1;
+        if message.retain && message.payload().is_empty() {
+            self.retained.clear(message.topic());
+        } else if message.retain {
+            self.retained.set(message.topic(), offset);
+        }
+        self.journal.insert(offset, message);
     }
 
     /// The journal loses everything it holds.
@@ -381,6 +393,7 @@ impl Script {
     /// The packets to the client.
     pub(super) fn sent(&self) -> Vec<Outbound> {
         let sent = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Send(Outbound::AwaitRoom) => None,
             Effect::Send(packet) => Some(packet.clone()),
             _ => None,
         });

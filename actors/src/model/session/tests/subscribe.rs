@@ -35,7 +35,7 @@ fn a_subscription_is_in_force_and_durable_before_its_suback() {
     s.send(subscribe_packet(&[("t", QOS1, None)]));
     let options = SubscriptionOptions::of_qos(QOS1);
     assert_eq!(
-        s.effects[..4],
+        s.effects[..3],
         [
             Effect::Subscribe {
                 filter: filter("t"),
@@ -49,18 +49,20 @@ fn a_subscription_is_in_force_and_durable_before_its_suback() {
                     filter: filter("t"),
                     options,
                     from,
+                    replay: Some(from),
                 }
             ),
             Effect::Send(Outbound::SubAck {
                 packet_id: id(9),
                 results: vec![Ok(QOS1)],
             }),
-            Effect::Replay {
-                filter: filter("t"),
-                options,
-            },
         ]
     );
+    assert!(s.has(&Effect::ReadRetained {
+        filter: filter("t"),
+        after: None,
+        records_max: 100,
+    }));
 }
 
 #[test]
