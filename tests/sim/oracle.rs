@@ -105,6 +105,8 @@ pub(crate) struct Oracle {
     replaced: BTreeMap<Attempt, u64>,
     retained: BTreeMap<String, Attempt>,
     handed: BTreeMap<(SessionNumber, Attempt, QoS), Handed>,
+    /// The connection over which an attempt went to a session with QoS 0.
+    at_most_once: BTreeMap<(SessionNumber, Attempt), u64>,
     rebuilt: BTreeMap<SessionNumber, u32>,
     /// Sent with one QoS, and after a crash, since the subscription had changed meanwhile, with another: then it comes
     /// behind what was already in the window.
@@ -187,10 +189,10 @@ impl Oracle {
 
     /// A session decided on a delivery over its connection `link`.
     pub(crate) fn handed(&mut self, number: SessionNumber, link: u64, delivery: &Delivery) {
-        let Some(packet_id) = delivery.packet_id else {
-            return;
-        };
         let attempt = attempt_of(&delivery.message);
+        let Some(packet_id) = delivery.packet_id else {
+            return self.handed_once(number, link, attempt);
+        };
         let rebuilt = self.rebuilt.get(&number).copied().unwrap_or(0);
         let key = (number, attempt, delivery.qos);
         let before = self.handed.get(&key).copied();
@@ -235,6 +237,16 @@ impl Oracle {
             packet_id == before.packet_id || may_change,
             "{number:?}: attempt {attempt} was sent again as {packet_id:?} instead of {:?}",
             before.packet_id
+        );
+    }
+
+    /// QoS 0: however many subscriptions match, it goes over a connection once.
+    fn handed_once(&mut self, number: SessionNumber, link: u64, attempt: Attempt) {
+        let posted = &self.posts[self.attempts[attempt]];
+        let before = self.at_most_once.insert((number, attempt), link);
+        assert!(
+            posted.retain || posted.will || before.is_none_or(|before| before != link),
+            "{number:?}: attempt {attempt} was sent twice with QoS 0"
         );
     }
 
