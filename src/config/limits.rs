@@ -30,6 +30,7 @@ pub const LIMITS: &[Limit] = &[
     limit("mqtt.connect_timeout_millis", 100, 600_000),
     limit("mqtt.keep_alive_seconds_max", 0, 65_535),
     limit("mqtt.topic_alias_max", 0, 65_535),
+    limit("mqtt.qos_max", 0, 2),
     limit("mqtt.topic_levels_max", 1, 1024),
     limit("mqtt.receive_max", 1, 65_535),
     limit("mqtt.write_buffer_high_bytes", 4 * KIB, GIB),

@@ -22,6 +22,8 @@ pub struct MqttConfig {
     pub response_information: String,
     /// Topic aliases per connection and direction, for 5.0 clients; 0 = none.
     pub topic_alias_max: u16,
+    /// The highest QoS that clients may publish with and are granted.
+    pub qos_max: u8,
     /// Whether payloads that say they are UTF-8 are checked.
     pub check_payload_format: bool,
     /// Levels of a topic or filter.
@@ -52,6 +54,7 @@ impl Default for MqttConfig {
             keep_alive_seconds_max: 0,
             response_information: String::new(),
             topic_alias_max: 64,
+            qos_max: 2,
             check_payload_format: false,
             topic_levels_max: 128,
             receive_max: 1024,

@@ -6,6 +6,8 @@ use std::num::NonZeroU16;
 use outlive_actors::model::ids::ClientId;
 use outlive_actors::model::topic::is_topic_name;
 
+use outlive_actors::model::message::QoS;
+
 use crate::config::MqttConfig;
 
 /// Limits of MQTT listeners and connections (the section `mqtt` of the configuration).
@@ -41,6 +43,9 @@ pub struct WireConfig {
     /// Topic aliases that a 5.0 client may set, and that the broker sets towards it if it allows so many; 0: none. Above,
     /// DISCONNECT 0x94.
     pub topic_alias_max: u16,
+    /// The highest QoS that clients may publish with and are granted. Above, a PUBLISH ends the connection (5.0: 0x9B), a
+    /// will is refused at CONNECT.
+    pub qos_max: QoS,
     /// Whether a payload whose format indicator says UTF-8 must be UTF-8. If not, it is refused with 0x99.
     pub check_payload_format: bool,
     /// The most levels of a topic or filter. Above, a PUBLISH is refused with 0x90, a filter with 0x8F.
@@ -80,6 +85,7 @@ impl From<&MqttConfig> for WireConfig {
             keep_alive_seconds_max: mqtt.keep_alive_seconds_max,
             response_information: mqtt.response_information.clone(),
             topic_alias_max: mqtt.topic_alias_max,
+            qos_max: QoS::from_level(mqtt.qos_max).unwrap_or(QoS::ExactlyOnce),
             check_payload_format: mqtt.check_payload_format,
             topic_levels_max: mqtt.topic_levels_max,
             // The configuration has been checked: it is not 0.

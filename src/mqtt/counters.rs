@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 29] = [
+pub const REFUSALS: [Refusal; 30] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -85,6 +85,7 @@ pub const REFUSALS: [Refusal; 29] = [
     Refusal::SubscriptionQuota,
     Refusal::JournalUnavailable,
     Refusal::PayloadFormat,
+    Refusal::QoS,
     Refusal::PacketIdInUse,
     Refusal::ReceiveMax,
     Refusal::PacketTooLarge,

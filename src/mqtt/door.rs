@@ -1,17 +1,18 @@
 //! What a client may publish and subscribe to, as far as no session need be asked.
 //!
-//! Owns: the topic level limit, reserved topics, shared subscriptions (not offered), the check of payloads that say they
+//! Owns: the maximum QoS, the topic level limit, reserved topics, shared subscriptions (not offered), the check of payloads that say they
 //! are UTF-8, and the question to the authorizer.
 //! Does not know: how a refusal is told.
 //!
 //! What becomes of a refused PUBLISH: 5.0 clients get the code in PUBACK or PUBREC. 3.x has no code for it, and
 //! [MQTT-3.3.5-2] leaves an acknowledgement as if it had been taken, which is what mosquitto does and what keeps a client
-//! with one forbidden topic connected. With QoS 0 there is nothing to answer in any version. All are counted.
+//! with one forbidden topic connected. With QoS 0 there is nothing to answer in any version. All are counted. A QoS above
+//! the maximum ends the connection: a 5.0 client was told.
 
 use std::sync::Arc;
 
 use outlive_actors::model::ids::{ClientId, Principal};
-use outlive_actors::model::message::Message;
+use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::SubscriptionOptions;
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::topic::Filter;
@@ -25,6 +26,7 @@ use crate::auth::Authorizer;
 pub(super) struct Door {
     topic_levels_max: u16,
     check_payload_format: bool,
+    qos_max: QoS,
     /// `None` if the authorizer allows everything.
     access: Option<Box<Access>>,
 }
@@ -54,12 +56,16 @@ impl Door {
         Self {
             topic_levels_max: config.topic_levels_max,
             check_payload_format: config.check_payload_format,
+            qos_max: config.qos_max,
             access,
         }
     }
 
     /// Whether a message may be published.
     pub(super) fn publish(&self, message: &Message) -> Result<(), Refusal> {
+        if message.qos > self.qos_max {
+            return Err(Refusal::QoS);
+        }
         if self.check_payload_format && !is_as_indicated(message) {
             return Err(Refusal::PayloadFormat);
         }
@@ -82,13 +88,14 @@ impl Door {
         }
     }
 
-    /// Marks the filters that are refused; returns how many.
+    /// Marks the filters that are refused, and lowers what is asked for to what is granted; returns how many are refused.
     pub(super) fn subscribe(
         &self,
         filters: &mut [(Filter, SubscriptionOptions, Option<Refusal>)],
     ) -> usize {
         let mut refused = 0;
-        for (filter, _, refusal) in filters {
+        for (filter, options, refusal) in filters {
+            options.qos = options.qos.min(self.qos_max);
             *refusal = self.filter(filter);
             refused += usize::from(refusal.is_some());
         }
@@ -141,7 +148,7 @@ fn is_reserved(topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use outlive_actors::model::ids::{SessionNumber, Timestamp};
-    use outlive_actors::model::message::{MessageParts, QoS};
+    use outlive_actors::model::message::MessageParts;
 
     use super::*;
     use crate::auth::Anonymous;

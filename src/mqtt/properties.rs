@@ -22,6 +22,7 @@ pub(super) const RECEIVE_MAX: u8 = 0x21;
 pub(super) const TOPIC_ALIAS_MAX: u8 = 0x22;
 pub(super) const TOPIC_ALIAS: u8 = 0x23;
 pub(super) const USER_PROPERTY: u8 = 0x26;
+pub(super) const QOS_MAX: u8 = 0x24;
 pub(super) const PACKET_BYTES_MAX: u8 = 0x27;
 pub(super) const SHARED_AVAILABLE: u8 = 0x2A;
 

@@ -42,6 +42,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         | Refusal::SubscriptionQuota => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::PayloadFormat => 0x99,
+        Refusal::QoS => 0x9B,
         Refusal::Internal => 0x80,
     }
 }
@@ -68,6 +69,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         Refusal::Malformed
         | Refusal::Protocol
         | Refusal::PayloadFormat
+        | Refusal::QoS
         | Refusal::PacketIdInUse
         | Refusal::ReceiveMax
         | Refusal::PacketTooLarge
@@ -105,6 +107,7 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         Refusal::ConnectRate => 0x9F,
         Refusal::Administrative => 0x98,
         Refusal::PayloadFormat => 0x99,
+        Refusal::QoS => 0x9B,
         Refusal::SharedSubscriptions => 0x9E,
         Refusal::Internal => 0x80,
     }
@@ -126,6 +129,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         Refusal::PacketIdInUse => 0x91,
         Refusal::Malformed
         | Refusal::PayloadFormat
+        | Refusal::QoS
         | Refusal::Protocol
         | Refusal::Version
         | Refusal::ClientId
@@ -164,6 +168,7 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
         ) => 0x97,
         Err(
             Refusal::Malformed
+            | Refusal::QoS
             | Refusal::Protocol
             | Refusal::Version
             | Refusal::ClientId

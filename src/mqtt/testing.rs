@@ -167,6 +167,7 @@ impl Peer {
             let announce = Announce {
                 expiry_seconds: Some(expiry_seconds),
                 receive_max: self.config.receive_max.get(),
+                qos_max: None,
                 packet_bytes_max: self.config.packet_bytes_max,
                 topic_alias_max: self.config.topic_alias_max,
                 assigned_client_id: None,

@@ -420,3 +420,27 @@ fn acknowledgements_say_what_became_of_it() {
     assert_eq!(client.unsubscribe("t"), [0]);
     client.assert_nothing_waits();
 }
+
+#[test]
+fn a_qos_above_the_maximum_is_refused_to_publishers_and_lowered_for_subscribers() {
+    // 5.0: [MQTT-3.2.2-9], [MQTT-3.2.2-10], [MQTT-3.2.2-11], [MQTT-3.2.2-12].
+    let broker = Broker::start_with(&["mqtt.qos_max=1"]);
+    for version in Version::ALL {
+        let v5 = version == Version::V5;
+        let mut reader = Client::transient(&broker, version, "reader");
+        let told = reader.connack.properties.number(property::MAXIMUM_QOS);
+        assert_eq!(told, v5.then_some(1));
+        assert_eq!(reader.try_subscribe("t", 2), 1);
+        assert_eq!(reader.try_subscribe("u", 0), 0);
+        let mut writer = Client::transient(&broker, version, "writer");
+        publish(&mut writer, &message("t", 1));
+        assert_eq!(reader.expect("text").qos, 1);
+        writer.send_message(&message("t", 2));
+        assert_eq!(writer.closed(), v5.then_some(0x9B));
+        reader.assert_nothing_waits();
+    }
+    // The test's wills have QoS 1.
+    let broker = Broker::start_with(&["mqtt.qos_max=0"]);
+    let will = Connect::new(Version::V5, "c").will("w", "x", 0);
+    assert_eq!(Client::try_connect(&broker, &will).connack.code, 0x9B);
+}

@@ -50,6 +50,9 @@ pub enum Refusal {
     /// A payload that is not the UTF-8 that its format indicator says it is.
     #[error("payload is not UTF-8")]
     PayloadFormat,
+    /// A QoS above `mqtt.qos_max`.
+    #[error("quality of service not supported")]
+    QoS,
     /// A QoS 1 publication under an identifier that a QoS 2 publication holds.
     #[error("packet identifier in use")]
     PacketIdInUse,

@@ -135,6 +135,7 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::SubscriptionQuota => &[("reason", "subscription_quota")],
         Refusal::JournalUnavailable => &[("reason", "journal_unavailable")],
         Refusal::PayloadFormat => &[("reason", "payload_format")],
+        Refusal::QoS => &[("reason", "qos")],
         Refusal::PacketIdInUse => &[("reason", "packet_id_in_use")],
         Refusal::ReceiveMax => &[("reason", "receive_max")],
         Refusal::PacketTooLarge => &[("reason", "packet_too_large")],

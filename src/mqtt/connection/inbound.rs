@@ -149,6 +149,7 @@ impl Connection {
                         packet_id,
                         dup,
                     }),
+                    Err(refusal @ Refusal::QoS) => return Err(refusal.into()),
                     Err(refusal) => self.refuse_publish(&message, packet_id, refusal)?,
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::task::{Context as TaskContext, Poll};
 
+use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::Outbound;
 use outlive_actors::model::refusal::Refusal;
 use tokio::time::Instant;
@@ -111,6 +112,7 @@ impl Connection {
         let announce = Announce {
             expiry_seconds: changed.then_some(expiry_seconds),
             receive_max: config.receive_max.get(),
+            qos_max: Some(config.qos_max).filter(|max| *max < QoS::ExactlyOnce),
             packet_bytes_max: config.packet_bytes_max,
             topic_alias_max: config.topic_alias_max,
             assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),

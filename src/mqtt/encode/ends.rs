@@ -1,5 +1,6 @@
 //! CONNACK and DISCONNECT: the packets with which a connection begins and ends.
 
+use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
@@ -14,6 +15,8 @@ pub(in super::super) struct Announce<'a> {
     pub(in super::super) expiry_seconds: Option<u32>,
     /// The broker's receive maximum.
     pub(in super::super) receive_max: u16,
+    /// The highest QoS that the broker takes and grants, if it is not 2.
+    pub(in super::super) qos_max: Option<QoS>,
     /// The largest packet that the broker takes.
     pub(in super::super) packet_bytes_max: u32,
     /// The broker's topic alias maximum.
@@ -48,6 +51,9 @@ pub(in super::super) fn connack(
     if announce.receive_max != u16::MAX {
         block.push(properties::RECEIVE_MAX);
         block.extend_from_slice(&announce.receive_max.to_be_bytes());
+    }
+    if let Some(qos) = announce.qos_max {
+        block.extend_from_slice(&[properties::QOS_MAX, qos.level()]);
     }
     block.push(properties::PACKET_BYTES_MAX);
     block.extend_from_slice(&announce.packet_bytes_max.to_be_bytes());

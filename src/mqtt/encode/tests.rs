@@ -314,6 +314,7 @@ fn connacks_announce_what_is_in_force() {
     let announce = Announce {
         expiry_seconds: Some(60),
         receive_max: 10,
+        qos_max: Some(QoS::AtLeastOnce),
         packet_bytes_max: 1024,
         topic_alias_max: 4,
         assigned_client_id: Some("x"),

@@ -55,14 +55,18 @@ fn retained_messages_come_at_the_lower_qos() {
 #[test]
 fn retained_messages_carry_the_identifier_of_their_subscription() {
     // 5.0: [MQTT-3.3.4-5].
-    let mut s = Script::attached("meter-7");
-    let with_id = |number| SubscriptionOptions {
-        id: Some(number),
-        ..SubscriptionOptions::of_qos(QOS0)
-    };
-    s.retain(parts("r")).subscribe_with("t", with_id(1));
-    s.subscribe_with("+", with_id(2))
-        .expect_sent(&["suback 0", "publish r q0 retain [2]"]);
+    for (qos, expected) in [
+        (QOS0, ["suback 0", "publish r q0 retain [2]"]),
+        (QOS1, ["suback 1", "publish r q1 #65534 retain [2]"]),
+    ] {
+        let mut s = Script::attached("meter-7");
+        let with_id = |number| SubscriptionOptions {
+            id: Some(number),
+            ..SubscriptionOptions::of_qos(qos)
+        };
+        s.retain(parts("r")).subscribe_with("t", with_id(1));
+        s.subscribe_with("+", with_id(2)).expect_sent(&expected);
+    }
 }
 
 #[test]
