@@ -64,8 +64,11 @@ pub fn open(
             .map_err(|source| io_error(&loaded.path, source))?;
     }
     files.sync_directory().map_err(failed)?;
-    // An empty last segment would only add a file at every start.
-    if let Some(empty) = segments.pop_if(|last| last.extent.bytes == HEADER_BYTES) {
+    // An empty last segment would only add a file at every start. One before a dropped segment would be missed.
+    let is_behind_all = |id| found.gone.last().is_none_or(|gone| *gone < id);
+    if let Some(empty) =
+        segments.pop_if(|last| last.extent.bytes == HEADER_BYTES && is_behind_all(last.header.id))
+    {
         files
             .remove(&Name::Segment(empty.header.id).text())
             .map_err(failed)?;

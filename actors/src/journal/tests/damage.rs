@@ -221,3 +221,22 @@ fn an_interrupted_removal_is_finished_at_the_next_start() {
     }
     assert!(operations > 10);
 }
+
+/// Found by fuzzing: the empty one was removed, and missed at the start after.
+#[test]
+fn an_empty_last_segment_stays_if_one_behind_it_was_dropped() {
+    let files = three_segments();
+    let empty = segment::Header {
+        salt: OPTIONS.salt,
+        id: 4,
+        first: Offset(1 << 41),
+        epoch: 2,
+        previous: None,
+    };
+    files.plant(&segment(4), &empty.encode());
+    files.plant("000000000005.gone", b"");
+    for epoch in [3, 4] {
+        let journal = Journal::open(files.clone(), OPTIONS, epoch);
+        assert!(!journal.entries().is_empty());
+    }
+}
