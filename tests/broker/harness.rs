@@ -118,6 +118,12 @@ impl Broker {
         kilobytes.unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// How many files and sockets the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let pid = self.child.as_ref().expect("runs").id();
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+
     /// The sum of all samples of a metric whose line begins so.
     pub(crate) fn metric(&self, prefix: &str) -> f64 {
         let (code, body) = self.admin_get("/metrics").expect("metrics are served");

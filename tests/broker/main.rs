@@ -10,6 +10,7 @@
     reason = "a failed test shows the log of its broker"
 )]
 
+mod abuse;
 mod client;
 mod connect;
 mod crash;
@@ -18,6 +19,8 @@ mod goodbye;
 mod harness;
 mod limits;
 mod messages;
+mod network;
+mod proxy;
 mod qos2;
 mod replay;
 mod retained;

@@ -34,6 +34,8 @@ pub(super) const SCAN_BYTES: usize = 1 << 18;
 /// Offsets of boot epoch `n` begin at `n << EPOCH_SHIFT`.
 const EPOCH_SHIFT: u32 = 40;
 const EPOCH_MAX: u32 = (1 << (64 - EPOCH_SHIFT)) - 1;
+/// A segment begins no later: its records are fewer than its bytes.
+const FIRST_MAX: Offset = Offset(u64::MAX - SEGMENT_BYTES_LIMIT);
 
 /// Opens the journal in `files` for boot epoch `epoch` (at least 1, larger than at any start before), or makes one.
 ///
@@ -53,7 +55,7 @@ pub fn open(
         return Err(ReadError::Damaged {
             path: directory,
             at: 0,
-            what: "all boot epochs are used up",
+            what: "all boot epochs or offsets are used up",
         });
     };
     // From here on files are changed.
@@ -110,10 +112,11 @@ fn plan_epoch(epoch: u32, segments: &[Loaded]) -> Option<EpochPlan> {
         .map_or(0, |last| last.header.epoch.saturating_add(1))
         .max(epoch);
     let end = last.map_or(Offset(0), |last| last.extent.end);
-    (epoch <= EPOCH_MAX).then(|| EpochPlan {
-        epoch,
-        first: end.max(Offset(u64::from(epoch) << EPOCH_SHIFT)),
-    })
+    if epoch > EPOCH_MAX {
+        return None;
+    }
+    let first = end.max(Offset(u64::from(epoch) << EPOCH_SHIFT));
+    (first <= FIRST_MAX).then_some(EpochPlan { epoch, first })
 }
 
 /// A segment that was found in order.
@@ -246,6 +249,9 @@ impl Opened {
         let header = Header::decode(&bytes).map_err(damaged)?;
         if header.id != id {
             return Err(damaged("segment of another name"));
+        }
+        if header.first > FIRST_MAX {
+            return Err(damaged("first offset out of bounds"));
         }
         if header.previous.is_some_and(|previous| previous.id >= id) {
             return Err(damaged("segment names one that is not before it"));

@@ -14,6 +14,10 @@ use super::super::counters::WireCounter;
 use super::super::{encode, guard, scratch};
 use super::{Connection, Ending, Phase, READS_PER_TURN, around};
 
+/// So many bytes of a packet that goes on count as hearing of the client; fewer do not, or a packet that drips in would
+/// stand for the keep-alive.
+const HEARD_BYTES: usize = 1024;
+
 /// About the bytes of a small PUBLISH, to guess how many packets a read brings.
 const PACKET_BYTES_GUESS: usize = 48;
 
@@ -63,26 +67,37 @@ impl Connection {
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), Ending> {
-        self.heard_at = Instant::now();
         self.count(WireCounter::BytesIn, bytes.len());
         if self.partial.is_empty() {
             let used = self.frames(bytes)?;
             self.partial.extend_from_slice(&bytes[used..]);
+            self.heard(used, 0);
             return Ok(());
         }
         let mut partial = std::mem::take(&mut self.partial);
+        let before = partial.len();
         partial.extend_from_slice(bytes);
-        self.keep_rest(partial)
+        let used = self.keep_rest(partial)?;
+        self.heard(used, before);
+        Ok(())
     }
 
-    /// Takes the frames of `partial` and keeps what is left.
-    fn keep_rest(&mut self, mut partial: Vec<u8>) -> Result<(), Ending> {
+    /// [MQTT-3.1.2-22]: what must come in time is a packet. So `used` bytes of whole ones count, and large pieces of one
+    /// that goes on, of which there were `before` bytes.
+    fn heard(&mut self, used: usize, before: usize) {
+        if used > 0 || self.partial.len() / HEARD_BYTES > before / HEARD_BYTES {
+            self.heard_at = Instant::now();
+        }
+    }
+
+    /// Takes the frames of `partial` and keeps what is left; gives how many bytes were used up.
+    fn keep_rest(&mut self, mut partial: Vec<u8>) -> Result<usize, Ending> {
         let used = self.frames(&partial)?;
         if used < partial.len() {
             partial.drain(..used);
             self.partial = partial;
         }
-        Ok(())
+        Ok(used)
     }
 
     /// Sends the whole frames at the start of `buf` to the session, as far as there is credit; returns their bytes.

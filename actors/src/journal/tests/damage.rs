@@ -240,3 +240,38 @@ fn an_empty_last_segment_stays_if_one_behind_it_was_dropped() {
         assert!(!journal.entries().is_empty());
     }
 }
+
+/// Found by fuzzing: counting its records overflowed.
+#[test]
+fn a_segment_that_begins_at_the_last_offset_is_refused() {
+    for (first, what) in [
+        (u64::MAX, "first offset out of bounds"),
+        (
+            u64::MAX - (1 << 31),
+            "all boot epochs or offsets are used up",
+        ),
+    ] {
+        let header = segment::Header {
+            salt: OPTIONS.salt,
+            id: 1,
+            first: Offset(first),
+            epoch: 1,
+            previous: None,
+        };
+        let mut bytes = header.encode().to_vec();
+        let at = codec::begin(&mut bytes);
+        bytes.push(1);
+        codec::finish(
+            &mut bytes,
+            at,
+            OPTIONS.salt,
+            0,
+            codec::Kind::Liveness,
+            codec::BATCH_END,
+        )
+        .unwrap();
+        let files = MemoryFiles::new();
+        files.plant(&segment(1), &bytes);
+        assert_eq!(refused(&files).1, what);
+    }
+}
