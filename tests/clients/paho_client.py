@@ -1,61 +1,18 @@
 """paho-mqtt against outlive ($OUTLIVE): paho_client.py 3.1|3.1.1|5.0"""
 
-import os
-import random
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import urllib.request
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-PATIENCE_SECONDS = 30
+from harness import PATIENCE_SECONDS, Broker
+
 MESSAGES = 300  # of each QoS
 VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5.0": mqtt.MQTTv5}
-
-
-def free_port():
-    """Below the ports that the system gives to clients: one that dials a broker that is down must not meet itself."""
-    while True:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", random.randrange(10000, 30000)))
-            except OSError:
-                continue
-            return probe.getsockname()[1]
-
-
-class Broker:
-    def __init__(self, directory):
-        self.directory = directory
-        self.port, self.admin = free_port(), free_port()
-        self.process = None
-
-    def start(self):
-        command = [os.environ["OUTLIVE"], "run", "--data-dir", f"{self.directory}/data"]
-        command += ["--listen", f"127.0.0.1:{self.port}", "--set", f"admin.listen=127.0.0.1:{self.admin}"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        pause = threading.Event()
-        for _ in range(PATIENCE_SECONDS * 100):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/readyz", timeout=5):
-                    return
-            except OSError:
-                pause.wait(0.01)
-        raise AssertionError("the broker is never ready")
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def crash(self):
-        self.kill()
-        self.start()
 
 
 class Client:
