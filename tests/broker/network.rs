@@ -13,7 +13,7 @@ use std::thread;
 use crate::client::Client;
 use crate::harness::{Broker, PATIENCE};
 use crate::proxy::{Fault, Proxy, Way};
-use crate::wire::{self, Ack, Connect, Packet, Publish, Version};
+use crate::wire::{self, Ack, Connect, Packet, Properties, Publish, Version};
 
 /// Conversations at a time.
 const ABREAST: usize = 8;
@@ -150,6 +150,7 @@ impl<'a> Device<'a> {
             retain: false,
             duplicate,
             id: u16::from(qos),
+            properties: Properties::default(),
         };
         self.send(&wire::publish(self.version, &message))
     }
