@@ -146,17 +146,20 @@ fn a_client_that_floods_and_never_reads_is_stopped_and_then_cut_off() {
     let mut neighbour = Neighbour::of(&broker);
     let before = broker.rss_bytes();
     let subscribe = crate::wire::subscribe(Version::V311, 1, "flood", 1);
-    let own = publish(Version::V311, &message(0, 0));
-    for what in [
-        packet(0xC0, &[]),
-        subscribe.repeat(20),
-        [subscribe, own].concat(),
+    // What it sends comes back to it.
+    let own = Publish {
+        payload: vec![0; 1000],
+        ..message(0, 0)
+    };
+    for flood in [
+        packet(0xC0, &[]).repeat(10_000),
+        publish(Version::V311, &own).repeat(100),
     ] {
         let mut stream = open_small(broker.address());
         stream
             .write_all(&Connect::new(Version::V311, "flood").encode())
             .unwrap();
-        let flood = what.repeat(10_000);
+        stream.write_all(&subscribe).unwrap();
         stream.set_nonblocking(true).unwrap();
         let (mut at, mut highest, mut sent) = (0, before, 0_usize);
         eventually("the client that never reads is cut off", || {
