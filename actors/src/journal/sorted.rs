@@ -87,12 +87,21 @@ impl SortedIndex {
             return None;
         }
         let (bloom, blocks) = decode_meta(&meta)?;
+        let postings_at = HEADER_BYTES as u64 + u64::from(records) * 4;
+        // Nothing that it claims may reach beyond it, or memory would be taken for it.
+        let is_within = |block: &Block| {
+            let end = block.at.checked_add(u64::from(block.bytes));
+            end.is_some_and(|end| end <= meta_at)
+        };
+        if records > covers.bytes || postings_at > meta_at || !blocks.iter().all(is_within) {
+            return None;
+        }
         Some(Self {
             file,
             path: files.path(name),
             first: covers.first,
             records,
-            postings_at: HEADER_BYTES as u64 + u64::from(records) * 4,
+            postings_at,
             meta_at,
             body_crc: u32_at(fields, 52)?,
             checked: AtomicBool::new(false),
@@ -126,6 +135,9 @@ impl SortedIndex {
         out: &mut Vec<u32>,
     ) -> Result<(), ReadError> {
         let place = |n: u32| self.postings_at + (u64::from(at) + u64::from(n)) * 4;
+        if place(count) > self.meta_at {
+            return Err(self.damaged(self.postings_at));
+        }
         let (mut low, mut high) = (0, count);
         // Down to a stretch that is read in one go.
         while high - low > 256 {
