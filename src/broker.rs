@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, ActorMetrics, Admin, MetricsSource, Readiness, WireMetrics};
-use crate::auth::Anonymous;
+use crate::auth::{Anonymous, Authenticator, Scram, Users, UsersError};
 use crate::config::{Config, Durability as DurabilityKey, Overflow as OverflowKey};
 use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
 
@@ -39,6 +39,9 @@ pub enum BrokerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The users cannot be read.
+    #[error("auth.scram_file: {0}")]
+    Users(#[from] UsersError),
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
@@ -68,6 +71,7 @@ impl Broker {
         let counters = Arc::new(WireCounters::new());
         // Bound first: an address in use is found before anything is recovered. Nobody is accepted yet.
         let listeners = listen(config)?;
+        let authenticator = authenticator(config)?;
         let admin_listener = config
             .admin
             .listen
@@ -101,7 +105,7 @@ impl Broker {
             shards,
             home: system.homes(),
             config: Arc::new(WireConfig::from(&config.mqtt)),
-            authenticator: Arc::new(Anonymous),
+            authenticator,
             authorizer: Arc::new(Anonymous),
             counters,
             clock,
@@ -170,6 +174,15 @@ fn raise_open_files() {
         Ok(files) => tracing::debug!(files, "open files allowed"),
         Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
     }
+}
+
+fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, UsersError> {
+    let file = &config.auth.scram_file;
+    if file.as_os_str().is_empty() {
+        return Ok(Arc::new(Anonymous));
+    }
+    let users = Users::load(file)?;
+    Ok(Arc::new(Scram::new(users, config.auth.allow_anonymous)))
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, BrokerError> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::auth::ITERATIONS;
 use crate::config::Sources;
 
 /// An MQTT broker whose sessions outlive their connections.
@@ -23,6 +24,19 @@ pub enum Command {
     Run(Options),
     /// Check the configuration and print every value with its origin
     Check(Options),
+    /// Print the line of a user for auth.scram_file; the password is read from standard input
+    Scram(NewUser),
+}
+
+/// A user of SCRAM-SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct NewUser {
+    /// The user's name
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: String,
+    /// What a guess at the password costs, and each connect of the client
+    #[arg(long, value_name = "COUNT", default_value_t = ITERATIONS, value_parser = clap::value_parser!(u32).range(i64::from(ITERATIONS)..=10_000_000))]
+    pub iterations: u32,
 }
 
 /// Where the configuration comes from: defaults, then the file, then OUTLIVE_SECTION__KEY variables, then flags.
@@ -69,6 +83,13 @@ impl Options {
     }
 }
 
+fn name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.starts_with('#') || text.contains(['\n', '\r']) {
+        return Err("a name is one line and does not begin with #");
+    }
+    Ok(text.to_owned())
+}
+
 fn assignment(text: &str) -> Result<(String, String), &'static str> {
     text.split_once('=')
         .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
@@ -103,6 +124,18 @@ mod tests {
         };
         let sources = options.into_sources([]);
         assert_eq!(sources.set.last().unwrap().1, "/b");
+    }
+
+    #[test]
+    fn a_name_that_its_file_could_not_hold_is_refused() {
+        for name in ["", "#a", "a\nb"] {
+            assert!(
+                Cli::try_parse_from(["outlive", "scram", name]).is_err(),
+                "{name:?}"
+            );
+        }
+        let weak = ["outlive", "scram", "a", "--iterations", "1"];
+        assert!(Cli::try_parse_from(weak).is_err());
     }
 
     #[test]

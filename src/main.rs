@@ -1,11 +1,12 @@
 //! The program `outlive`: reads the command line and the configuration, then runs the broker.
 
 use std::env;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use outlive::cli::{Cli, Command, Options};
+use outlive::auth::Verifier;
+use outlive::cli::{Cli, Command, NewUser, Options};
 use outlive::config::{ConfigError, Effective, load};
 use outlive::{broker, telemetry};
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     match Cli::parse().into_command() {
         Command::Run(options) => run(options),
         Command::Check(options) => check(options),
+        Command::Scram(user) => scram(&user),
     }
 }
 
@@ -26,6 +28,26 @@ fn check(options: Options) -> ExitCode {
             Err(error) => fail(&error, 1),
         },
         Err(error) => fail(&error, USAGE),
+    }
+}
+
+fn scram(user: &NewUser) -> ExitCode {
+    let mut password = String::new();
+    if let Err(error) = io::stdin().lock().read_line(&mut password) {
+        return fail(&error, 1);
+    }
+    let password = password.trim_end_matches(['\n', '\r']);
+    if password.is_empty() {
+        return fail(&"the password is empty", USAGE);
+    }
+    let mut salt = [0; 16];
+    if let Err(error) = getrandom::fill(&mut salt) {
+        return fail(&error, 1);
+    }
+    let verifier = Verifier::new(password.as_bytes(), &salt, user.iterations);
+    match writeln!(io::stdout().lock(), "{}:{verifier}", user.name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
     }
 }
 

@@ -273,6 +273,7 @@ fn values_that_do_not_go_together_are_refused() {
             &[("mqtt.response_information", "reply/#")],
             "mqtt.response_information",
         ),
+        (&[("auth.scram_file", "/nowhere/users")], "auth.scram_file"),
         (&[("telemetry.level", "loud=very")], "telemetry.level"),
         (&[("storage.data_dir", "")], "storage.data_dir"),
         (

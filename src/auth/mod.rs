@@ -1,6 +1,8 @@
 //! Who a client is and what it may do: the seam between the wire and authenticators and authorizers.
 //!
-//! Owns: the two traits and the anonymous implementation of both. Does not know: packets, sessions.
+//! Owns: the traits, the anonymous implementation of both, and SCRAM. Does not know: packets, sessions.
+
+mod scram;
 
 use std::fmt;
 use std::future::Future;
@@ -9,6 +11,8 @@ use std::pin::Pin;
 
 use outlive_actors::model::ids::{ClientId, Principal};
 use outlive_actors::model::refusal::Refusal;
+
+pub use scram::{ITERATIONS, METHOD, Scram, Users, UsersError, Verifier};
 
 /// What a client says about itself in its CONNECT.
 #[derive(Clone, Copy)]
@@ -42,6 +46,39 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
     /// Called once per CONNECT on the thread that accepted the connection, under the connect timeout. Work that blocks
     /// or computes for long (password hashes) belongs on a thread of its own.
     fn authenticate<'a>(&'a self, credentials: Credentials<'a>) -> Authentication<'a>;
+
+    /// Begins an exchange by `method` (enhanced authentication of 5.0), which takes the place of [`authenticate`]:
+    /// for a CONNECT, or for a client that is connected already. `None`: the method is not offered.
+    ///
+    /// [`authenticate`]: Self::authenticate
+    fn exchange(&self, method: &str) -> Option<Box<dyn Exchange>> {
+        let _not_offered = method;
+        None
+    }
+}
+
+/// One exchange of enhanced authentication.
+pub trait Exchange: Send + fmt::Debug {
+    /// Takes what the client says, beginning with the authentication data of its CONNECT. Called on shard threads: it must
+    /// answer from memory and without computing for long.
+    ///
+    /// # Errors
+    /// Why the client is refused; the exchange is over.
+    fn step(&mut self, data: &[u8]) -> Result<Step, Refusal>;
+}
+
+/// What an [`Exchange`] has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The client must answer this.
+    Continue(Vec<u8>),
+    /// The client is who it says; the exchange is over.
+    Done {
+        /// Who it is.
+        principal: Principal,
+        /// The last word to the client.
+        data: Vec<u8>,
+    },
 }
 
 /// Decides what a principal may do. Called on shard threads for every packet: it must answer from memory.

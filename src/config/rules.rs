@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use outlive_actors::model::topic::is_topic_name;
 
 use super::{Config, Problem};
+use crate::auth::Users;
 use crate::telemetry;
 
 /// Reserves that are looked through for each newcomer.
@@ -53,7 +54,7 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
             ));
         }
     }
-    if config.auth.allow_anonymous {
+    if users(config, problems) || config.auth.allow_anonymous {
         return;
     }
     for address in listen.iter().filter(|a| !a.ip().is_loopback()) {
@@ -65,6 +66,21 @@ fn listeners(config: &Config, problems: &mut Vec<Problem>) {
             ),
         ));
     }
+}
+
+/// Whether there are users, and whether their file can be used.
+fn users(config: &Config, problems: &mut Vec<Problem>) -> bool {
+    let file = &config.auth.scram_file;
+    if file.as_os_str().is_empty() {
+        return false;
+    }
+    if let Err(error) = Users::load(file) {
+        problems.push(Problem::new(
+            "auth.scram_file",
+            format!("{}: {error}", file.display()),
+        ));
+    }
+    true
 }
 
 fn admin(config: &Config, problems: &mut Vec<Problem>) {

@@ -138,6 +138,8 @@ impl Default for RuntimeConfig {
 pub struct AuthConfig {
     /// Whether clients without credentials may connect from other machines.
     pub allow_anonymous: bool,
+    /// Users of SCRAM-SHA-256; `""` = none.
+    pub scram_file: PathBuf,
 }
 
 /// Metrics and health over HTTP.

@@ -13,6 +13,7 @@ use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::topic::is_topic_name;
 
+use super::auth::Asked;
 use super::codec::{decode_v3, decode_v5, one_second, qos};
 use super::convert::ApplicationBlock;
 use super::guard::{self, ConnectLayout, Frame, UnknownVersion};
@@ -38,7 +39,7 @@ pub(super) struct ConnectPacket {
     pub(super) user_name: Option<Box<str>>,
     pub(super) password: Option<Box<[u8]>>,
     /// The client asked for an authentication exchange.
-    pub(super) has_auth_method: bool,
+    pub(super) auth: Option<Asked>,
     pub(super) will: Option<Box<Will>>,
 }
 
@@ -170,7 +171,7 @@ fn from_v3(
         wants_response_information: false,
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
-        has_auth_method: false,
+        auth: None,
         will: will.transpose()?,
     })
 }
@@ -217,7 +218,10 @@ fn from_v5(
         wants_response_information: connect.request_response_info,
         user_name: connect.username.as_ref().map(|name| Box::from(&**name)),
         password: connect.password.as_ref().map(|word| Box::from(&word[..])),
-        has_auth_method: connect.auth_method.is_some(),
+        auth: connect.auth_method.as_ref().map(|method| Asked {
+            method: Box::from(&**method),
+            data: connect.auth_data.as_deref().unwrap_or_default().into(),
+        }),
         will: will.transpose()?,
     })
 }

@@ -29,6 +29,7 @@ use outlive_actors::model::refusal::Refusal;
 use tokio::time::{Instant, Sleep};
 
 use super::Shared;
+use super::auth::Proven;
 use super::convert::Decoder;
 use super::counters::WireCounter;
 use super::door::Door;
@@ -76,6 +77,8 @@ pub(super) struct Newcomer {
     pub(super) assigned: bool,
     /// The client wants to know what response topics shall begin with.
     pub(super) wants_response_information: bool,
+    /// An exchange let the client in.
+    pub(super) proven: Option<Box<Proven>>,
     /// What came behind the CONNECT.
     pub(super) rest: Vec<u8>,
 }
@@ -113,8 +116,8 @@ impl From<std::io::Error> for Ending {
 enum Phase {
     /// Waits for its CONNACK.
     Opening(Box<Opening>),
-    /// Carries packets.
-    Open,
+    /// Carries packets. A client that an exchange let in may begin another one.
+    Open(Option<Box<Proven>>),
     /// Writes its last bytes, then waits for the peer to close.
     Closing { shut: bool },
     /// Done.
@@ -130,6 +133,7 @@ struct Opening {
     asked_expiry_seconds: u32,
     assigned: bool,
     wants_response_information: bool,
+    proven: Option<Box<Proven>>,
     keep_alive_capped: bool,
 }
 
@@ -210,6 +214,7 @@ impl Connection {
                 asked_expiry_seconds: connect.expiry_seconds,
                 assigned: newcomer.assigned,
                 wants_response_information: newcomer.wants_response_information,
+                proven: newcomer.proven,
                 keep_alive_capped: newcomer.keep_alive_capped,
                 connect: Some(connect),
             })),
@@ -336,7 +341,7 @@ impl ActorFuture<Connection> for Drive {
     ) -> Poll<()> {
         // Whoever could answer is gone: the session failed, or its shard.
         let abandoned = !ctx.connected();
-        if matches!(connection.phase, Phase::Opening(_) | Phase::Open) {
+        if matches!(connection.phase, Phase::Opening(_) | Phase::Open(_)) {
             if abandoned {
                 connection.end(Refusal::Internal.into());
             } else if let Err(ending) = connection.turn(cx) {

@@ -25,6 +25,8 @@ pub(super) enum Packet {
     Session(Inbound),
     /// PINGREQ.
     Ping,
+    /// AUTH, by its body.
+    Auth(Box<[u8]>),
 }
 
 /// Turns the frames of one open connection into packets.
@@ -88,7 +90,7 @@ impl Decoder {
             guard::SUBSCRIBE => guard::subscribe(self.version, body)?,
             guard::UNSUBSCRIBE => guard::unsubscribe(self.version, body)?,
             guard::DISCONNECT => guard::disconnect(self.version, body)?,
-            // No authentication was begun, so there is none to go on with ([MQTT-4.12.0-6] and section 4.12.1).
+            guard::AUTH => return Ok(Packet::Auth(body.into())),
             _ => return Err(Refusal::Protocol),
         }
         let bytes = &buf[..frame.end];

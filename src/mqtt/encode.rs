@@ -17,7 +17,7 @@ use super::{guard, reason};
 
 mod ends;
 
-pub(super) use ends::{Announce, connack, connack_refused, disconnect};
+pub(super) use ends::{Announce, connack, connack_refused, disconnect, put_last};
 
 /// The most that a remaining length can say.
 const REMAINING_MAX: usize = 0x0FFF_FFFF;
@@ -326,7 +326,7 @@ fn unsuback(out: &mut Vec<u8>, v5: bool, packet_id: PacketId, existed: &[bool]) 
     clippy::cast_possible_truncation,
     reason = "client ids and reasons are at most 65,535 bytes"
 )]
-fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
     out.extend_from_slice(bytes);
 }

@@ -304,7 +304,7 @@ pub(super) fn disconnect(version: ProtocolVersion, body: &[u8]) -> Result<(), Re
 }
 
 /// The property block whose length stands at `at`.
-fn block(body: &[u8], at: usize) -> Result<Range<usize>, Refusal> {
+pub(super) fn block(body: &[u8], at: usize) -> Result<Range<usize>, Refusal> {
     let tail = body.get(at..).ok_or(Refusal::Malformed)?;
     let (length, bytes) = properties::shortest_int(tail)?;
     let start = at + bytes;

@@ -16,6 +16,7 @@ use outlive_actors::model::packet::{Connect, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
 use tracing::debug;
 
+use super::auth::Proven;
 use super::connect::{self, ConnectPacket, Refused};
 use super::connection::{self, Newcomer};
 use super::counters::WireCounter;
@@ -24,6 +25,9 @@ use super::listener::{Permit, Seat};
 use super::transport::Stream;
 use super::{Shared, encode, guard, scratch};
 use crate::auth::Credentials;
+use exchange::Applicant;
+
+mod exchange;
 
 /// How long a client that was refused may take to close, so that the answer reaches it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -96,6 +100,8 @@ struct Client {
     client_id: ClientId,
     assigned: bool,
     principal: Principal,
+    /// The client is who it says by an exchange.
+    proven: Option<Proven>,
     listener: Listener,
     seat: Seat,
 }
@@ -105,11 +111,27 @@ async fn ask(
     stream: &mut Stream,
     origin: &Origin,
 ) -> Result<Admitted, Failure> {
-    let (packet, rest) = read_connect(shared, stream).await?;
+    let (mut packet, mut rest) = read_connect(shared, stream).await?;
     let (version, bytes_max) = (packet.version, packet.terms.packet_bytes_max);
-    let client = authenticate(shared, packet, origin)
+    let refuse = |refusal| Failure::Refused(Refused::to(version, refusal), bytes_max);
+    if !shared.pace.take(shared.setup.clock.now()) {
+        return Err(refuse(Refusal::ConnectRate));
+    }
+    let proven = match packet.auth.take() {
+        None => None,
+        Some(asked) => {
+            let mut applicant = Applicant {
+                shared,
+                stream,
+                rest: &mut rest,
+                bytes_max,
+            };
+            Some(applicant.prove(asked).await?)
+        }
+    };
+    let client = authenticate(shared, packet, proven, origin)
         .await
-        .map_err(|refusal| Failure::Refused(Refused::to(version, refusal), bytes_max))?;
+        .map_err(refuse)?;
     Ok((client, rest))
 }
 
@@ -159,15 +181,10 @@ async fn read_more(stream: &mut Stream, buf: &mut Vec<u8>) -> io::Result<usize> 
 async fn authenticate(
     shared: &Arc<Shared>,
     packet: ConnectPacket,
+    proven: Option<Proven>,
     origin: &Origin,
 ) -> Result<Client, Refusal> {
     let setup = &shared.setup;
-    if !shared.pace.take(setup.clock.now()) {
-        return Err(Refusal::ConnectRate);
-    }
-    if packet.has_auth_method {
-        return Err(Refusal::AuthMethod);
-    }
     let assigned = packet.client_id.is_empty();
     let client_id = if assigned {
         random_client_id()?
@@ -175,15 +192,18 @@ async fn authenticate(
         ClientId::from(&*packet.client_id)
     };
     let seat = Seat::take(shared).ok_or(Refusal::Busy)?;
-    let principal = setup
-        .authenticator
-        .authenticate(Credentials {
-            client_id: &client_id,
-            user_name: packet.user_name.as_deref(),
-            password: packet.password.as_deref(),
-            peer: origin.peer,
-        })
-        .await?;
+    let principal = match &proven {
+        Some(proven) => proven.principal.clone(),
+        None => {
+            let credentials = Credentials {
+                client_id: &client_id,
+                user_name: packet.user_name.as_deref(),
+                password: packet.password.as_deref(),
+                peer: origin.peer,
+            };
+            setup.authenticator.authenticate(credentials).await?
+        }
+    };
     if let Some(will) = &packet.will {
         let door = Door::new(&setup.config, &setup.authorizer, &client_id, &principal);
         door.publish(&will.message)?;
@@ -193,6 +213,7 @@ async fn authenticate(
         client_id,
         assigned,
         principal,
+        proven,
         listener: origin.listener.clone(),
         seat,
     })
@@ -249,6 +270,7 @@ fn newcomer(shared: &Shared, client: Client, mut rest: Vec<u8>) -> Newcomer {
         keep_alive_seconds: keep_alive,
         keep_alive_capped: keep_alive != packet.keep_alive_seconds,
         assigned: client.assigned,
+        proven: client.proven.map(Box::new),
         rest,
         connect: Connect {
             client_id: client.client_id,

@@ -9,6 +9,7 @@
 //! and `connect` alone know ntex. The way out: `outbox` holds what waits, `encode` writes it within the client's `terms`,
 //! `reason` has the codes.
 
+mod auth;
 mod codec;
 mod config;
 mod connect;

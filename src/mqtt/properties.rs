@@ -87,6 +87,7 @@ pub(super) enum Place {
     Subscribe,
     Unsubscribe,
     Disconnect,
+    Auth,
 }
 
 impl Place {
@@ -103,6 +104,7 @@ impl Place {
             Self::Subscribe => id == SUBSCRIPTION_ID,
             Self::Unsubscribe => false,
             Self::Disconnect => matches!(id, 0x11 | 0x1C | 0x1F),
+            Self::Auth => matches!(id, 0x15 | 0x16 | 0x1F),
         }
     }
 }

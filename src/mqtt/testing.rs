@@ -73,7 +73,7 @@ pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
     let packet =
         connect::decode(frame, bytes, now).map_err(|known| refused(known.refusal, known.answer))?;
     let version = packet.version;
-    if packet.has_auth_method {
+    if packet.auth.is_some() {
         return Err(refused(Refusal::AuthMethod, Some(version)));
     }
     let client_id = match &*packet.client_id {
@@ -133,6 +133,8 @@ impl Peer {
             return Ok(None);
         };
         let taken = match self.decoder.decode(frame, bytes, now)? {
+            // Nobody began an exchange.
+            Packet::Auth(_) => return Err(Refusal::Protocol),
             Packet::Ping => {
                 encode::pingresp(self.outbox.raw());
                 Taken::Answered
@@ -173,6 +175,7 @@ impl Peer {
                 assigned_client_id: None,
                 keep_alive_seconds: None,
                 response_information: None,
+                authentication: None,
             };
             let (version, bytes_max) = (self.version(), self.outbox.packet_bytes_max());
             let out = self.outbox.raw();

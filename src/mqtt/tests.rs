@@ -17,6 +17,7 @@ use super::*;
 use crate::auth::Anonymous;
 
 mod close;
+mod exchange;
 mod flow;
 mod open;
 

@@ -24,6 +24,7 @@ mod proxy;
 mod qos2;
 mod replay;
 mod retained;
+mod scram;
 mod sessions;
 mod shutdown;
 mod subscriptions;

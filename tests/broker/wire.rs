@@ -33,6 +33,8 @@ pub(crate) mod property {
     pub(crate) const SESSION_EXPIRY: u8 = 0x11;
     pub(crate) const ASSIGNED_CLIENT_ID: u8 = 0x12;
     pub(crate) const SERVER_KEEP_ALIVE: u8 = 0x13;
+    pub(crate) const AUTHENTICATION_METHOD: u8 = 0x15;
+    pub(crate) const AUTHENTICATION_DATA: u8 = 0x16;
     pub(crate) const WILL_DELAY: u8 = 0x18;
     pub(crate) const RESPONSE_INFORMATION: u8 = 0x1A;
     pub(crate) const REASON_STRING: u8 = 0x1F;
@@ -172,6 +174,10 @@ pub(crate) enum Packet {
         codes: Vec<u8>,
     },
     Pingresp,
+    Auth {
+        code: u8,
+        properties: Properties,
+    },
     Disconnect {
         code: u8,
         properties: Properties,
@@ -405,6 +411,22 @@ pub(crate) fn subscribe_as(id: u16, filter: &str, options: u8, subscription: usi
     packet(0x82, &body)
 }
 
+/// Authentication method and data, as properties.
+pub(crate) fn authentication(method: &str, data: &[u8]) -> Vec<u8> {
+    let mut encoded = vec![0x15];
+    encoded.extend(counted(method.as_bytes()));
+    encoded.push(0x16);
+    encoded.extend(counted(data));
+    encoded
+}
+
+/// AUTH.
+pub(crate) fn auth(code: u8, method: &str, data: &[u8]) -> Vec<u8> {
+    let mut body = vec![code];
+    body.extend(block(&[], &authentication(method, data)));
+    packet(0xF0, &body)
+}
+
 /// UNSUBSCRIBE from one filter.
 pub(crate) fn unsubscribe(version: Version, id: u16, filter: &str) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
@@ -482,6 +504,10 @@ impl<'a> Body<'a> {
                 Packet::Unsuback { id, codes }
             }
             (13, 0) => Packet::Pingresp,
+            (15, 0) if v5 => Packet::Auth {
+                code: self.byte(),
+                properties: self.properties(true),
+            },
             (14, 0) if v5 => {
                 let code = if self.0.is_empty() { 0 } else { self.byte() };
                 let properties = self.properties(!self.0.is_empty());

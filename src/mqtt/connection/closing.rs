@@ -15,7 +15,7 @@ impl Connection {
     pub(super) fn end(&mut self, ending: Ending) {
         let was_open = match self.phase {
             Phase::Opening(_) => false,
-            Phase::Open => true,
+            Phase::Open(_) => true,
             Phase::Closing { .. } | Phase::Over => return,
         };
         debug!(client_id = %self.client_id, ?ending, "connection ends");

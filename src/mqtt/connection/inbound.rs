@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::super::convert::Packet;
 use super::super::counters::WireCounter;
-use super::super::{encode, guard, scratch};
+use super::super::{auth, encode, guard, scratch};
 use super::{Connection, Ending, Phase, READS_PER_TURN, around};
 
 /// So many bytes of a packet that goes on count as hearing of the client; fewer do not, or a packet that drips in would
@@ -33,7 +33,7 @@ struct Batch {
 impl Connection {
     /// Whether the client's packets are taken now.
     pub(super) fn may_read(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+        matches!(self.phase, Phase::Open(_))
             && self.in_flight < INBOUND_PACKETS_MAX
             && self.outbox.held() < self.seat.shared().setup.config.write_buffer_high_bytes
     }
@@ -152,6 +152,7 @@ impl Connection {
                 encode::pingresp(self.outbox.raw());
                 self.count(WireCounter::PacketsOut, 1);
             }
+            Packet::Auth(body) => self.authenticate(&body)?,
             Packet::Session(Inbound::Publish {
                 message,
                 packet_id,
@@ -201,6 +202,22 @@ impl Connection {
             return Err(Refusal::ReceiveMax);
         }
         self.unacknowledged += 1;
+        Ok(())
+    }
+
+    /// AUTH: a client that an exchange let in proves again who it is (5.0 section 4.12.1); the session goes on meanwhile.
+    fn authenticate(&mut self, body: &[u8]) -> Result<(), Refusal> {
+        // [MQTT-4.12.0-7]
+        let Phase::Open(Some(proven)) = &mut self.phase else {
+            return Err(Refusal::Protocol);
+        };
+        let packet = auth::decode(body)?;
+        let authenticator = &*self.seat.shared().setup.authenticator;
+        let (code, data) = proven.take(authenticator, packet)?;
+        let bytes_max = self.outbox.packet_bytes_max();
+        auth::put(self.outbox.raw(), code, &proven.method, &data, bytes_max)
+            .map_err(|encode::Oversized| Refusal::PacketTooLarge)?;
+        self.count(WireCounter::PacketsOut, 1);
         Ok(())
     }
 

@@ -100,7 +100,7 @@ impl Connection {
         if self.attachment.is_none() {
             return Err(Refusal::Internal.into());
         }
-        let Phase::Opening(opening) = &self.phase else {
+        let Phase::Opening(opening) = &mut self.phase else {
             return Err(Refusal::Internal.into());
         };
         let config = &self.seat.shared().setup.config;
@@ -118,12 +118,20 @@ impl Connection {
             assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),
             keep_alive_seconds: opening.keep_alive_capped.then_some(self.keep_alive_seconds),
             response_information: response_information.as_deref(),
+            authentication: opening
+                .proven
+                .as_ref()
+                .map(|proven| (&*proven.method, &*proven.data)),
         };
         let (version, bytes_max) = (self.decoder.version(), self.outbox.packet_bytes_max());
         let out = self.outbox.raw();
         encode::connack(out, version, bytes_max, session_present, &announce)
             .map_err(|encode::Oversized| Refusal::PacketTooLarge)?;
-        self.phase = Phase::Open;
+        let mut proven = opening.proven.take();
+        if let Some(proven) = &mut proven {
+            proven.data = Vec::new();
+        }
+        self.phase = Phase::Open(proven);
         self.count(WireCounter::PacketsOut, 1);
         self.count(WireCounter::Opened, 1);
         self.heard_at = Instant::now();

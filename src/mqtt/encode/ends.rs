@@ -5,7 +5,7 @@ use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
 use super::super::properties::{self, put_variable_int, variable_int_len};
-use super::super::reason;
+use super::super::{auth, reason};
 use super::{Oversized, put_prefixed, reason_string};
 
 /// What the connection announces in a CONNACK of 5.0.
@@ -25,6 +25,8 @@ pub(in super::super) struct Announce<'a> {
     pub(in super::super) assigned_client_id: Option<&'a str>,
     /// The keep-alive in force, if it is not what the client asked for.
     pub(in super::super) keep_alive_seconds: Option<u16>,
+    /// Method and last word of the exchange that let the client in.
+    pub(in super::super) authentication: Option<(&'a str, &'a [u8])>,
     /// What response topics begin with, if the client asked for it.
     pub(in super::super) response_information: Option<&'a str>,
 }
@@ -69,6 +71,10 @@ pub(in super::super) fn connack(
     if let Some(seconds) = announce.keep_alive_seconds {
         block.push(properties::SERVER_KEEP_ALIVE);
         block.extend_from_slice(&seconds.to_be_bytes());
+    }
+    // [MQTT-4.12.0-5]
+    if let Some((method, data)) = announce.authentication {
+        auth::put_properties(&mut block, method, data);
     }
     if let Some(text) = announce.response_information {
         block.push(properties::RESPONSE_INFORMATION);
@@ -120,7 +126,7 @@ fn put_farewell(out: &mut Vec<u8>, first: u8, head: &[u8], refusal: Refusal, byt
 }
 
 /// A 5.0 packet that ends with its properties.
-fn put_last(
+pub(in super::super) fn put_last(
     out: &mut Vec<u8>,
     first: u8,
     head: &[u8],

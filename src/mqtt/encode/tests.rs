@@ -320,6 +320,7 @@ fn connacks_announce_what_is_in_force() {
         assigned_client_id: Some("x"),
         keep_alive_seconds: Some(30),
         response_information: Some("r/x"),
+        authentication: Some(("m", b"d")),
     };
     connack(&mut out, V31, u32::MAX, true, &announce).unwrap();
     assert_eq!(out, b"\x20\x02\x00\x00");
@@ -341,6 +342,8 @@ fn connacks_announce_what_is_in_force() {
     assert_eq!(read.assigned_client_id.as_deref(), Some("x"));
     assert_eq!(read.server_keepalive_sec, Some(30));
     assert_eq!(read.response_info.as_deref(), Some("r/x"));
+    assert_eq!(read.auth_method.as_deref(), Some("m"));
+    assert_eq!(read.auth_data.as_deref(), Some(&b"d"[..]));
     assert!(!read.shared_subscription_available);
     assert!(read.wildcard_subscription_available && read.subscription_identifiers_available);
 }

@@ -370,12 +370,6 @@ pub(in super::super) const HOLES: &[(ProtocolVersion, &[u8], Refusal, &str)] = &
         Refusal::Malformed,
         "U+0000 in a reason string",
     ),
-    (
-        V5,
-        b"\xf0\x00",
-        Refusal::Protocol,
-        "AUTH that nobody asked for",
-    ),
     (V311, b"\xf0\x00", Refusal::Malformed, "AUTH in 3.x"),
     (V311, b"\x00\x00", Refusal::Malformed, "packet type 0"),
     (V311, b"\x10\x00", Refusal::Protocol, "a second CONNECT"),
