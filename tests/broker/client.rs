@@ -340,6 +340,18 @@ impl Client {
         message
     }
 
+    /// The next message, acknowledged; it must have one of these payloads.
+    pub(crate) fn expect_one_of(&mut self, payloads: &[&str]) -> Publish {
+        let message = self.message();
+        assert!(
+            payloads.contains(&message.text()),
+            "{}: {message:?}",
+            self.name
+        );
+        self.acknowledge(&message);
+        message
+    }
+
     // === leaving
 
     /// DISCONNECT, and waits until the broker has seen it.

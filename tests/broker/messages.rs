@@ -286,6 +286,48 @@ fn the_retain_flag_stays_as_published_for_who_asks_for_that() {
 }
 
 #[test]
+fn subscribing_again_replaces_every_option() {
+    // 5.0: [MQTT-3.8.4-3].
+    let broker = Broker::start();
+    for connect in [
+        Connect::new(Version::V5, "c"),
+        Connect::kept(Version::V5, "c"),
+    ] {
+        let mut client = Client::connect(&broker, &connect);
+        let mut seen = |options, id| {
+            match id {
+                Some(id) => client.subscribe_as("t", options | RETAIN_NEVER, id),
+                None => assert!(client.try_subscribe("t", options | RETAIN_NEVER) < 3),
+            }
+            let own = Publish {
+                retain: true,
+                ..message("t", 2)
+            };
+            publish(&mut client, &own);
+            client.publish("mark", "mark", 1);
+            client.subscribe("mark", 1);
+            client.publish("mark", "mark", 1);
+            let arrived = client.expect_one_of(&["text", "mark"]);
+            if arrived.text() == "text" {
+                client.expect("mark");
+            }
+            client.unsubscribe("mark");
+            let ids = arrived.properties.numbers(property::SUBSCRIPTION_ID);
+            (arrived.text() == "text").then_some((arrived.qos, arrived.retain, ids))
+        };
+        assert_eq!(seen(2, Some(1)), Some((2, false, vec![1])));
+        assert_eq!(
+            seen(1 | RETAIN_AS_PUBLISHED, Some(2)),
+            Some((1, true, vec![2]))
+        );
+        assert_eq!(seen(1 | NO_LOCAL, Some(2)), None);
+        assert_eq!(seen(0, None), Some((0, false, vec![])));
+        assert_eq!(seen(2, Some(3)), Some((2, false, vec![3])));
+        client.disconnect();
+    }
+}
+
+#[test]
 fn a_topic_alias_lasts_as_long_as_its_connection() {
     // 5.0: [MQTT-3.3.2-7].
     let broker = Broker::start();

@@ -83,6 +83,17 @@ fn each_filter_gets_its_own_answer_in_order() {
 }
 
 #[test]
+fn the_same_filter_twice_in_one_packet_is_answered_twice_and_held_once() {
+    // 5.0: [MQTT-3.8.4-5]. 3.1.1: [MQTT-3.8.4-4].
+    let mut s = Script::attached("meter-7");
+    s.send(subscribe_packet(&[("t", QOS1, None), ("t", QOS2, None)]))
+        .answered()
+        .expect_sent(&["suback 1 2"]);
+    assert_eq!(s.session.subscriptions().len(), 1);
+    s.log(parts_of("a", QOS2)).expect_sent(&["publish a q2 #1"]);
+}
+
+#[test]
 fn a_subscription_above_the_limit_is_refused_and_counted() {
     let mut s = limited(1);
     s.send(subscribe_packet(&[("a", QOS1, None), ("b", QOS1, None)]))
