@@ -1,4 +1,5 @@
-// MQTT.js against outlive ($OUTLIVE): mqttjs.js 3.1|3.1.1|5.0
+// MQTT.js against outlive ($OUTLIVE): mqttjs.js 3.1|3.1.1|5.0 [broken]
+// With `broken` each connection ends after a few hundred bytes, wherever that is in a packet.
 'use strict'
 
 const assert = require('node:assert')
@@ -75,6 +76,48 @@ class Broker {
   }
 }
 
+// Between clients and broker. While it `breaks`, each connection carries so many bytes and then ends.
+class Network {
+  constructor (broker) {
+    this.broker = broker
+    this.breaks = false
+    this.broken = 0
+    this.seed = 1
+    this.server = net.createServer(client => this.carry(client)).listen(0, '127.0.0.1')
+  }
+
+  // The same budgets in every run.
+  budget () {
+    this.seed = (this.seed * 1_103_515_245 + 12_345) % 2_147_483_648
+    return 200 + this.seed % 3000
+  }
+
+  carry (client) {
+    const broker = net.connect(this.broker.port, '127.0.0.1')
+    let left = this.breaks ? this.budget() : Infinity
+    for (const [from, to] of [[client, broker], [broker, client]]) {
+      from.setNoDelay(true)
+      from.on('error', () => {}) // an end like any other
+      from.on('close', () => to.destroy())
+      from.on('data', data => {
+        const piece = data.subarray(0, left)
+        left -= piece.length
+        to.write(piece)
+        if (left > 0) return
+        this.broken++
+        client.destroySoon()
+        broker.destroySoon()
+        left = 0
+      })
+    }
+  }
+
+  async port () {
+    if (!this.server.listening) await once(this.server, 'listening')
+    return this.server.address().port
+  }
+}
+
 // A client with what happened to it, to be waited for.
 class Client extends EventEmitter {
   constructor (broker, version, clientId) {
@@ -120,13 +163,16 @@ class Client extends EventEmitter {
   }
 }
 
-async function scenario (broker, version) {
-  let reader = new Client(broker, version, 'reader')
+async function scenario (broker, version, broken) {
+  const network = new Network(broker)
+  const way = broken ? { port: await network.port() } : broker
+  let reader = new Client(way, version, 'reader')
   await reader.wait('connected', () => reader.connects > 0)
   await reader.client.subscribeAsync('t', { qos: 2 })
   await reader.client.endAsync()
 
-  const writer = new Client(broker, version, 'writer')
+  network.breaks = true
+  const writer = new Client(way, version, 'writer')
   const third = MESSAGES / 3
   writer.publish(0, third)
   await writer.wait('the first are acknowledged', () => writer.acknowledged >= third)
@@ -137,7 +183,7 @@ async function scenario (broker, version) {
   writer.publish(2 * third, MESSAGES)
   await writer.wait('all are acknowledged', () => writer.acknowledged >= 2 * MESSAGES)
 
-  reader = new Client(broker, version, 'reader')
+  reader = new Client(way, version, 'reader')
   await reader.wait('some arrive', () => reader.got[2].length > 10)
   await reader.cut()
   await reader.wait('more arrive', () => reader.got[2].length > 50)
@@ -145,6 +191,10 @@ async function scenario (broker, version) {
   for (const qos of [1, 2]) {
     await reader.wait(`all of QoS ${qos}`, () => new Set(reader.got[qos]).size === MESSAGES)
   }
+  network.breaks = false
+  assert(!broken || network.broken > 10, `${network.broken} connections were broken`)
+  await reader.cut()
+  await writer.cut()
   await writer.wait('the writer is back', () => writer.client.connected)
   writer.publish(MESSAGES, MESSAGES + 1)
   await reader.wait('the end mark', () => reader.got[1].includes(MESSAGES) && reader.got[2].includes(MESSAGES))
@@ -159,7 +209,7 @@ async function main () {
   await broker.prepare()
   let code = 0
   try {
-    await scenario(broker, process.argv[2])
+    await scenario(broker, process.argv[2], process.argv[3] === 'broken')
   } catch (error) {
     console.error(error)
     code = 1
