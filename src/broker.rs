@@ -15,10 +15,16 @@ use outlive_actors::system::{ActorSystem, StartError, SystemConfig};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::{self, ActorMetrics, Admin, MetricsSource, Readiness, WireMetrics};
+use crate::admin::{
+    self, ActorMetrics, Admin, Api, Guard, MetricsSource, QuotaApi, Readiness, WireMetrics,
+};
 use crate::auth::{Anonymous, Authenticator, Scram, Users, UsersError};
-use crate::config::{Config, Durability as DurabilityKey, Overflow as OverflowKey};
+use crate::config::{
+    Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
+};
 use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
+use crate::quota::{Recorder, UsageFiles};
+use crate::telemetry::Level;
 
 /// How many connections may wait in the system until they are accepted: a fleet that comes back at once.
 const BACKLOG: u16 = 8192;
@@ -53,8 +59,10 @@ pub enum BrokerError {
 /// A running broker. Must be started and stopped inside one actix system.
 #[derive(Debug)]
 pub struct Broker {
+    config: Config,
     system: ActorSystem,
     server: Server,
+    recorder: Recorder,
     readiness: Arc<Readiness>,
     admin: Option<actix_web::dev::ServerHandle>,
     drain_timeout: Duration,
@@ -65,36 +73,39 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError`]; what was opened is closed again.
-    pub async fn start(config: &Config) -> Result<Self, BrokerError> {
+    pub async fn start(config: Config) -> Result<Self, BrokerError> {
         raise_open_files();
         let readiness = Arc::new(Readiness::default());
         let counters = Arc::new(WireCounters::new());
         // Bound first: an address in use is found before anything is recovered. Nobody is accepted yet.
-        let listeners = listen(config)?;
-        let authenticator = authenticator(config)?;
+        let listeners = listen(&config)?;
+        let authenticator = authenticator(&config)?;
         let admin_listener = config
             .admin
             .listen
             .map(|address| bind("admin.listen", address))
             .transpose()?;
         let clock = Arc::new(SystemClock::new());
-        let system = ActorSystem::start(system_config(config), clock.clone()).await?;
+        let system = ActorSystem::start(system_config(&config), clock.clone()).await?;
         readiness.rehydrated();
+        let usage = UsageFiles::new(&config.storage.data_dir, config.quota.usage_bytes_max);
+        let usage = Arc::new(usage);
         let admin = admin_listener
             .map(|listener| {
                 let sources: Vec<Arc<dyn MetricsSource>> = vec![
                     Arc::new(ActorMetrics::new(system.observer())),
                     Arc::new(WireMetrics::new(Arc::clone(&counters))),
                 ];
-                start_admin(
-                    listener,
-                    Admin {
-                        readiness: Arc::clone(&readiness),
-                        sources,
-                    },
-                )
+                let admin = Admin {
+                    readiness: Arc::clone(&readiness),
+                    sources,
+                    api: api(&config, &system, &usage),
+                };
+                start_admin(listener, admin)
             })
             .transpose()?;
+        let interval_seconds = config.quota.usage_interval_seconds;
+        let recorder = Recorder::start(system.quota(), usage, clock.clone(), interval_seconds);
         let shards = (0..system.shards())
             .map(|shard| ShardHandle {
                 arbiter: system.arbiter(shard),
@@ -119,8 +130,10 @@ impl Broker {
         tracing::info!(addresses = ?server.addresses(), "listening");
         let drain_timeout = Duration::from_millis(u64::from(config.runtime.drain_timeout_millis));
         Ok(Self {
+            config,
             system,
             server,
+            recorder,
             readiness,
             admin,
             drain_timeout,
@@ -137,6 +150,20 @@ impl Broker {
         self.server.addresses()
     }
 
+    /// Puts a new configuration in force as far as that is possible while the broker runs; gives what became of it.
+    pub async fn reload(&mut self, new: &Config) -> Reloaded {
+        let reloaded = self.config.reloaded(new);
+        let config = &reloaded.config;
+        self.server
+            .set_connects_per_second_max(config.mqtt.connects_per_second_max);
+        // Also what the API changed meanwhile: the configuration is what counts.
+        if let Err(error) = self.system.quota().set((&config.quota).into()).await {
+            tracing::error!(%error, "quota not changed");
+        }
+        self.config.clone_from(config);
+        reloaded
+    }
+
     /// Closes the ports, tells every client that the broker shuts down, lets every session record where it is.
     ///
     /// # Errors
@@ -144,6 +171,7 @@ impl Broker {
     pub async fn stop(self) -> Result<(), BrokerError> {
         self.readiness.draining();
         self.server.stop_accepting();
+        self.recorder.stop().await;
         let result = self.system.drain(self.drain_timeout).await;
         if let Some(admin) = self.admin {
             admin.stop(false).await;
@@ -153,19 +181,63 @@ impl Broker {
     }
 }
 
-/// Runs the broker until SIGTERM or SIGINT, then drains it.
+/// What SIGHUP needs.
+pub struct Again {
+    /// Reads the configuration from where it came from.
+    pub load: Box<dyn Fn() -> Result<Config, ConfigError>>,
+    /// The log lines.
+    pub level: Level,
+}
+
+impl std::fmt::Debug for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Again").finish_non_exhaustive()
+    }
+}
+
+/// Runs the broker until SIGTERM or SIGINT, then drains it. SIGHUP reads the configuration again.
 ///
 /// # Errors
 /// [`BrokerError`].
-pub async fn run(config: &Config) -> Result<(), BrokerError> {
+pub async fn run(config: Config, again: Again) -> Result<(), BrokerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(BrokerError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BrokerError::Signals)?;
-    let broker = Broker::start(config).await?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "draining"),
-        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "draining"),
+    let mut hang_up = signal(SignalKind::hangup()).map_err(BrokerError::Signals)?;
+    let mut broker = Broker::start(config).await?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                tracing::info!(signal = "SIGTERM", "draining");
+                break;
+            }
+            _ = interrupt.recv() => {
+                tracing::info!(signal = "SIGINT", "draining");
+                break;
+            }
+            _ = hang_up.recv() => reload(&mut broker, &again).await,
+        }
     }
     broker.stop().await
+}
+
+async fn reload(broker: &mut Broker, again: &Again) {
+    let new = match (again.load)() {
+        Ok(new) => new,
+        Err(error) => {
+            return tracing::error!(%error, "configuration not reloaded, the one before stays in force");
+        }
+    };
+    let reloaded = broker.reload(&new).await;
+    if let Err(error) = again.level.set(&reloaded.config.telemetry.level) {
+        tracing::error!(%error, "level of log lines not changed");
+    }
+    for key in &reloaded.needs_start {
+        tracing::warn!(
+            key,
+            "key cannot change while the broker runs: it waits for the next start"
+        );
+    }
+    tracing::info!(changed = ?reloaded.changed, "configuration reloaded");
 }
 
 /// Every connection is an open file: the soft limit is raised to the hard one.
@@ -199,6 +271,17 @@ fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener,
         key,
         address: address.to_string(),
         source,
+    })
+}
+
+fn api(config: &Config, system: &ActorSystem, usage: &Arc<UsageFiles>) -> Option<Api> {
+    let address = config.admin.listen?;
+    Some(Api {
+        guard: Guard::new(address, &config.admin.token),
+        quota: QuotaApi {
+            quota: system.quota(),
+            usage: Arc::clone(usage),
+        },
     })
 }
 

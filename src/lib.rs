@@ -6,5 +6,5 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod mqtt;
-mod quota;
+pub mod quota;
 pub mod telemetry;

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use outlive::auth::Verifier;
+use outlive::broker::Again;
 use outlive::cli::{Cli, Command, NewUser, Options};
-use outlive::config::{ConfigError, Effective, load};
+use outlive::config::{Sources, load};
 use outlive::{broker, telemetry};
 
 /// Exit code of a command line or a configuration that is not accepted, as clap has it.
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn check(options: Options) -> ExitCode {
-    match effective(options) {
+    match load(&sources(options)) {
         Ok(effective) => match write!(io::stdout().lock(), "{effective}") {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
@@ -52,26 +53,32 @@ fn scram(user: &NewUser) -> ExitCode {
 }
 
 fn run(options: Options) -> ExitCode {
-    let effective = match effective(options) {
+    let sources = sources(options);
+    let effective = match load(&sources) {
         Ok(effective) => effective,
         Err(error) => return fail(&error, USAGE),
     };
-    if let Err(error) = telemetry::init(&effective.config.telemetry) {
-        return fail(&error, USAGE);
-    }
-    match actix_rt::System::new().block_on(broker::run(&effective.config)) {
+    let level = match telemetry::init(&effective.config.telemetry) {
+        Ok(level) => level,
+        Err(error) => return fail(&error, USAGE),
+    };
+    let again = Again {
+        load: Box::new(move || Ok(load(&sources)?.config)),
+        level,
+    };
+    match actix_rt::System::new().block_on(broker::run(effective.config, again)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
 }
 
-fn effective(options: Options) -> Result<Effective, ConfigError> {
+fn sources(options: Options) -> Sources {
     // A variable that is not Unicode cannot be one of ours.
     let env = env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
         Some((name, value.to_string_lossy().into_owned()))
     });
-    load(&options.into_sources(env))
+    options.into_sources(env)
 }
 
 /// Tells the person who started the program; log lines may not be set up yet.

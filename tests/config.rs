@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use outlive::config::{Config, ConfigError, Effective, LIMITS, Origin, Problem, Sources, load};
+use outlive::config::{
+    Config, ConfigError, Effective, LIMITS, ListenerQuotaConfig, Origin, Problem, RELOADABLE,
+    Sources, load,
+};
 use toml::{Table, Value};
 
 const FILE: &str = include_str!("../config/outlive.toml");
@@ -477,6 +480,63 @@ fn a_file_that_is_missing_or_broken_is_named() {
             "{error}"
         );
     }
+}
+
+// --- changes while the broker runs
+
+#[test]
+fn the_shown_file_names_exactly_the_keys_that_can_change_while_the_broker_runs() {
+    let shown = shown();
+    let says = |shown: &&Shown| shown.comment.contains("Reload: yes") && !shown.key.is_empty();
+    let named: Vec<String> = shown.iter().filter(says).map(Shown::path).collect();
+    let mut reloadable: Vec<&str> = RELOADABLE.to_vec();
+    reloadable.sort_by_key(|key| shown.iter().position(|shown| shown.path() == **key));
+    assert_eq!(named, reloadable);
+}
+
+#[test]
+fn of_a_configuration_that_is_read_again_only_what_can_change_changes() {
+    let before = ok(&set(&[(
+        "quota.reserved",
+        "[{ name = 'a', principal = 'p', sessions = 1 }]",
+    )]))
+    .config;
+    let mut new = before.clone();
+    new.quota.sessions_max = 7;
+    new.quota.reserved[0].sessions = 2;
+    new.session.inflight_max = 7;
+    let reloaded = before.reloaded(&new);
+    assert_eq!(reloaded.changed, ["quota.reserved", "quota.sessions_max"]);
+    assert_eq!(reloaded.needs_start, ["session.inflight_max"]);
+    assert_eq!(reloaded.config.quota, new.quota);
+    assert_eq!(reloaded.config.session, before.session);
+
+    new.quota.reserved[0].name = "b".to_owned();
+    let reloaded = before.reloaded(&new);
+    assert_eq!(reloaded.changed, ["quota.sessions_max"]);
+    assert_eq!(
+        reloaded.needs_start,
+        ["quota.reserved", "session.inflight_max"]
+    );
+
+    // A limit on a listener that is there with the next start only.
+    let address = "127.0.0.1:7".parse().unwrap();
+    new.mqtt.listen = vec![address];
+    new.quota.listeners = vec![ListenerQuotaConfig {
+        listen: address,
+        sessions_max: 1,
+    }];
+    let reloaded = before.reloaded(&new);
+    assert_eq!((reloaded.changed.len(), &reloaded.config), (0, &before));
+}
+
+#[test]
+fn the_token_is_shown_to_nobody() {
+    let effective = ok(&set(&[("admin.token", "s3cret")]));
+    assert_eq!(effective.config.admin.token, "s3cret");
+    let (shown, debug) = (effective.to_string(), format!("{:?}", effective.config));
+    assert!(shown.contains("token = \"hidden\"  # flag"), "{shown}");
+    assert!(!shown.contains("s3cret") && !debug.contains("s3cret"));
 }
 
 // --- who may reach the broker

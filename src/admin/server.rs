@@ -10,6 +10,7 @@ use actix_web::dev::Server;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
+use super::api::{self, Api};
 use super::metrics::{MetricsSource, Sample, broker_samples, exposition};
 use super::readiness::Readiness;
 use super::status::Status;
@@ -29,6 +30,8 @@ pub struct Admin {
     pub readiness: Arc<Readiness>,
     /// Whoever has numbers to show.
     pub sources: Vec<Arc<dyn MetricsSource>>,
+    /// What the API works on; without it there is none.
+    pub api: Option<Api>,
 }
 
 impl Admin {
@@ -57,9 +60,16 @@ impl fmt::Debug for Admin {
 /// If the socket cannot be used.
 pub fn start(listener: TcpListener, admin: Admin) -> io::Result<Server> {
     let server = HttpServer::new(move || {
+        let api = admin.api.clone();
         App::new()
             .app_data(web::Data::new(admin.clone()))
             .configure(pages)
+            .configure(|config| {
+                if let Some(api) = api {
+                    config.app_data(web::Data::new(api));
+                    api::routes(config);
+                }
+            })
     })
     .workers(1)
     .disable_signals()
@@ -143,6 +153,7 @@ mod tests {
         let admin = Admin {
             readiness,
             sources: vec![Arc::new(Numbers)],
+            api: None,
         };
         actix_rt::System::new().block_on(async move {
             let server = start(listener, admin).unwrap();

@@ -16,6 +16,9 @@ use super::{Config, limits};
 /// What the name of an environment variable begins with.
 const ENV_PREFIX: &str = "OUTLIVE_";
 
+/// Keys whose values are shown to nobody.
+const SECRETS: &[&str] = &["admin.token"];
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -68,14 +71,18 @@ impl Effective {
     }
 }
 
-/// TOML that `--config` would take, with the origin behind each value.
+/// TOML that `--config` would take, with the origin behind each value; but secrets are hidden.
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (section, keys) in &table_of(&self.config) {
             writeln!(f, "[{section}]")?;
             for (key, value) in keys.as_table().into_iter().flatten() {
-                let origin = self.origin(&format!("{section}.{key}"));
-                writeln!(f, "{key} = {value}  # {origin}")?;
+                let path = format!("{section}.{key}");
+                let origin = self.origin(&path);
+                let is_hidden = SECRETS.contains(&path.as_str()) && value.as_str() != Some("");
+                let hidden = Value::String("hidden".to_owned());
+                let shown = if is_hidden { &hidden } else { value };
+                writeln!(f, "{key} = {shown}  # {origin}")?;
             }
             writeln!(f)?;
         }
@@ -350,6 +357,15 @@ fn expected(default: &Value) -> &'static str {
         Value::Float(_) => "a number",
         Value::Datetime(_) => "a date",
         Value::Table(_) => "a section",
+    }
+}
+
+/// Sets one `section.key` that is there.
+pub(super) fn set(table: &mut Table, path: &str, value: Value) {
+    if let Some((section, key)) = path.split_once('.')
+        && let Some(keys) = table.get_mut(section).and_then(Value::as_table_mut)
+    {
+        keys.insert(key.to_owned(), value);
     }
 }
 

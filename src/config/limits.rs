@@ -48,6 +48,8 @@ pub const LIMITS: &[Limit] = &[
     limit("session.passivate_after_seconds", 0, 604_800),
     limit("quota.sessions_max", 0, 1_000_000_000),
     limit("quota.principal_sessions_max", 0, 1_000_000_000),
+    limit("quota.usage_interval_seconds", 1, 86_400),
+    limit("quota.usage_bytes_max", 64 * KIB, TIB),
     limit("log.interval_millis", 1, 60_000),
     limit("log.segment_bytes", MIB, GIB),
     limit("log.bytes_max", 0, 1024 * TIB),

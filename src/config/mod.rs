@@ -11,6 +11,7 @@ mod layers;
 mod limits;
 mod mqtt;
 mod quota;
+mod reload;
 mod rules;
 mod sections;
 
@@ -23,6 +24,7 @@ pub use mqtt::MqttConfig;
 pub use quota::{
     ListenerQuotaConfig, PrincipalQuotaConfig, QuotaConfig, QuotaPolicyKey, ReservedConfig,
 };
+pub use reload::{RELOADABLE, Reloaded};
 pub use sections::{
     AdminConfig, AuthConfig, Durability, LogConfig, LogFormat, Overflow, RuntimeConfig,
     SessionConfig, StorageConfig, TelemetryConfig,

@@ -20,6 +20,10 @@ pub struct QuotaConfig {
     pub principals: Vec<PrincipalQuotaConfig>,
     /// Limits of single listeners.
     pub listeners: Vec<ListenerQuotaConfig>,
+    /// One line of usage is recorded for each interval.
+    pub usage_interval_seconds: u32,
+    /// What the files of usage may take.
+    pub usage_bytes_max: u64,
 }
 
 impl Default for QuotaConfig {
@@ -31,6 +35,8 @@ impl Default for QuotaConfig {
             principal_sessions_max: 0,
             principals: Vec::new(),
             listeners: Vec::new(),
+            usage_interval_seconds: 300,
+            usage_bytes_max: 67_108_864,
         }
     }
 }

@@ -142,8 +142,8 @@ pub struct AuthConfig {
     pub scram_file: PathBuf,
 }
 
-/// Metrics and health over HTTP.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Metrics, health and the API over HTTP.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminConfig {
     /// Address and port; `""` = off.
@@ -151,6 +151,18 @@ pub struct AdminConfig {
     pub listen: Option<SocketAddr>,
     /// Whether the address may be reachable from other machines.
     pub allow_remote: bool,
+    /// What whoever uses the API must show; empty: nothing.
+    pub token: String,
+}
+
+impl std::fmt::Debug for AdminConfig {
+    /// Never prints the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdminConfig")
+            .field("listen", &self.listen)
+            .field("allow_remote", &self.allow_remote)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The broker's own log lines.

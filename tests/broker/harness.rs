@@ -23,6 +23,8 @@ pub(crate) struct Broker {
     listen: Port,
     admin: Port,
     settings: Vec<String>,
+    /// Whether it reads `config.toml` in `dir`.
+    has_file: bool,
     child: Option<Child>,
 }
 
@@ -39,10 +41,35 @@ impl Broker {
             listen: Port::reserve(),
             admin: Port::reserve(),
             settings: settings.iter().map(|one| (*one).to_owned()).collect(),
+            has_file: false,
             child: None,
         };
         broker.launch();
         broker
+    }
+
+    /// Starts one with a configuration file.
+    pub(crate) fn start_with_file(text: &str) -> Self {
+        let mut broker = Self {
+            dir: TempDir::new().unwrap(),
+            listen: Port::reserve(),
+            admin: Port::reserve(),
+            settings: Vec::new(),
+            has_file: true,
+            child: None,
+        };
+        broker.write_file(text);
+        broker.launch();
+        broker
+    }
+
+    /// Writes the configuration file anew.
+    pub(crate) fn write_file(&self, text: &str) {
+        fs::write(self.file_path(), text).unwrap();
+    }
+
+    fn file_path(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
     }
 
     /// Where MQTT is spoken.
@@ -76,8 +103,17 @@ impl Broker {
 
     /// SIGTERM, without waiting for the end.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// SIGHUP: read the configuration again.
+    pub(crate) fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().expect("runs").id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -158,7 +194,11 @@ impl Broker {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        let child = command(&self.data_dir(), &self.listen, &self.admin, &self.settings)
+        let mut command = command(&self.data_dir(), &self.listen, &self.admin, &self.settings);
+        if self.has_file {
+            command.arg("--config").arg(self.file_path());
+        }
+        let child = command
             .stdout(File::try_clone(&log).unwrap())
             .stderr(log)
             .spawn()
@@ -173,11 +213,24 @@ impl Broker {
     }
 
     /// Status and body of an admin page, if it answers.
-    fn admin_get(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn admin_get(&self, path: &str) -> Option<(u16, String)> {
+        self.admin_ask("GET", path, &["Host: localhost"], "")
+    }
+
+    /// Status and body of the answer to a request with these headers, if there is one.
+    pub(crate) fn admin_ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(self.admin.address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let (headers, length) = (headers.join("\r\n"), body.len());
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

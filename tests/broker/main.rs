@@ -22,6 +22,7 @@ mod messages;
 mod network;
 mod proxy;
 mod qos2;
+mod quota;
 mod replay;
 mod retained;
 mod scram;

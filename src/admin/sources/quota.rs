@@ -6,7 +6,7 @@ use super::super::metrics::Sample;
 use super::{number, plain_gauge};
 
 /// All of them; who uses how much is no metric, for its names are no closed set.
-pub(super) fn samples(quota: &QuotaObservation) -> [Sample; 8] {
+pub(super) fn samples(quota: &QuotaObservation) -> [Sample; 9] {
     let refused = |labels, value| {
         let help = "Newcomers refused at a session quota, by the limit that was reached.";
         let name = "outlive_session_quota_refused_total";
@@ -37,6 +37,11 @@ pub(super) fn samples(quota: &QuotaObservation) -> [Sample; 8] {
             "outlive_session_quota_high_water_seconds",
             "When that was first so, as Unix time.",
             quota.high_water.at.0 / 1000,
+        ),
+        plain_gauge(
+            "outlive_session_quota_warning",
+            "1 from 80 % of quota.sessions_max on until use is below 75 %, else 0.",
+            u64::from(quota.warning),
         ),
         refused(&[("limit", "sessions")], quota.refused.sessions),
         refused(&[("limit", "principal")], quota.refused.principal),

@@ -1,9 +1,15 @@
-//! The quota as the program sees it: limits made of the configuration.
+//! The quota as the program sees it: limits made of the configuration, and a record of what was used.
+
+mod recorder;
+mod usage;
 
 use outlive_actors::model::ids::{Listener, Principal};
 use outlive_actors::model::quota::{Pattern, QuotaLimits, QuotaPolicy, Reserve};
 
 use crate::config::{QuotaConfig, QuotaPolicyKey};
+
+pub use recorder::Recorder;
+pub use usage::{PrincipalUsage, UsageFiles, UsageLine};
 
 impl From<&QuotaConfig> for QuotaLimits {
     fn from(config: &QuotaConfig) -> Self {
@@ -27,10 +33,16 @@ impl From<&QuotaConfig> for QuotaLimits {
             principal_sessions_max: u64::from(config.principal_sessions_max),
             principals: principals.collect(),
             listeners: listeners.collect(),
-            policy: match config.policy {
-                QuotaPolicyKey::Reject => QuotaPolicy::Reject,
-                QuotaPolicyKey::EvictLongestOffline => QuotaPolicy::EvictLongestOffline,
-            },
+            policy: config.policy.into(),
+        }
+    }
+}
+
+impl From<QuotaPolicyKey> for QuotaPolicy {
+    fn from(key: QuotaPolicyKey) -> Self {
+        match key {
+            QuotaPolicyKey::Reject => Self::Reject,
+            QuotaPolicyKey::EvictLongestOffline => Self::EvictLongestOffline,
         }
     }
 }
