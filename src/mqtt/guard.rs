@@ -16,7 +16,7 @@ use super::properties::{self, Place, text, variable_int, variable_int_len};
 
 mod connect;
 
-pub(super) use connect::{ConnectLayout, UnknownVersion, connect, version};
+pub(super) use connect::{ConnectLayout, UnknownVersion, announced, connect, version};
 
 pub(super) const CONNECT: u8 = 1;
 pub(super) const PUBLISH: u8 = 3;

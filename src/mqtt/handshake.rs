@@ -153,8 +153,10 @@ async fn read_connect(
         }
         setup.counters.add(WireCounter::BytesIn, count);
         let frame = guard::peek(&buf, None, bytes_max).map_err(|refusal| {
-            let answer = None;
-            Failure::Refused(Refused { refusal, answer }, 0)
+            // Whose CONNECT is too large may have said already what it understands; others are no clients.
+            let too_large = refusal == Refusal::PacketTooLarge;
+            let answer = too_large.then(|| guard::announced(&buf)).flatten();
+            Failure::Refused(Refused { refusal, answer }, u32::MAX)
         })?;
         if let Some(frame) = frame {
             setup.counters.add(WireCounter::PacketsIn, 1);

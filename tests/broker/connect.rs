@@ -54,6 +54,10 @@ fn nothing_but_a_connect_may_come_first() {
         for first in (0..16_u8).filter(|kind| *kind != 1) {
             let mut client = Client::raw(&broker, version, &[first << 4, 2, 0, 1]);
             client.assert_closed_silently();
+            // Nor does it help to look like one inside.
+            let mut connect = Connect::new(version, "c").encode();
+            connect[0] = first << 4;
+            Client::raw(&broker, version, &connect).assert_closed_silently();
         }
         Client::raw(&broker, version, b"GET / HTTP/1.1\r\n\r\n").assert_closed_silently();
     }
@@ -535,4 +539,14 @@ fn connack_carries_no_user_properties_of_its_own() {
     let client = Client::transient(&broker, Version::V5, "c");
     let pair = |(_, value): &(u8, Value)| matches!(value, Value::Pair(..));
     assert!(!client.connack.properties.0.iter().any(pair));
+}
+
+#[test]
+fn a_connect_above_the_limit_is_refused_before_it_has_come() {
+    // 5.0: [MQTT-3.2.2-7]; section 3.2.2.2, reason code 0x95.
+    let broker = Broker::start_with(&["mqtt.connect_bytes_max=1024"]);
+    for version in Version::ALL {
+        let whole = Connect::new(version, &"x".repeat(2000)).encode();
+        assert_refused(&broker, version, &whole[..100], 0x95, "the header says so");
+    }
 }

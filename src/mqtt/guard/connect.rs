@@ -5,7 +5,7 @@ use std::ops::Range;
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
-use super::super::properties::{self, Place, prefixed, text};
+use super::super::properties::{self, Place, prefixed, text, variable_int};
 use super::{block, response_topic};
 
 /// Where the parts of a CONNECT lie in its body, and what the codec cannot say about them.
@@ -38,6 +38,12 @@ pub(in super::super) fn version(body: &[u8]) -> Result<ProtocolVersion, UnknownV
         },
         _ => Err(UnknownVersion::Foreign),
     }
+}
+
+/// The version of a CONNECT that has not come whole, if it shows already.
+pub(in super::super) fn announced(buf: &[u8]) -> Option<ProtocolVersion> {
+    let (_, length) = variable_int(buf.get(1..)?).ok()??;
+    version(buf.get(1 + length..)?).ok()
 }
 
 /// A protocol name or level that the broker does not speak.

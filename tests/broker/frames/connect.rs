@@ -182,7 +182,11 @@ fn cut(table: &mut Table, version: Version) {
     // Large, and larger than a CONNECT may be before anybody knows who it is.
     let fields = body(&[&head(version, 2), &counted(&[b'a'; 5000])]);
     let what = "a CONNECT above the limit";
-    table.first(version, what, "4.13", packet(0x10, &fields), Answer::Closes);
+    let answer = match version {
+        Version::V31 | Version::V311 => Answer::Closes,
+        Version::V5 => Answer::Connack(0x95),
+    };
+    table.first(version, what, "4.13", packet(0x10, &fields), answer);
     for length in [&[0xFF, 0xFF, 0xFF, 0x7F][..], &[0xFF; 5], &[0x80; 5]] {
         let bytes = body(&[&[0x10], length]);
         table.first(version, "a huge CONNECT", "2.1.4", bytes, Answer::Closes);
