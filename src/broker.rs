@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use outlive_actors::actor::appender::Durability;
 use outlive_actors::clock::SystemClock;
-use outlive_actors::model::limits::{Overflow, SessionLimits};
+use outlive_actors::model::limits::{Overflow, SessionLimits, SharedLimits};
 use outlive_actors::store::StoreError;
 use outlive_actors::system::{ActorSystem, StartError, SystemConfig};
 use thiserror::Error;
@@ -20,7 +20,8 @@ use crate::admin::{
 };
 use crate::auth::{Anonymous, Authenticator, Scram, Users, UsersError};
 use crate::config::{
-    Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
+    self, Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
+    SharedConfig,
 };
 use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
 use crate::quota::{Recorder, UsageFiles};
@@ -331,6 +332,7 @@ fn system_config(config: &Config) -> SystemConfig {
             },
             ..SessionLimits::default()
         },
+        shared: shared_limits(&config.shared),
         quota: (&config.quota).into(),
         durability: match config.log.durability {
             DurabilityKey::Always => Durability::Always,
@@ -345,5 +347,21 @@ fn system_config(config: &Config) -> SystemConfig {
         checkpoint_interval_millis: u64::from(config.storage.checkpoint_interval_millis),
         takeover_pause_millis: u64::from(config.session.takeover_pause_millis),
         passivate_after_millis: u64::from(config.session.passivate_after_seconds) * 1000,
+    }
+}
+
+fn shared_limits(config: &SharedConfig) -> SharedLimits {
+    let declared = config.groups.iter();
+    let declared = declared.filter_map(|text| config::declared(text));
+    SharedLimits {
+        groups_max: config.groups_max,
+        filters_per_group_max: config.filters_per_group_max,
+        members_per_group_max: config.members_per_group_max,
+        changes_per_second_max: config.changes_per_second_max,
+        strategy: config.strategy.into(),
+        declared: declared
+            .map(|(name, strategy)| (name.into(), strategy))
+            .collect(),
+        require_declared: config.require_declared_groups,
     }
 }

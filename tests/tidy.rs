@@ -52,6 +52,7 @@ const ACTOR_ARROWS: &[(&str, &[&str])] = &[
     // A shard takes over what recovery found.
     ("local", &["protocol", "shared", "recovery"]),
     ("session", &["protocol", "shared", "local"]),
+    ("group", &["protocol", "shared", "local"]),
     ("shard", &["protocol", "shared", "local"]),
     // Its stamps go straight to the journal.
     ("registry", &["protocol", "shared", "appender"]),

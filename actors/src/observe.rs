@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::model::counter::Counter;
 use crate::model::entry::Step;
-use crate::model::ids::{Fence, Offset, SessionNumber, Timestamp};
+use crate::model::group::Group;
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::session::Session;
 use crate::model::snapshot::SessionSnapshot;
 
@@ -25,11 +27,23 @@ pub enum Gauge {
     Subscriptions,
     /// Sessions that are not rebuilt any more because they kept panicking.
     Quarantined,
+    /// Groups, by shared subscription.
+    Groups,
+    /// Group actors.
+    GroupActors,
+    /// Members of groups that can be given records.
+    GroupMembersOnline,
+    /// Records that members of groups have and did not settle.
+    GroupLeases,
+    /// Messages of groups that wait beside their cursors.
+    GroupWaiting,
+    /// Durable groups that are behind the journal's live end, or wait for a member.
+    GroupsBehind,
 }
 
 impl Gauge {
     /// How many gauges there are.
-    pub const COUNT: usize = Self::Quarantined as usize + 1;
+    pub const COUNT: usize = Self::GroupsBehind as usize + 1;
 }
 
 /// The cells of one shard.
@@ -62,7 +76,7 @@ impl ShardCells {
         cell.store(cell.load(Ordering::Relaxed) + by, Ordering::Relaxed);
     }
 
-    /// Counts a session actor that was rebuilt after a panic.
+    /// Counts an actor that was rebuilt after a panic.
     pub fn restarted(&self) {
         bump(&self.restarts);
     }
@@ -87,7 +101,7 @@ fn bump(cell: &AtomicU64) {
 pub struct ShardObservation {
     counters: [u64; Counter::COUNT],
     gauges: [i64; Gauge::COUNT],
-    /// Session actors rebuilt after a panic.
+    /// Actors rebuilt after a panic.
     pub restarts: u64,
 }
 
@@ -189,6 +203,61 @@ impl From<&SessionSnapshot> for SessionObservation {
                 .filter(|sent| sent.step != Step::Done)
                 .count(),
             received: snapshot.received.len(),
+            next: snapshot.next,
+            live: false,
+        }
+    }
+}
+
+/// What one group shows of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupObservation {
+    /// Its number.
+    pub number: GroupNumber,
+    /// It is run by an actor.
+    pub has_actor: bool,
+    /// It reads the journal and survives a restart.
+    pub durable: bool,
+    /// Member sessions, online or not.
+    pub members: usize,
+    /// Members that can be given records.
+    pub members_online: usize,
+    /// Records that members have and did not settle.
+    pub leases: usize,
+    /// Messages that wait beside the cursor: returned ones, and those in memory.
+    pub waiting: usize,
+    /// The next journal record to read.
+    pub next: Offset,
+    /// It gets records as they are committed, without reading behind.
+    pub live: bool,
+}
+
+impl GroupObservation {
+    /// Of a group with an actor and so many members.
+    pub fn of(group: &Group, members: usize) -> Self {
+        Self {
+            number: group.number(),
+            has_actor: true,
+            durable: group.is_durable(),
+            members,
+            members_online: group.members_online(),
+            leases: group.leases().count(),
+            waiting: group.waiting(),
+            next: group.cursor().next(),
+            live: group.cursor().is_live(),
+        }
+    }
+
+    /// Of a group without an actor, as last recorded.
+    pub fn asleep(snapshot: &GroupSnapshot, members: usize) -> Self {
+        Self {
+            number: snapshot.number,
+            has_actor: false,
+            durable: true,
+            members,
+            members_online: 0,
+            leases: 0,
+            waiting: snapshot.unsettled.len(),
             next: snapshot.next,
             live: false,
         }

@@ -1,15 +1,15 @@
-//! Noticing that a session actor is gone though its session is not over.
+//! Noticing that a session's or group's actor is gone though what it ran is not over.
 //!
 //! actix does not catch panics: tokio does, the actor's task ends, its address goes dead and nobody is told. So every
-//! session actor carries a [`Sentinel`]; when the actor is dropped without having dismissed it, the shard hears of it,
-//! closes the connection, rebuilds the session from snapshot and journal, counts, and quarantines a session that keeps
+//! such actor carries a [`Sentinel`]; when the actor is dropped without having dismissed it, the shard hears of it,
+//! closes the connection, rebuilds the session or group from snapshot and journal, counts, and quarantines what keeps
 //! panicking.
 
 use std::rc::Rc;
 
 use actix::{Message as ActixMessage, Recipient};
 
-use crate::model::ids::{ClientId, Timestamp};
+use crate::model::ids::{ClientId, GroupNumber, Timestamp};
 use crate::model::routes::Slot;
 
 /// Panics of one session within [`PANIC_WINDOW_MILLIS`] after which it is not rebuilt any more.
@@ -18,32 +18,41 @@ pub const PANICS_MAX: u32 = 5;
 /// The time in milliseconds within which panics of one session are counted together.
 pub const PANIC_WINDOW_MILLIS: u64 = 60_000;
 
-/// Session's sentinel -> shard: the actor is gone though its session is not over.
-#[derive(Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct SessionDied {
+/// Sentinel -> shard: an actor is gone though what it ran is not over.
+#[derive(Debug)]
+pub struct Died<W> {
     /// Its slot.
     pub slot: Slot,
     /// Whose it was.
-    pub client_id: ClientId,
+    pub whose: W,
+}
+
+/// A session's actor is gone.
+pub type SessionDied = Died<ClientId>;
+
+/// A group's actor is gone.
+pub type GroupDied = Died<GroupNumber>;
+
+impl<W: 'static> ActixMessage for Died<W> {
+    type Result = ();
 }
 
 /// Tells the shard if its actor dies.
 #[derive(Debug)]
-pub struct Sentinel {
+pub struct Sentinel<W: Clone + Send + 'static = ClientId> {
     /// `None` once it is dismissed.
-    alarm: Option<Rc<Recipient<SessionDied>>>,
+    alarm: Option<Rc<Recipient<Died<W>>>>,
     slot: Slot,
-    client_id: ClientId,
+    whose: W,
 }
 
-impl Sentinel {
+impl<W: Clone + Send + 'static> Sentinel<W> {
     /// Watches over the actor in `slot`.
-    pub fn new(shard: Rc<Recipient<SessionDied>>, slot: Slot, client_id: ClientId) -> Self {
+    pub fn new(shard: Rc<Recipient<Died<W>>>, slot: Slot, whose: W) -> Self {
         Self {
             alarm: Some(shard),
             slot,
-            client_id,
+            whose,
         }
     }
 
@@ -67,21 +76,21 @@ impl Sentinel {
         let Some(shard) = self.alarm.take() else {
             return false;
         };
-        shard.do_send(SessionDied {
+        shard.do_send(Died {
             slot: self.slot,
-            client_id: self.client_id.clone(),
+            whose: self.whose.clone(),
         });
         true
     }
 }
 
-impl Drop for Sentinel {
+impl<W: Clone + Send + 'static> Drop for Sentinel<W> {
     fn drop(&mut self) {
         self.alarm();
     }
 }
 
-/// Panics of one session's actor.
+/// Panics of one session's or group's actor.
 #[derive(Clone, Copy, Debug)]
 pub struct Panics {
     count: u32,
@@ -123,31 +132,53 @@ pub mod faults {
     use parking_lot::RwLock;
 
     use crate::model::effect::Effect;
+    use crate::model::group::GroupEffect;
     use crate::model::ids::ClientId;
+    use crate::model::topic::Filter;
 
     /// Called before an effect is performed; may panic.
     pub type Fault = Arc<dyn Fn(&ClientId, &Effect) + Send + Sync>;
 
-    /// What happens to sessions before they perform an effect: nothing, unless a test says otherwise.
+    /// As [`Fault`], for groups.
+    pub type GroupFault = Arc<dyn Fn(&Filter, &GroupEffect) + Send + Sync>;
+
+    /// What happens to sessions and groups before they perform an effect: nothing, unless a test says otherwise.
     #[derive(Default)]
-    pub struct Faults(RwLock<Option<Fault>>);
+    pub struct Faults {
+        sessions: RwLock<Option<Fault>>,
+        groups: RwLock<Option<GroupFault>>,
+    }
 
     impl Faults {
         /// From now on `fault` is called before every effect.
         pub fn inject(&self, fault: Fault) {
-            *self.0.write() = Some(fault);
+            *self.sessions.write() = Some(fault);
+        }
+
+        /// From now on `fault` is called before every effect of a group.
+        pub fn inject_group(&self, fault: GroupFault) {
+            *self.groups.write() = Some(fault);
         }
 
         /// From now on nothing happens.
         pub fn clear(&self) {
-            *self.0.write() = None;
+            *self.sessions.write() = None;
+            *self.groups.write() = None;
         }
 
         /// An effect is about to be performed.
         pub(crate) fn before(&self, client_id: &ClientId, effect: &Effect) {
-            let fault = self.0.read().clone();
+            let fault = self.sessions.read().clone();
             if let Some(fault) = fault {
                 fault(client_id, effect);
+            }
+        }
+
+        /// An effect of a group is about to be performed.
+        pub(crate) fn before_group(&self, filter: &Filter, effect: &GroupEffect) {
+            let fault = self.groups.read().clone();
+            if let Some(fault) = fault {
+                fault(filter, effect);
             }
         }
     }

@@ -18,7 +18,8 @@ use thiserror::Error;
 
 use crate::actor::appender::{AppenderObservation, Durability};
 use crate::actor::checkpointer::CheckpointObservation;
-use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveSession};
+use crate::actor::local::home_of;
+use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveGroup, ObserveSession};
 use crate::actor::recovery::RecoverError;
 use crate::actor::registry::RegistryActor;
 use crate::actor::shard::ShardActor;
@@ -27,10 +28,11 @@ use crate::clock::Clock;
 use crate::journal::files::{DiskFiles, Files};
 use crate::journal::{JournalObservation, ReadError};
 use crate::model::ids::{ClientId, SHARDS_MAX};
-use crate::model::limits::SessionLimits;
+use crate::model::limits::{SessionLimits, SharedLimits};
 use crate::model::quota::{QuotaLimits, QuotaObservation};
 use crate::model::refusal::Refusal;
-use crate::observe::{SessionObservation, ShardCells, ShardObservation};
+use crate::model::topic::Filter;
+use crate::observe::{GroupObservation, SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
 use crate::store::{SnapshotStore, StoreError};
 
@@ -48,6 +50,8 @@ pub struct SystemConfig {
     pub shards: u8,
     /// Limits per session.
     pub limits: SessionLimits,
+    /// Limits and strategies of shared subscriptions.
+    pub shared: SharedLimits,
     /// How many sessions there may be, online and offline, in all and of whom.
     pub quota: QuotaLimits,
     /// When an acknowledgement may be sent.
@@ -73,6 +77,7 @@ impl SystemConfig {
             data_dir: data_dir.into(),
             shards: 1,
             limits: SessionLimits::default(),
+            shared: SharedLimits::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 64 << 20,
@@ -126,6 +131,10 @@ pub struct SystemObservation {
     pub checkpoint: CheckpointObservation,
     /// The quota of sessions.
     pub quota: QuotaObservation,
+    /// Groups by name.
+    pub group_names: u64,
+    /// Member sessions of groups, once for each shared subscription.
+    pub group_members: u64,
     /// Retained topics.
     pub retained: u64,
     /// Bytes of publications on their way from shard to shard.
@@ -225,6 +234,12 @@ impl ActorSystem {
         self.shared.faults.inject(fault);
     }
 
+    /// From now on `fault` is called before every effect that a group performs.
+    #[cfg(feature = "testing")]
+    pub fn inject_group(&self, fault: crate::supervise::faults::GroupFault) {
+        self.shared.faults.inject_group(fault);
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.shards.len()
@@ -275,6 +290,13 @@ impl ActorSystem {
         shard.address.send(observe).await.ok().flatten()
     }
 
+    /// What the group behind a shared subscription shows of itself; `None` if there is none.
+    pub async fn observe_group(&self, filter: Filter) -> Option<GroupObservation> {
+        let shard = &self.shards[usize::from(home_of(&filter, self.shards.len()).0)];
+        let observe = ObserveGroup { filter };
+        shard.address.send(observe).await.ok().flatten()
+    }
+
     /// The quota, to observe and to change.
     pub fn quota(&self) -> QuotaHandle {
         QuotaHandle {
@@ -296,19 +318,27 @@ impl ActorSystem {
             .map(|shard| Arc::clone(&shard.cells))
             .collect();
         let shared = Arc::clone(&self.shared);
-        move || SystemObservation {
-            shards: cells
-                .iter()
-                .fold(ShardObservation::default(), |sum, cells| {
-                    sum.plus(&cells.observe())
-                }),
-            journal: shared.journal.observe(),
-            appender: shared.appender.observe(),
-            checkpoint: shared.checkpointer.observe(),
-            quota: shared.quota.observe(),
-            retained: shared.retained.read().len() as u64,
-            route_backlog_bytes: shared.backlog_bytes(),
-            route_filters: shared.routes.filters() as u64,
+        move || {
+            let (group_names, group_members) = {
+                let groups = shared.groups.lock();
+                (groups.len() as u64, groups.members() as u64)
+            };
+            SystemObservation {
+                group_names,
+                group_members,
+                shards: cells
+                    .iter()
+                    .fold(ShardObservation::default(), |sum, cells| {
+                        sum.plus(&cells.observe())
+                    }),
+                journal: shared.journal.observe(),
+                appender: shared.appender.observe(),
+                checkpoint: shared.checkpointer.observe(),
+                quota: shared.quota.observe(),
+                retained: shared.retained.read().len() as u64,
+                route_backlog_bytes: shared.backlog_bytes(),
+                route_filters: shared.routes.filters() as u64,
+            }
         }
     }
 

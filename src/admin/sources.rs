@@ -8,6 +8,7 @@ use outlive_actors::system::SystemObservation;
 
 use super::metrics::{MetricsSource, Sample};
 
+mod groups;
 mod quota;
 mod wire;
 
@@ -125,7 +126,28 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         ),
         Counter::InboxOverflowed => (
             "outlive_inbox_overflows_total",
-            "Sessions that fell behind the live end and went back to catch-up.",
+            "Sessions and groups that fell behind the live end and went back to catch-up.",
+            &[],
+        ),
+        Counter::GroupLeased => (
+            "outlive_group_leased_total",
+            "Records that groups leased to members.",
+            &[],
+        ),
+        Counter::GroupSettled => (
+            "outlive_group_settled_total",
+            "Leases that were settled, or taken for good by a member that began to send with QoS 2.",
+            &[],
+        ),
+        Counter::GroupReturned => (
+            "outlive_group_returned_total",
+            "Leases that came back and are leased again: their member left, or had no room.",
+            &[],
+        ),
+        Counter::DroppedGroupEnded => (DROPPED, DROPPED_HELP, &[("reason", "group_ended")]),
+        Counter::GroupRefused => (
+            "outlive_group_refused_total",
+            "Shared subscriptions refused because of a limit of [shared].",
             &[],
         ),
     }
@@ -181,6 +203,7 @@ impl MetricsSource for ActorMetrics {
                 number(seen.shards.restarts),
             ),
         ]);
+        samples.extend(groups::samples(&seen));
         samples.extend(quota::samples(&seen.quota));
         samples.extend(journal_samples(&seen));
         samples.extend(storage_samples(&seen));

@@ -14,6 +14,7 @@ mod quota;
 mod reload;
 mod rules;
 mod sections;
+mod shared;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub use sections::{
     AdminConfig, AuthConfig, Durability, LogConfig, LogFormat, Overflow, RuntimeConfig,
     SessionConfig, StorageConfig, TelemetryConfig,
 };
+pub(crate) use shared::declared;
+pub use shared::{SharedConfig, Strategy};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// What one session may hold, and for how long.
     pub session: SessionConfig,
+    /// Shared subscriptions.
+    pub shared: SharedConfig,
     /// What all sessions together may hold.
     pub quota: QuotaConfig,
     /// The journal.

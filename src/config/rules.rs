@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use outlive_actors::model::topic::is_topic_name;
 
-use super::{Config, Problem};
+use super::{Config, Problem, shared};
 use crate::auth::Users;
 use crate::telemetry;
 
@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
             "must be the beginning of a topic: no wildcards",
         ));
     }
+    groups(config, &mut problems);
     if let Err(error) = telemetry::filter(&config.telemetry.level) {
         problems.push(Problem::new(
             "telemetry.level",
@@ -193,5 +194,20 @@ fn sizes(config: &Config, problems: &mut Vec<Problem>) {
                 log.bytes_max, log.segment_bytes
             ),
         ));
+    }
+}
+
+fn groups(config: &Config, problems: &mut Vec<Problem>) {
+    let mut seen = BTreeSet::new();
+    for text in &config.shared.groups {
+        let why = match shared::declared(text) {
+            None => format!(
+                "{text:?} is no group; write its name, without '/', '+' and '#', or name=strategy with one of the \
+                 strategies of shared.strategy"
+            ),
+            Some((name, _)) if !seen.insert(name) => format!("names {name:?} more than once"),
+            Some(_) => continue,
+        };
+        problems.push(Problem::new("shared.groups", why));
     }
 }

@@ -58,7 +58,7 @@ counters! {
     /// PUBLISH packets refused at the door: topic reserved, too deep or not authorized, payload not UTF-8 though it says
     /// so.
     PublishesRefused = "publishes_refused",
-    /// Filters refused at the door: shared, too deep or not authorized.
+    /// Filters refused at the door: too deep or not authorized.
     FiltersRefused = "filters_refused",
     /// QoS 0 deliveries dropped because their client does not read fast enough.
     DroppedSlowReader = "deliveries_dropped_slow_reader",
@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 30] = [
+pub const REFUSALS: [Refusal; 31] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -92,7 +92,8 @@ pub const REFUSALS: [Refusal; 30] = [
     Refusal::TopicAlias,
     Refusal::TopicName,
     Refusal::TopicFilter,
-    Refusal::SharedSubscriptions,
+    Refusal::SharedQuota,
+    Refusal::GroupNotDeclared,
     Refusal::TakenOver,
     Refusal::KeepAlive,
     Refusal::NotReading,

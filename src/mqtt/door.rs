@@ -103,9 +103,9 @@ impl Door {
     }
 
     fn filter(&self, filter: &Filter) -> Option<Refusal> {
-        if filter.is_shared() {
-            return Some(Refusal::SharedSubscriptions);
-        }
+        // Members of a group need the right to what they share, and the depth is that of what they share.
+        let shared = filter.share();
+        let filter = shared.as_ref().map_or(filter, |(_, plain)| plain);
         if self.is_too_deep(filter.as_str()) {
             return Some(Refusal::TopicFilter);
         }
@@ -230,20 +230,29 @@ mod tests {
     #[test]
     fn each_filter_gets_its_own_answer() {
         let own: Arc<dyn Authorizer> = Arc::new(OnlyOwn);
-        let mut filters = ["me/#", "you/#", "$share/g/me", "me/a/b/c"]
-            .map(|text| {
-                let options = SubscriptionOptions::of_qos(QoS::AtLeastOnce);
-                (Filter::new(text).unwrap(), options, None)
-            })
-            .to_vec();
-        assert_eq!(door(&own).subscribe(&mut filters), 3);
+        let mut filters = [
+            "me/#",
+            "you/#",
+            "$share/g/me/a/b",
+            "$share/g/you",
+            "me/a/b/c",
+            "$share/g/me/a/b/c",
+        ]
+        .map(|text| {
+            let options = SubscriptionOptions::of_qos(QoS::AtLeastOnce);
+            (Filter::new(text).unwrap(), options, None)
+        })
+        .to_vec();
+        assert_eq!(door(&own).subscribe(&mut filters), 4);
         let refusals: Vec<_> = filters.into_iter().map(|(_, _, refusal)| refusal).collect();
         assert_eq!(
             refusals,
             [
                 None,
                 Some(Refusal::NotAuthorized),
-                Some(Refusal::SharedSubscriptions),
+                None,
+                Some(Refusal::NotAuthorized),
+                Some(Refusal::TopicFilter),
                 Some(Refusal::TopicFilter),
             ]
         );

@@ -24,7 +24,6 @@ pub(super) const TOPIC_ALIAS: u8 = 0x23;
 pub(super) const USER_PROPERTY: u8 = 0x26;
 pub(super) const QOS_MAX: u8 = 0x24;
 pub(super) const PACKET_BYTES_MAX: u8 = 0x27;
-pub(super) const SHARED_AVAILABLE: u8 = 0x2A;
 
 /// One property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

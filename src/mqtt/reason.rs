@@ -23,12 +23,11 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         | Refusal::ReceiveMax
         | Refusal::TopicAlias
         | Refusal::TopicFilter
-        | Refusal::SharedSubscriptions
         | Refusal::KeepAlive => 0x82,
         Refusal::Version => 0x84,
         Refusal::ClientId => 0x85,
         Refusal::Credentials => 0x86,
-        Refusal::NotAuthorized => 0x87,
+        Refusal::NotAuthorized | Refusal::GroupNotDeclared => 0x87,
         Refusal::JournalUnavailable | Refusal::TakenOver | Refusal::ShuttingDown => 0x88,
         Refusal::Busy | Refusal::NotReading => 0x89,
         Refusal::Administrative => 0x8A,
@@ -39,7 +38,8 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         | Refusal::PrincipalQuota
         | Refusal::ListenerQuota
         | Refusal::TakeoverRate
-        | Refusal::SubscriptionQuota => 0x97,
+        | Refusal::SubscriptionQuota
+        | Refusal::SharedQuota => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::PayloadFormat => 0x99,
         Refusal::QoS => 0x9B,
@@ -59,13 +59,17 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::ConnectRate
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
+        | Refusal::SharedQuota
         | Refusal::JournalUnavailable
         | Refusal::ShuttingDown
         | Refusal::TakenOver
         | Refusal::Busy
         | Refusal::Internal => Some(0x03),
         Refusal::Credentials => Some(0x04),
-        Refusal::NotAuthorized | Refusal::AuthMethod | Refusal::Administrative => Some(0x05),
+        Refusal::NotAuthorized
+        | Refusal::GroupNotDeclared
+        | Refusal::AuthMethod
+        | Refusal::Administrative => Some(0x05),
         Refusal::Malformed
         | Refusal::Protocol
         | Refusal::PayloadFormat
@@ -76,7 +80,6 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::TopicAlias
         | Refusal::TopicName
         | Refusal::TopicFilter
-        | Refusal::SharedSubscriptions
         | Refusal::KeepAlive
         | Refusal::NotReading => None,
     }
@@ -87,7 +90,7 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Malformed => 0x81,
         Refusal::Protocol | Refusal::Version | Refusal::ClientId | Refusal::PacketIdInUse => 0x82,
-        Refusal::Credentials | Refusal::NotAuthorized => 0x87,
+        Refusal::Credentials | Refusal::NotAuthorized | Refusal::GroupNotDeclared => 0x87,
         Refusal::Busy | Refusal::NotReading => 0x89,
         Refusal::ShuttingDown => 0x8B,
         Refusal::AuthMethod => 0x8C,
@@ -103,12 +106,12 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         | Refusal::ListenerQuota
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
+        | Refusal::SharedQuota
         | Refusal::JournalUnavailable => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::Administrative => 0x98,
         Refusal::PayloadFormat => 0x99,
         Refusal::QoS => 0x9B,
-        Refusal::SharedSubscriptions => 0x9E,
         Refusal::Internal => 0x80,
     }
 }
@@ -116,7 +119,10 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
 /// The reason code in a SUBACK of 5.0 (section 3.9.3).
 pub(super) fn suback_v5(refusal: Refusal) -> u8 {
     match refusal {
-        Refusal::Credentials | Refusal::NotAuthorized | Refusal::Administrative => 0x87,
+        Refusal::Credentials
+        | Refusal::NotAuthorized
+        | Refusal::GroupNotDeclared
+        | Refusal::Administrative => 0x87,
         Refusal::TopicName | Refusal::TopicFilter => 0x8F,
         Refusal::SessionQuota
         | Refusal::PrincipalQuota
@@ -124,8 +130,8 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         | Refusal::ConnectRate
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
+        | Refusal::SharedQuota
         | Refusal::JournalUnavailable => 0x97,
-        Refusal::SharedSubscriptions => 0x9E,
         Refusal::PacketIdInUse => 0x91,
         Refusal::Malformed
         | Refusal::PayloadFormat
@@ -151,7 +157,12 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
     match result {
         Ok(Routed::Matched) => SUCCESS,
         Ok(Routed::NoSubscribers) => NO_MATCHING_SUBSCRIBERS,
-        Err(Refusal::Credentials | Refusal::NotAuthorized | Refusal::Administrative) => 0x87,
+        Err(
+            Refusal::Credentials
+            | Refusal::NotAuthorized
+            | Refusal::GroupNotDeclared
+            | Refusal::Administrative,
+        ) => 0x87,
         Err(Refusal::TopicName | Refusal::TopicFilter | Refusal::TopicAlias) => 0x90,
         Err(Refusal::PacketIdInUse) => 0x91,
         Err(Refusal::PayloadFormat) => 0x99,
@@ -162,6 +173,7 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             | Refusal::ConnectRate
             | Refusal::TakeoverRate
             | Refusal::SubscriptionQuota
+            | Refusal::SharedQuota
             | Refusal::JournalUnavailable
             | Refusal::ReceiveMax
             | Refusal::Busy,
@@ -174,7 +186,6 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             | Refusal::ClientId
             | Refusal::AuthMethod
             | Refusal::PacketTooLarge
-            | Refusal::SharedSubscriptions
             | Refusal::TakenOver
             | Refusal::KeepAlive
             | Refusal::NotReading
@@ -237,7 +248,7 @@ mod tests {
         assert_eq!(disconnect_v5(Refusal::TakenOver), 0x8E);
         assert_eq!(disconnect_v5(Refusal::KeepAlive), 0x8D);
         assert_eq!(disconnect_v5(Refusal::JournalUnavailable), 0x97);
-        assert_eq!(suback_v5(Refusal::SharedSubscriptions), 0x9E);
+        assert_eq!(suback_v5(Refusal::SharedQuota), 0x97);
         assert_eq!(suback_v5(Refusal::SubscriptionQuota), 0x97);
         assert_eq!(puback_v5(Ok(Routed::NoSubscribers)), 0x10);
         assert_eq!(puback_v5(Err(Refusal::JournalUnavailable)), 0x97);

@@ -25,9 +25,9 @@ pub(super) const FENCE: Fence = Fence(7);
 pub(super) const CONNECT_V311: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c";
 pub(super) const CONNECT_V5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01c";
 pub(super) const CONNACK_V3: &[u8] = b"\x20\x02\x00\x00";
-/// Receive maximum 1024, maximum packet size 4096, alias maximum 16, no shared subscriptions.
+/// Receive maximum 1024, maximum packet size 4096, alias maximum 16; what is available by default is not said.
 pub(super) const CONNACK_V5: &[u8] =
-    b"\x20\x10\x00\x00\x0d\x21\x04\x00\x27\x00\x00\x10\x00\x22\x00\x10\x2a\x00";
+    b"\x20\x0e\x00\x00\x0b\x21\x04\x00\x27\x00\x00\x10\x00\x22\x00\x10";
 
 /// What reached the shard.
 #[derive(Debug)]

@@ -27,6 +27,7 @@ mod replay;
 mod retained;
 mod scram;
 mod sessions;
+mod shared;
 mod shutdown;
 mod subscriptions;
 mod versions;

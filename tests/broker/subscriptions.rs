@@ -82,17 +82,6 @@ fn wildcards_match_what_the_standard_says() {
 }
 
 #[test]
-fn shared_subscriptions_are_refused_with_a_code() {
-    let broker = Broker::start();
-    let mut v5 = Client::transient(&broker, Version::V5, "five");
-    assert_eq!(v5.try_subscribe("$share/g/t", 1), 0x9E);
-    v5.assert_nothing_waits();
-    let mut v311 = Client::transient(&broker, Version::V311, "four");
-    assert_eq!(v311.try_subscribe("$share/g/t", 1), 0x80);
-    v311.assert_nothing_waits();
-}
-
-#[test]
 fn no_local_keeps_a_client_from_its_own_messages() {
     let broker = Broker::start();
     let mut client = Client::transient(&broker, Version::V5, "c");

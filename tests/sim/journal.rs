@@ -125,7 +125,7 @@ impl Journal {
                 self.alive_at = *at;
                 None
             }
-            Entry::Session { .. } | Entry::HighWater(_) => None,
+            Entry::Session { .. } | Entry::Group { .. } | Entry::HighWater(_) => None,
         };
         self.committed.insert(at, entry);
         record
@@ -216,9 +216,13 @@ impl Journal {
                 offset: *offset,
                 message: Arc::clone(message),
             }),
-            Some(Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_)) | None => {
-                None
-            }
+            Some(
+                Entry::Session { .. }
+                | Entry::Group { .. }
+                | Entry::Liveness { .. }
+                | Entry::HighWater(_),
+            )
+            | None => None,
         };
         offsets.iter().map(record).collect()
     }
@@ -247,7 +251,12 @@ impl Journal {
             .values()
             .filter_map(|at| match self.committed.get(at) {
                 Some(Entry::Message { message, .. }) => Some(message),
-                Some(Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_))
+                Some(
+                    Entry::Session { .. }
+                    | Entry::Group { .. }
+                    | Entry::Liveness { .. }
+                    | Entry::HighWater(_),
+                )
                 | None => None,
             })
     }
@@ -262,7 +271,10 @@ impl Journal {
             .range(from..to.max(from))
             .filter_map(|(at, entry)| match entry {
                 Entry::Message { message, .. } => Some((*at, message)),
-                Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => None,
+                Entry::Session { .. }
+                | Entry::Group { .. }
+                | Entry::Liveness { .. }
+                | Entry::HighWater(_) => None,
             })
     }
 }
@@ -324,6 +336,6 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
                 }
             }
         },
-        Entry::Liveness { .. } | Entry::HighWater(_) => {}
+        Entry::Group { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => {}
     }
 }

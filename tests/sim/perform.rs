@@ -240,6 +240,10 @@ impl World {
                     actor.held.push_back(Held::LookUp(look_up));
                 }
             }
+            Effect::Join { .. }
+            | Effect::Leave { .. }
+            | Effect::TellGroup { .. }
+            | Effect::Take(..) => unreachable!("nobody shares a subscription"),
             Effect::End => actor.ended = true,
         }
     }

@@ -21,10 +21,11 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tracing::error;
 
-use self::worker::{Batch, Request, Worker};
+use self::worker::{Batch, Question, Request, Worker};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
-use crate::model::ids::{Offset, SessionNumber};
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{GroupNumber, Offset, SessionNumber};
 use crate::model::snapshot::SessionSnapshot;
 use crate::store::StoreError;
 use crate::store::floors::Trim;
@@ -32,6 +33,9 @@ use crate::store::replica::Replica;
 
 /// What the answer to a question for an image is given to; runs on the checkpointer's thread, so it must not block.
 pub type ImageReply = Box<dyn FnOnce(Result<Option<SessionSnapshot>, StoreError>) + Send>;
+
+/// As [`ImageReply`], for a group.
+pub type GroupReply = Box<dyn FnOnce(Result<Option<GroupSnapshot>, StoreError>) + Send>;
 
 /// What is told about the journal's floor after every checkpoint; must not block, least of all on the appender, which
 /// may be waiting for the checkpointer.
@@ -109,7 +113,10 @@ impl CheckpointSink {
     pub fn wants(entry: &Entry) -> bool {
         match entry {
             Entry::Message { message, received } => message.retain || received.is_some(),
-            Entry::Session { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => true,
+            Entry::Session { .. }
+            | Entry::Group { .. }
+            | Entry::Liveness { .. }
+            | Entry::HighWater(_) => true,
         }
     }
 }
@@ -176,11 +183,14 @@ impl CheckpointerHandle {
     /// behind a committed record, the `end` of a [`CheckpointSink::send_below`], or the end of the journal when the
     /// broker started.
     pub fn image(&self, session: SessionNumber, at_least: Offset, reply: ImageReply) {
-        self.ask(Request::Image {
-            session,
-            at_least,
-            reply,
-        });
+        let question = Question::Session(session, reply);
+        self.ask(Request::Image { question, at_least });
+    }
+
+    /// As [`Self::image`], for a group.
+    pub fn group(&self, group: GroupNumber, at_least: Offset, reply: GroupReply) {
+        let question = Question::Group(group, reply);
+        self.ask(Request::Image { question, at_least });
     }
 
     /// Makes a checkpoint of what was received so far and tells `reply` what it covers.

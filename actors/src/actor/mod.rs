@@ -2,6 +2,7 @@
 
 pub mod appender;
 pub mod checkpointer;
+pub mod group;
 pub mod local;
 pub mod protocol;
 pub mod recovery;

@@ -10,16 +10,21 @@ use tokio::sync::oneshot;
 
 use crate::journal::Record;
 use crate::model::census::Census;
+use crate::model::effect::WhichGroup;
 use crate::model::entry::Entry;
-use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId, Timestamp};
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::group::talk::{FromMember, Leased, Place};
+use crate::model::ids::{ClientId, Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
 use crate::model::quota::{QuotaLimits, ReservesDiffer, Shortage};
 use crate::model::refusal::Refusal;
+use crate::model::routes::Slot;
 use crate::model::snapshot::SessionSnapshot;
-use crate::observe::SessionObservation;
+use crate::model::topic::Filter;
+use crate::observe::{GroupObservation, SessionObservation};
 use crate::store::StoreError;
-pub use crate::supervise::SessionDied;
+pub use crate::supervise::{GroupDied, SessionDied};
 
 /// Connection -> home shard: an authenticated CONNECT. The answer is [`ToConnection`]: either `Attached` and then a
 /// CONNACK among the packets, or `Packets([Close(refusal)])`.
@@ -110,6 +115,100 @@ pub struct RouteBatch {
     pub messages: Vec<Arc<Message>>,
     /// What they add to the receiving shard's backlog until it has dealt with them.
     pub bytes: u64,
+}
+
+/// Shard -> shard: what groups and their members' sessions have for each other, from one turn.
+#[derive(Clone, Debug, Default, ActixMessage)]
+#[rtype(result = "()")]
+pub struct GroupBatch {
+    /// For groups that live on the receiving shard, in order.
+    pub for_groups: Vec<ForGroup>,
+    /// For sessions that live there, in order.
+    pub for_members: Vec<ForMember>,
+}
+
+/// Something for a group.
+#[derive(Clone, Debug)]
+pub enum ForGroup {
+    /// The directory says something new of it.
+    Changed {
+        /// The shared subscription.
+        filter: Filter,
+        /// Who waits until the group's routes say the same.
+        asker: Option<Asker>,
+    },
+    /// A member's session said something.
+    Said {
+        /// To which group.
+        to: WhichGroup,
+        /// What, and who.
+        from: FromMember,
+    },
+}
+
+/// Who waits for a group's routes.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The session.
+    pub member: SessionNumber,
+    /// Where it is.
+    pub place: Place,
+    /// Its shard's running number of the question.
+    pub question: u64,
+}
+
+/// Something for a member's session.
+#[derive(Clone, Debug)]
+pub struct ForMember {
+    /// Its slot.
+    pub slot: Slot,
+    /// The session that must be in it.
+    pub member: SessionNumber,
+    /// What it gets.
+    pub what: MemberNews,
+}
+
+/// What a member's session gets.
+#[derive(Clone, Debug)]
+pub enum MemberNews {
+    /// A group has something for it.
+    Leased(Leased),
+    /// The group that it joined is routed to.
+    Joined(u64),
+}
+
+/// Shard -> group.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub enum ToGroup {
+    /// Something waits in the group's slot, or was said to it. May be lost or merged.
+    Wake,
+    /// A member needs it to be durable from here on.
+    Durable(Offset),
+    /// Its deadline passed.
+    Tick,
+    /// Somebody wants to know how it is.
+    Observe(oneshot::Sender<GroupObservation>),
+    /// Its last member is gone.
+    End,
+}
+
+/// Checkpointer -> shard: the snapshot that a group is rebuilt from.
+#[derive(Debug, ActixMessage)]
+#[rtype(result = "()")]
+pub struct RehydrateGroup {
+    /// Which group.
+    pub group: GroupNumber,
+    /// The snapshot, or why there is none.
+    pub image: Result<Option<GroupSnapshot>, StoreError>,
+}
+
+/// System -> shard: what a group shows of itself; `None` if there is none.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "Option<GroupObservation>")]
+pub struct ObserveGroup {
+    /// The shared subscription.
+    pub filter: Filter,
 }
 
 /// A connection on its way to a session. Whatever becomes of the session, the connection is answered: dropped on the

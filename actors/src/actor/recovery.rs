@@ -11,13 +11,18 @@
 //! The order of a start: [`recover`] (a damaged store is refused before anything is written), [`begin_epoch`], append
 //! the entries of all [`Survivor`]s, only then liveness stamps, actors and listeners.
 
+mod groups;
+
 use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use self::groups::{GroupSummary, GroupsFound};
 use crate::journal::{JournalReader, ReadError};
 use crate::model::entry::{Change, Entry};
-use crate::model::ids::{ClientId, Listener, Offset, Principal, SessionNumber, Timestamp};
+use crate::model::ids::{
+    ClientId, GroupNumber, Listener, Offset, Principal, SessionNumber, Timestamp,
+};
 use crate::model::message::Will;
 use crate::model::snapshot::SessionSnapshot;
 use crate::model::topic::Filter;
@@ -35,6 +40,15 @@ pub enum Survivor<'a> {
     Session(SessionSummary),
     /// A session whose deadline passed while the broker was down.
     Expired(ExpiredSession),
+    /// A group, with members or without.
+    Group {
+        /// The group.
+        number: GroupNumber,
+        /// The shared subscription.
+        filter: Filter,
+        /// The next offset that it reads.
+        next: Offset,
+    },
     /// A retained topic.
     Retained {
         /// The topic name.
@@ -63,8 +77,10 @@ pub struct SessionSummary {
     pub deadline: Timestamp,
     /// When its will is due, if it has one.
     pub will_due_at: Option<Timestamp>,
-    /// Filters with a granted QoS of 1 or 2: durable routes.
+    /// Filters of its own with a granted QoS of 1 or 2: durable routes.
     pub filters: Vec<Filter>,
+    /// Shared subscriptions, from where each counts, and whether with a granted QoS of 1 or 2.
+    pub shared: Vec<(Filter, Offset, bool)>,
     /// A connection was attached when the broker died.
     pub was_attached: bool,
     /// What must be appended before anything else is done with the session: [`Change::Recovered`] if it was attached.
@@ -166,9 +182,16 @@ pub fn recover(
         match &survivor {
             Survivor::Session(_) => sessions += 1,
             Survivor::Expired(_) => expired += 1,
-            Survivor::Retained { .. } => {}
+            Survivor::Group { .. } | Survivor::Retained { .. } => {}
         }
         each(survivor);
+    })?;
+    replica.scan_groups(&mut |group| {
+        each(Survivor::Group {
+            number: group.number,
+            filter: group.filter.clone(),
+            next: group.next,
+        });
     })?;
     replica.retained(&mut |topic, offset| each(Survivor::Retained { topic, offset }))?;
     Ok(Recovered {
@@ -219,6 +242,10 @@ fn judge(
         filters: snapshot
             .durable_subscriptions()
             .map(|subscription| subscription.filter.clone())
+            .collect(),
+        shared: snapshot
+            .shared_subscriptions()
+            .map(|known| (known.filter.clone(), known.from, known.is_durable()))
             .collect(),
         was_attached,
         record: was_attached.then(|| session_entry(number, recovered)),

@@ -19,11 +19,12 @@ use self::fights::Fights;
 use self::room::Victims;
 use super::local::{Local, Presence, ResidentState, Stay};
 use super::protocol::{
-    Candidate, Committed, ConnectRequest, Drain, EndSession, ObserveSession, Rehydrate, RouteBatch,
-    SessionAddress, SessionDied, ToSession, close,
+    Candidate, Committed, ConnectRequest, Drain, EndSession, GroupDied, ObserveSession, Rehydrate,
+    RouteBatch, SessionAddress, SessionDied, ToSession, close,
 };
 use crate::model::counter::Counter;
-use crate::model::ids::ClientId;
+use crate::model::group::Group;
+use crate::model::ids::{ClientId, GroupNumber};
 use crate::model::quota::Claim;
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
@@ -35,6 +36,7 @@ use crate::store::StoreError;
 mod census;
 mod comeback;
 mod fights;
+mod groups;
 mod room;
 
 /// How often a shard looks for what is due.
@@ -47,11 +49,19 @@ const DUE_MAX: usize = 1000;
 /// Makes the session actor's address; given by the system, so that this file does not know the session actor.
 pub type Spawn = fn(Session, Rc<RefCell<Local>>, Rc<Recipient<SessionDied>>) -> SessionAddress;
 
+/// Starts a group's actor; given by the system, so that this file does not know the group actor.
+pub type SpawnGroup = fn(Group, Rc<RefCell<Local>>, Rc<Recipient<GroupDied>>);
+
 /// Runs one shard.
 #[derive(Debug)]
 pub struct ShardActor {
     local: Rc<RefCell<Local>>,
     spawn: Spawn,
+    spawn_group: SpawnGroup,
+    /// Where a group actor's death is told.
+    group_deaths: OnceCell<Rc<Recipient<GroupDied>>>,
+    /// Groups whose snapshot may be asked for once this ticket is answered.
+    unanswered_groups: Vec<(u64, GroupNumber)>,
     /// Where a session actor's death is told, shared by them all; from the first session on.
     deaths: OnceCell<Rc<Recipient<SessionDied>>>,
     /// Sessions whose snapshot is being read.
@@ -70,12 +80,15 @@ pub struct ShardActor {
 
 impl ShardActor {
     /// A shard over `local`, which has submitted what there is to record about the sessions that survived.
-    pub fn new(local: Rc<RefCell<Local>>, spawn: Spawn) -> Self {
+    pub fn new(local: Rc<RefCell<Local>>, spawn: Spawn, spawn_group: SpawnGroup) -> Self {
         let inherited = local.borrow().submitted();
         let fights = Fights::new(local.borrow().shared.takeover_pause_millis);
         Self {
             local,
             spawn,
+            spawn_group,
+            group_deaths: OnceCell::new(),
+            unanswered_groups: Vec::new(),
             deaths: OnceCell::new(),
             comebacks: BTreeMap::new(),
             unanswered: Vec::new(),
@@ -144,7 +157,7 @@ impl ShardActor {
                 None => None,
                 Some(ResidentState::Active(slot)) => {
                     let slot = *slot;
-                    local.slot(slot).map(|state| state.session.clone())
+                    local.slot(slot).and_then(|state| state.session().cloned())
                 }
                 Some(ResidentState::Passive) => {
                     drop(local);
@@ -244,7 +257,7 @@ impl ShardActor {
 
     fn tell(&self, slot: Slot, told: ToSession) {
         if let Some(state) = self.local.borrow_mut().slot(slot) {
-            state.session.tell(told);
+            state.tell(told);
         }
     }
 
@@ -266,6 +279,7 @@ impl Actor for ShardActor {
         ctx.set_mailbox_capacity(1024);
         ctx.run_interval(TICK, |shard, ctx| {
             shard.tick(ctx);
+            shard.tick_groups();
             shard.look_after_drain();
         });
     }
@@ -293,6 +307,7 @@ impl Handler<Committed> for ShardActor {
     fn handle(&mut self, committed: Committed, ctx: &mut Self::Context) {
         self.local.borrow_mut().committed(&committed);
         self.ask_answered(ctx);
+        self.ask_answered_groups(ctx);
         self.look_after_drain();
     }
 }
@@ -361,7 +376,7 @@ impl Handler<Drain> for ShardActor {
         }
         self.refuse_waiting(Refusal::ShuttingDown);
         for state in self.local.borrow().occupied() {
-            state.session.tell(ToSession::End {
+            state.tell(ToSession::End {
                 refusal: Refusal::ShuttingDown,
                 discard: false,
             });

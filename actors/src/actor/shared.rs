@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use actix::Recipient;
 
@@ -14,8 +14,9 @@ use super::checkpointer::CheckpointerHandle;
 use super::protocol::MakeRoom;
 use crate::clock::Clock;
 use crate::journal::JournalReader;
+use crate::model::group::directory::Directory;
 use crate::model::ids::{SessionNumber, ShardId, ShardSet};
-use crate::model::limits::SessionLimits;
+use crate::model::limits::{SessionLimits, SharedLimits};
 use crate::model::message::{Message, QoS};
 use crate::model::quota::Quota;
 use crate::model::retained::Retained;
@@ -72,6 +73,10 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Limits per session.
     pub limits: Arc<SessionLimits>,
+    /// Limits and strategies of groups.
+    pub shared_limits: Arc<SharedLimits>,
+    /// Who belongs to which group.
+    pub groups: Mutex<Directory>,
     /// Who wants what.
     pub routes: Arc<SharedRoutes>,
     /// Retained messages: topic -> offset.

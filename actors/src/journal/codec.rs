@@ -9,8 +9,11 @@
 
 use std::sync::Arc;
 
-use crate::model::entry::{Change, Entry};
-use crate::model::ids::{PacketId, SessionNumber, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::entry::{Change, Entry, GroupChange};
+use crate::model::ids::{GroupNumber, PacketId, SessionNumber, Timestamp};
 use crate::model::message::{Message, MessageParts, QoS};
 use crate::model::quota::HighWater;
 
@@ -48,6 +51,8 @@ pub(super) enum Kind {
     Liveness = 4,
     /// A new high-water mark of the quota.
     HighWater = 5,
+    /// A change of a group.
+    Group = 6,
 }
 
 /// A record whose checksum holds.
@@ -109,6 +114,7 @@ pub(super) fn parse(bytes: &[u8], salt: u32) -> Parsed<'_> {
         3 => Kind::Session,
         4 => Kind::Liveness,
         5 => Kind::HighWater,
+        6 => Kind::Group,
         _ => return Parsed::Invalid("record of an unknown kind"),
     };
     if length > BODY_BYTES_MAX {
@@ -210,12 +216,12 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
     match entry {
         Entry::Message { .. } => Ok(None),
         Entry::Session { session, change } => {
-            out.push(CHANGE_VERSION);
-            put_varint(out, session.0);
-            // `to_extend` keeps what the buffer holds and gives it back.
-            *out = postcard::to_extend(change.as_ref(), std::mem::take(out))
-                .map_err(|_| EncodeError)?;
+            encode_change(out, session.0, change.as_ref())?;
             Ok(Some(Kind::Session))
+        }
+        Entry::Group { group, change } => {
+            encode_change(out, group.0, change.as_ref())?;
+            Ok(Some(Kind::Group))
         }
         Entry::Liveness { at } => {
             put_varint(out, at.0);
@@ -227,6 +233,18 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
             Ok(Some(Kind::HighWater))
         }
     }
+}
+
+fn encode_change<T: Serialize>(
+    out: &mut Vec<u8>,
+    whose: u64,
+    change: &T,
+) -> Result<(), EncodeError> {
+    out.push(CHANGE_VERSION);
+    put_varint(out, whose);
+    // `to_extend` keeps what the buffer holds and gives it back.
+    *out = postcard::to_extend(change, std::mem::take(out)).map_err(|_| EncodeError)?;
+    Ok(())
 }
 
 /// A message's body, taken apart but not copied.
@@ -308,17 +326,12 @@ pub(super) fn decode_state(record: &RawRecord<'_>) -> Option<Entry> {
     match record.kind {
         Kind::Topic | Kind::Message => None,
         Kind::Session => {
-            let (&version, rest) = input.split_first()?;
-            if version != CHANGE_VERSION {
-                return None;
-            }
-            input = rest;
-            let session = SessionNumber(take_varint(&mut input)?);
-            let (change, rest) = postcard::take_from_bytes::<Change>(input).ok()?;
-            rest.is_empty().then(|| Entry::Session {
-                session,
-                change: Box::new(change),
-            })
+            let (number, change) = decode_change::<Change>(input)?;
+            Some(Entry::change(SessionNumber(number), change))
+        }
+        Kind::Group => {
+            let (number, change) = decode_change::<GroupChange>(input)?;
+            Some(Entry::group(GroupNumber(number), change))
         }
         Kind::Liveness => {
             let at = Timestamp(take_varint(&mut input)?);
@@ -332,6 +345,17 @@ pub(super) fn decode_state(record: &RawRecord<'_>) -> Option<Entry> {
                 .then_some(Entry::HighWater(HighWater { units, at }))
         }
     }
+}
+
+fn decode_change<T: DeserializeOwned>(mut input: &[u8]) -> Option<(u64, T)> {
+    let (&version, rest) = input.split_first()?;
+    if version != CHANGE_VERSION {
+        return None;
+    }
+    input = rest;
+    let number = take_varint(&mut input)?;
+    let (change, rest) = postcard::take_from_bytes(input).ok()?;
+    rest.is_empty().then_some((number, change))
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -368,6 +392,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
         Kind::Session,
         Kind::Liveness,
         Kind::HighWater,
+        Kind::Group,
     ] {
         let record = RawRecord {
             kind,

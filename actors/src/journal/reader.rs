@@ -290,8 +290,10 @@ fn replay_segment(
                     message: body.to_message(topics.get(body.topic_at)?),
                 }
             }
-            Kind::Session | Kind::Liveness | Kind::HighWater => codec::decode_state(&record)
-                .ok_or_else(|| segment.damaged(place, "state change of an unknown format"))?,
+            Kind::Session | Kind::Group | Kind::Liveness | Kind::HighWater => {
+                codec::decode_state(&record)
+                    .ok_or_else(|| segment.damaged(place, "state change of an unknown format"))?
+            }
         };
         each(offset, entry);
     }
@@ -322,7 +324,7 @@ fn message_body<'a>(
 ) -> Result<MessageBody<'a>, ReadError> {
     let body = match record.kind {
         Kind::Message => MessageBody::decode(record.body),
-        Kind::Topic | Kind::Session | Kind::Liveness | Kind::HighWater => None,
+        Kind::Topic | Kind::Session | Kind::Group | Kind::Liveness | Kind::HighWater => None,
     };
     body.ok_or_else(|| segment.damaged(at, "no message of a known format"))
 }

@@ -377,6 +377,6 @@ pub(super) fn io_error(path: &str, source: io::Error) -> ReadError {
 pub(super) fn topic_text<'a>(record: &codec::RawRecord<'a>) -> Option<&'a str> {
     match record.kind {
         Kind::Topic => std::str::from_utf8(record.body).ok(),
-        Kind::Message | Kind::Session | Kind::Liveness | Kind::HighWater => None,
+        Kind::Message | Kind::Session | Kind::Group | Kind::Liveness | Kind::HighWater => None,
     }
 }

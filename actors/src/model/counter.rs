@@ -70,6 +70,16 @@ pub enum Counter {
     JournalRefused,
     /// A session fell out of the live end of the journal and went back to catch-up.
     InboxOverflowed,
+    /// A group leased a record to a member.
+    GroupLeased,
+    /// A lease was settled, or taken by a member for good.
+    GroupSettled,
+    /// A lease came back to its group, which leases it again.
+    GroupReturned,
+    /// A message that waited in a group was abandoned because its last member was gone.
+    DroppedGroupEnded,
+    /// A shared subscription was refused because of a limit of `[shared]`.
+    GroupRefused,
 }
 
 impl Counter {
@@ -108,8 +118,13 @@ impl Counter {
         Self::WillPublished,
         Self::JournalRefused,
         Self::InboxOverflowed,
+        Self::GroupLeased,
+        Self::GroupSettled,
+        Self::GroupReturned,
+        Self::DroppedGroupEnded,
+        Self::GroupRefused,
     ];
 
     /// How many counters there are.
-    pub const COUNT: usize = Self::InboxOverflowed as usize + 1;
+    pub const COUNT: usize = Self::GroupRefused as usize + 1;
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::counter::Counter;
 use super::cursor::ReadId;
 use super::entry::Change;
-use super::ids::{Fence, Offset, PacketId, SessionNumber};
+use super::group::talk::{GroupRef, Leased, Said};
+use super::ids::{Fence, GroupNumber, Offset, PacketId, SessionNumber};
 use super::message::{Message, QoS};
 use super::packet::{Connect, Inbound, Outbound, SubscriptionIds, SubscriptionOptions};
 use super::refusal::Refusal;
@@ -43,6 +44,8 @@ pub enum Input {
     Live(Live),
     /// A committed record that one of the session's durable subscriptions matches.
     Logged(Record),
+    /// A group has something for the session.
+    Leased(Leased),
     /// The answer to [`Effect::Read`].
     Page {
         /// The fence under which it was asked for.
@@ -93,6 +96,15 @@ pub struct Live {
     pub retain: bool,
     /// The identifiers of all matching subscriptions.
     pub subscription_ids: SubscriptionIds,
+}
+
+/// How a session names a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichGroup {
+    /// The one behind a shared subscription.
+    Filter(Filter),
+    /// The one that leased something.
+    Group(GroupRef),
 }
 
 /// Something that must happen.
@@ -147,6 +159,36 @@ pub enum Effect {
         /// It read the journal.
         durable: bool,
     },
+    /// Tell a group what became of what it leased, or that the client is there. [`Said::Taken`] waits.
+    TellGroup {
+        /// The session.
+        member: SessionNumber,
+        /// Which group.
+        to: WhichGroup,
+        /// What is said.
+        said: Said,
+    },
+    /// The shared subscription is in force, or has other options; what follows and waits, waits until its group is routed
+    /// to.
+    Join {
+        /// The session.
+        member: SessionNumber,
+        /// The shared subscription.
+        filter: Filter,
+        /// The options granted.
+        options: SubscriptionOptions,
+        /// The session is kept.
+        kept: bool,
+    },
+    /// The shared subscription is gone.
+    Leave {
+        /// The session.
+        member: SessionNumber,
+        /// The shared subscription.
+        filter: Filter,
+    },
+    /// Record that a QoS 2 lease of this group is taken for good; what follows and waits, waits for it.
+    Take(GroupNumber, Offset),
     /// A connection attached: route to all subscriptions; or it is gone: route to none.
     Listen(bool),
     /// Read records from the journal for the durable subscriptions.
@@ -181,7 +223,13 @@ impl Effect {
     pub fn waits(&self) -> bool {
         matches!(
             self,
-            Self::Send(_) | Self::AckPublish { .. } | Self::ReadRetained { .. }
+            Self::Send(_)
+                | Self::AckPublish { .. }
+                | Self::ReadRetained { .. }
+                | Self::TellGroup {
+                    said: Said::Taken(..),
+                    ..
+                }
         )
     }
 }

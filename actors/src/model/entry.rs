@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{
-    ClientId, Fence, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
+    ClientId, Fence, GroupNumber, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
 };
 use super::message::{Message, QoS, Will};
 use super::packet::{ProtocolVersion, SubscriptionOptions};
@@ -33,6 +33,13 @@ pub enum Entry {
         session: SessionNumber,
         /// What changed.
         change: Box<Change>,
+    },
+    /// A change of one durable group.
+    Group {
+        /// The group.
+        group: GroupNumber,
+        /// What changed.
+        change: Box<GroupChange>,
     },
     /// The broker was alive: what was attached counts as detached here if no later stamp follows (at most 60 s old).
     Liveness {
@@ -97,7 +104,8 @@ pub enum Change {
         /// The packet identifier.
         packet_id: PacketId,
     },
-    /// A QoS 2 record is about to be sent.
+    /// A QoS 2 record is about to be sent. If a group leased it, it is the member's alone from here on: one record says so
+    /// for both.
     Sent(Unsettled),
     /// The replay of a subscription's retained messages came this far.
     Replayed {
@@ -143,6 +151,32 @@ pub enum Change {
     },
 }
 
+/// A change of one durable group. Who its members are follows from their sessions' subscriptions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum GroupChange {
+    /// The group became durable: a kept session joined it.
+    Created {
+        /// The shared subscription, as its members write it.
+        filter: Filter,
+        /// Where its cursor starts.
+        next: Offset,
+    },
+    /// Lazy progress: the cursor, and what lies below it and is not settled.
+    Progress {
+        /// The next offset to read.
+        next: Offset,
+        /// Records below `next` that are leased or wait to be leased again.
+        unsettled: Vec<Offset>,
+    },
+    /// A QoS 2 record is about to be sent to a member whose session ends with its connection: nobody else gets it.
+    Taken {
+        /// The record.
+        offset: Offset,
+    },
+    /// The last member session is gone, and nobody declared the group.
+    Ended,
+}
+
 /// An attach, as far as it must survive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attach {
@@ -169,8 +203,10 @@ pub struct Unsettled {
     pub qos: QoS,
     /// The RETAIN flag with which it was sent.
     pub retain: bool,
-    /// It was sent as a retained message at subscribe, not in the order of the log.
+    /// It was sent as a retained message at subscribe or leased by a group, not in the order of the log.
     pub replay: bool,
+    /// The group that leased it.
+    pub lease: Option<GroupNumber>,
     /// How far its handshake came.
     pub step: Step,
 }
@@ -191,6 +227,14 @@ impl Entry {
     pub fn change(session: SessionNumber, change: Change) -> Self {
         Self::Session {
             session,
+            change: Box::new(change),
+        }
+    }
+
+    /// A change of one group.
+    pub fn group(group: GroupNumber, change: GroupChange) -> Self {
+        Self::Group {
+            group,
             change: Box::new(change),
         }
     }

@@ -75,6 +75,11 @@ impl From<&str> for Listener {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionNumber(pub u64);
 
+/// A group's number: unique for ever in one data directory, so that what is left of a group that is gone does not touch
+/// its successor of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GroupNumber(pub u64);
+
 /// Grows on every attach of a session; what carries an old fence is ignored and counted.
 ///
 /// The boot epoch is the upper half, so that a resume need not wait for a disk: after a restart every new fence

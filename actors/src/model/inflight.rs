@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 
 use super::entry::{Step, Unsettled};
-use super::ids::{Offset, PacketId};
+use super::group::talk::is_in_memory;
+use super::ids::{GroupNumber, Offset, PacketId};
 use super::message::QoS;
 
 /// The window of one session. Lives on across connections.
@@ -65,6 +66,11 @@ impl Inflight {
         self.due = self.due.saturating_sub(1);
     }
 
+    /// The most unsettled records.
+    pub fn max(&self) -> u16 {
+        self.max
+    }
+
     /// Sets the most unsettled records, from the client's receive maximum.
     pub fn set_max(&mut self, max: u16) {
         self.max = max;
@@ -118,10 +124,45 @@ impl Inflight {
             qos,
             retain,
             replay,
+            lease: None,
             step: Step::Published,
         };
         self.sent.push_back(sent);
         sent
+    }
+
+    /// As [`Self::send`], for a record that `group` leased.
+    pub fn lease(
+        &mut self,
+        offset: Offset,
+        qos: QoS,
+        retain: bool,
+        group: GroupNumber,
+    ) -> Unsettled {
+        self.send(offset, qos, retain, true);
+        let sent = self.sent.back_mut().expect("it was just sent");
+        sent.lease = Some(group);
+        *sent
+    }
+
+    /// Leases under way, in the order in which they were sent.
+    pub fn leases(&self) -> impl Iterator<Item = (GroupNumber, &Unsettled)> {
+        let leases = self.sent.iter();
+        leases.filter_map(|sent| sent.lease.map(|group| (group, sent)))
+    }
+
+    /// Takes out the QoS 1 leases: somebody else may get them. QoS 2 ones stay, but for those whose message is nowhere to be
+    /// read again; gives how many.
+    pub fn give_back(&mut self) -> usize {
+        let mut lost = 0;
+        self.sent.retain(|sent| {
+            let lease = sent.lease.is_some();
+            let goes = lease && (sent.qos == QoS::AtLeastOnce || is_in_memory(sent.offset));
+            lost += usize::from(goes && sent.qos == QoS::ExactlyOnce);
+            !goes
+        });
+        self.due = self.due.min(self.sent.len());
+        lost
     }
 
     /// PUBREC: from now on only PUBREL is sent. `None` if the identifier holds no QoS 2 record.
@@ -154,11 +195,11 @@ impl Inflight {
         self.sent.remove(at)
     }
 
-    /// The unsettled QoS 1 records, for a progress record.
+    /// The unsettled QoS 1 records that are the session's own, for a progress record.
     pub fn at_least_once(&self) -> Vec<Unsettled> {
         self.sent
             .iter()
-            .filter(|sent| sent.qos == QoS::AtLeastOnce)
+            .filter(|sent| sent.qos == QoS::AtLeastOnce && sent.lease.is_none())
             .copied()
             .collect()
     }

@@ -1,4 +1,8 @@
-//! The configured limits that a session's decisions depend on.
+//! The configured limits that decisions depend on.
+
+use std::collections::BTreeMap;
+
+use super::group::Strategy;
 
 /// What happens when a transient session's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,5 +57,37 @@ impl Default for SessionLimits {
             progress_millis: 1000,
             progress_idle_millis: 600_000,
         }
+    }
+}
+
+/// Limits of shared subscriptions; the configuration's section `shared`.
+#[derive(Clone, Debug, Default)]
+pub struct SharedLimits {
+    /// The most groups, by name; 0 = none.
+    pub groups_max: u32,
+    /// The most filters of one group; 0 = none.
+    pub filters_per_group_max: u32,
+    /// The most member sessions of one group, over all its filters; 0 = none.
+    pub members_per_group_max: u32,
+    /// The most subscribes and unsubscribes of one group within a second; 0 = none.
+    pub changes_per_second_max: u32,
+    /// How groups choose a member, unless they are declared with a strategy of their own.
+    pub strategy: Strategy,
+    /// Declared groups: they keep their progress without members.
+    pub declared: BTreeMap<Box<str>, Option<Strategy>>,
+    /// No other groups are allowed.
+    pub require_declared: bool,
+}
+
+impl SharedLimits {
+    /// How the group of this name chooses a member.
+    pub fn strategy_of(&self, name: &str) -> Strategy {
+        let declared = self.declared.get(name).copied().flatten();
+        declared.unwrap_or(self.strategy)
+    }
+
+    /// Whether the group of this name is declared.
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.declared.contains_key(name)
     }
 }

@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod effect;
 pub mod entry;
 pub mod filter_map;
+pub mod group;
 pub mod ids;
 pub mod inflight;
 pub mod invariants;

@@ -71,9 +71,12 @@ pub enum Refusal {
     /// A topic filter that is not valid or beyond `mqtt.topic_levels_max`.
     #[error("topic filter not valid")]
     TopicFilter,
-    /// Shared subscriptions are not offered.
-    #[error("shared subscriptions not supported")]
-    SharedSubscriptions,
+    /// A limit of `[shared]` is reached.
+    #[error("limit of shared subscriptions reached")]
+    SharedQuota,
+    /// A group that is not declared, where `shared.require_declared_groups` is set.
+    #[error("group of the shared subscription not declared")]
+    GroupNotDeclared,
     /// Another connection took the session over.
     #[error("session taken over")]
     TakenOver,

@@ -24,6 +24,13 @@ pub struct SubscriptionSnapshot {
     pub from: Offset,
 }
 
+impl SubscriptionSnapshot {
+    /// Whether what it matches waits for the session, or its group, in the journal.
+    pub fn is_durable(&self) -> bool {
+        self.options.qos > QoS::AtMostOnce
+    }
+}
+
 /// Retained messages that a subscription is still to be sent: a cursor, not a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplaySnapshot {
@@ -229,11 +236,18 @@ impl SessionSnapshot {
             .min()
     }
 
-    /// The subscriptions with a granted QoS of 1 or 2: what the journal is read for.
+    /// The subscriptions with a granted QoS of 1 or 2 of the session's own: what the journal is read for.
     pub fn durable_subscriptions(&self) -> impl Iterator<Item = &SubscriptionSnapshot> {
         self.subscriptions
             .iter()
-            .filter(|subscription| subscription.options.qos > QoS::AtMostOnce)
+            .filter(|subscription| subscription.is_durable() && !subscription.filter.is_shared())
+    }
+
+    /// The shared subscriptions; with a granted QoS of 1 or 2 they make their group durable.
+    pub fn shared_subscriptions(&self) -> impl Iterator<Item = &SubscriptionSnapshot> {
+        self.subscriptions
+            .iter()
+            .filter(|subscription| subscription.filter.is_shared())
     }
 
     fn subscribe(&mut self, subscription: SubscriptionSnapshot, replay: Option<Offset>) {

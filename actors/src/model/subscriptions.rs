@@ -140,10 +140,26 @@ impl Subscriptions {
         few.into_iter().chain(many.into_values())
     }
 
-    /// Filters that read from the journal, with the offset from which each counts.
+    /// The session's own filters that read from the journal, with the offset from which each counts.
     pub fn durable(&self) -> impl Iterator<Item = &SubscriptionSnapshot> {
         self.iter()
-            .filter(|known| known.options.qos > QoS::AtMostOnce)
+            .filter(|known| known.is_durable() && !known.filter.is_shared())
+    }
+
+    /// Shared subscriptions: what they match comes from their groups.
+    pub fn shared(&self) -> impl Iterator<Item = &SubscriptionSnapshot> {
+        self.iter().filter(|known| known.filter.is_shared())
+    }
+
+    /// The identifiers of the shared subscriptions that match `topic`: whichever of them leased it.
+    pub fn shared_ids(&self, topic: &str) -> SubscriptionIds {
+        self.shared()
+            .filter(|known| {
+                let share = known.filter.share();
+                share.is_some_and(|(_, plain)| plain.matches(topic))
+            })
+            .filter_map(|known| known.options.id)
+            .collect()
     }
 
     /// What the record at `offset` means to the session `reader`: `None` if no durable subscription counts it.

@@ -38,6 +38,12 @@ impl Filter {
         self.0.starts_with("$share/")
     }
 
+    /// The parts of a shared subscription: the name of its group, and the filter that its members share.
+    pub fn share(&self) -> Option<(&str, Self)> {
+        let (name, filter) = self.0.strip_prefix("$share/")?.split_once('/')?;
+        Some((name, Self(Arc::from(filter))))
+    }
+
     /// Whether the filter holds a wildcard; one without matches exactly the topic of the same name.
     pub fn has_wildcard(&self) -> bool {
         self.0.contains(['+', '#'])

@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! - the checksum covers the key, the version and the body: a value under another key is as damaged as a flipped bit;
-//! - a change of the shape of [`SessionSnapshot`] or of what it holds is a new [`VERSION`]; every version ever written
+//! - a change of the shape of [`SessionSnapshot`], [`GroupSnapshot`] or of what they hold is a new [`VERSION`]; every version ever written
 //!   has a golden test.
 
 use serde::Serialize;
@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::Marks;
-use crate::model::ids::SessionNumber;
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{GroupNumber, SessionNumber};
 use crate::model::snapshot::SessionSnapshot;
 
 /// The version that is written.
@@ -62,6 +63,34 @@ pub fn decode_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnap
     } else {
         Err(CodecError::Body)
     }
+}
+
+/// Appends a group's value to `out`.
+///
+/// # Errors
+/// [`CodecError::Body`] if the snapshot cannot be expressed, which no snapshot is known to cause.
+pub fn encode_group(snapshot: &GroupSnapshot, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    encode(&group_key(snapshot.number), snapshot, out)
+}
+
+/// Reads a group's value.
+///
+/// # Errors
+/// [`CodecError`]; a snapshot of another group under this number is a checksum or body error.
+pub fn decode_group(number: GroupNumber, bytes: &[u8]) -> Result<GroupSnapshot, CodecError> {
+    let snapshot: GroupSnapshot = decode(&group_key(number), bytes)?;
+    if snapshot.number == number {
+        Ok(snapshot)
+    } else {
+        Err(CodecError::Body)
+    }
+}
+
+/// A group's value under a session's number is none.
+fn group_key(number: GroupNumber) -> [u8; 9] {
+    let mut key = [b'g'; 9];
+    key[1..].copy_from_slice(&number.0.to_le_bytes());
+    key
 }
 
 /// Appends the marks' value to `out`.

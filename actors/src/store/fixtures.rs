@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::journal::{JournalObservation, JournalReader, Page, ReadError, ReadRequest, Record};
-use crate::model::entry::{Attach, Change, Entry, Step, Unsettled};
+use crate::model::entry::{Attach, Change, Entry, GroupChange, Step, Unsettled};
+use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::ids::{
-    ClientId, Fence, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
+    ClientId, Fence, GroupNumber, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
 };
 use crate::model::message::{Message, MessageParts, QoS, Will};
 use crate::model::packet::{ProtocolVersion, RetainHandling, SubscriptionOptions};
@@ -86,6 +87,7 @@ pub(crate) fn sent(id: u16, offset: u64, qos: QoS) -> Unsettled {
         qos,
         retain: false,
         replay: false,
+        lease: None,
         step: Step::Published,
     }
 }
@@ -203,10 +205,25 @@ impl JournalReader for VecJournal {
     }
 }
 
+/// A group with something in every field.
+pub(crate) fn full_group(number: u64) -> GroupSnapshot {
+    GroupSnapshot {
+        unsettled: [Offset(300), Offset(400)].into(),
+        taken: [Offset(501)].into(),
+        ..GroupSnapshot::created(
+            GroupNumber(number),
+            filter("$share/g/a/+"),
+            Offset(500),
+            Offset(511),
+        )
+    }
+}
+
 /// What the journal says, folded the plain way: the oracle of everything that checkpoints.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Fold {
     pub(crate) sessions: BTreeMap<SessionNumber, SessionSnapshot>,
+    pub(crate) groups: BTreeMap<GroupNumber, GroupSnapshot>,
     pub(crate) retained: BTreeMap<String, Offset>,
 }
 
@@ -234,11 +251,28 @@ impl Fold {
                 }
             }
             Entry::Session { session, change } => self.change(at, *session, change),
+            Entry::Group { group, change } => self.group_change(at, *group, change),
             Entry::Liveness { .. } | Entry::HighWater(_) => {}
         }
     }
 
+    fn group_change(&mut self, at: Offset, group: GroupNumber, change: &GroupChange) {
+        if let GroupChange::Created { filter, next } = change {
+            let new = GroupSnapshot::created(group, filter.clone(), *next, at);
+            self.groups.insert(group, new);
+        } else if *change == GroupChange::Ended {
+            self.groups.remove(&group);
+        } else if let Some(known) = self.groups.get_mut(&group) {
+            known.apply(at, change);
+        }
+    }
+
     fn change(&mut self, at: Offset, session: SessionNumber, change: &Change) {
+        if let Change::Sent(sent) = change
+            && let Some(group) = sent.lease.and_then(|group| self.groups.get_mut(&group))
+        {
+            group.apply_sent(at, sent.offset);
+        }
         if let Change::Created {
             client_id,
             owner,
@@ -273,6 +307,7 @@ pub(crate) fn valid_journal(choices: &[u32]) -> Vec<Entry> {
 struct Writer {
     entries: Vec<Entry>,
     created: u64,
+    groups: u64,
     sessions: BTreeMap<u64, Client>,
 }
 
@@ -290,13 +325,14 @@ struct Client {
 impl Writer {
     fn next(&mut self, choice: u32) -> Entry {
         let end = self.entries.len() as u64;
-        let (kind, what) = (choice % 19, choice / 19);
+        let (kind, what) = (choice % 21, choice / 21);
         let topics = ["a", "b/c", "d"];
         let topic = topics[what as usize % 3];
         match kind {
             0 | 1 => return publication(topic, "payload", kind == 0),
             2 => return publication(topic, "", true),
             3 => return Entry::Liveness { at: Timestamp(end) },
+            19 | 20 => return self.group(what, end),
             _ => {}
         }
         let known = self.sessions.len();
@@ -327,6 +363,32 @@ impl Writer {
             };
         }
         entry(session, change)
+    }
+}
+
+impl Writer {
+    fn group(&mut self, what: u32, end: u64) -> Entry {
+        let (kind, what) = (what % 8, u64::from(what / 8));
+        let known = self.groups;
+        if known == 0 || kind == 0 {
+            self.groups += 1;
+            let (filter, next) = (filter("$share/g/a"), Offset(end));
+            return Entry::group(
+                GroupNumber(self.groups),
+                GroupChange::Created { filter, next },
+            );
+        }
+        let group = GroupNumber(1 + what % known);
+        let offset = Offset(what % (end + 1));
+        let change = match kind {
+            1 => GroupChange::Ended,
+            2 | 3 => GroupChange::Taken { offset },
+            _ => GroupChange::Progress {
+                next: offset,
+                unsettled: (0..what % 5).map(|at| Offset(at * what % end)).collect(),
+            },
+        };
+        Entry::group(group, change)
     }
 }
 

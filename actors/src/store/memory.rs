@@ -11,7 +11,8 @@ use std::io;
 use parking_lot::Mutex;
 
 use super::{Checkpoint, Marks, SnapshotStore, StoreError, codec};
-use crate::model::ids::{Offset, SessionNumber};
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{GroupNumber, Offset, SessionNumber};
 use crate::model::snapshot::SessionSnapshot;
 
 const PATH: &str = "in memory";
@@ -35,6 +36,7 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Image {
     sessions: BTreeMap<SessionNumber, Vec<u8>>,
+    groups: BTreeMap<GroupNumber, Vec<u8>>,
     retained: BTreeMap<String, Offset>,
     marks: Marks,
 }
@@ -106,6 +108,13 @@ fn damaged(number: SessionNumber, error: codec::CodecError) -> StoreError {
     }
 }
 
+fn damaged_group(number: GroupNumber, error: codec::CodecError) -> StoreError {
+    StoreError::Damaged {
+        path: PATH.to_owned(),
+        what: format!("group {}: {error}", number.0),
+    }
+}
+
 impl SnapshotStore for MemoryStore {
     fn marks(&self) -> Result<Marks, StoreError> {
         Ok(self.state.lock().live.marks)
@@ -129,6 +138,25 @@ impl SnapshotStore for MemoryStore {
         for (number, bytes) in &sessions {
             let snapshot = codec::decode_session(*number, bytes);
             each(snapshot.map_err(|error| damaged(*number, error))?);
+        }
+        Ok(())
+    }
+
+    fn group(&self, number: GroupNumber) -> Result<Option<GroupSnapshot>, StoreError> {
+        let state = self.state.lock();
+        let bytes = state.live.groups.get(&number);
+        bytes
+            .map(|bytes| {
+                codec::decode_group(number, bytes).map_err(|error| damaged_group(number, error))
+            })
+            .transpose()
+    }
+
+    fn groups(&self, each: &mut dyn FnMut(GroupSnapshot)) -> Result<(), StoreError> {
+        let groups = self.state.lock().live.groups.clone();
+        for (number, bytes) in &groups {
+            let snapshot = codec::decode_group(*number, bytes);
+            each(snapshot.map_err(|error| damaged_group(*number, error))?);
         }
         Ok(())
     }
@@ -166,21 +194,23 @@ impl SnapshotStore for MemoryStore {
 
 impl Image {
     fn take(&mut self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        let mut encoded = Vec::with_capacity(checkpoint.sessions.len());
+        let mut next = self.clone();
         for (number, snapshot) in &checkpoint.sessions {
-            let mut bytes = Vec::new();
+            next.sessions.remove(number);
             if let Some(snapshot) = snapshot {
-                codec::encode_session(snapshot, &mut bytes)
-                    .map_err(|error| damaged(*number, error))?;
+                let bytes = next.sessions.entry(*number).or_default();
+                codec::encode_session(snapshot, bytes).map_err(|error| damaged(*number, error))?;
             }
-            encoded.push((*number, snapshot.is_some().then_some(bytes)));
         }
-        for (number, bytes) in encoded {
-            match bytes {
-                Some(bytes) => self.sessions.insert(number, bytes),
-                None => self.sessions.remove(&number),
-            };
+        for (number, snapshot) in &checkpoint.groups {
+            next.groups.remove(number);
+            if let Some(snapshot) = snapshot {
+                let bytes = next.groups.entry(*number).or_default();
+                codec::encode_group(snapshot, bytes)
+                    .map_err(|error| damaged_group(*number, error))?;
+            }
         }
+        *self = next;
         for (topic, offset) in &checkpoint.retained {
             match offset {
                 Some(offset) => self.retained.insert(topic.clone(), *offset),

@@ -1,6 +1,6 @@
 //! The snapshot store: checkpoints of what the journal says, so that a restart need not replay it all.
 //!
-//! Owns: snapshots of kept sessions, the retained table, marks. Does not know: actors, how a snapshot is made.
+//! Owns: snapshots of kept sessions and durable groups, the retained table, marks. Does not know: actors, how a snapshot is made.
 
 pub mod codec;
 pub mod data_dir;
@@ -15,7 +15,8 @@ mod tests;
 
 use thiserror::Error;
 
-use crate::model::ids::{Offset, SessionNumber, Timestamp};
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::quota::HighWater;
 use crate::model::snapshot::SessionSnapshot;
 
@@ -38,6 +39,18 @@ pub trait SnapshotStore: Send + Sync {
     /// # Errors
     /// [`StoreError`] if the store fails or is damaged.
     fn sessions(&self, each: &mut dyn FnMut(SessionSnapshot)) -> Result<(), StoreError>;
+
+    /// One group's snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn group(&self, number: GroupNumber) -> Result<Option<GroupSnapshot>, StoreError>;
+
+    /// Every group's snapshot, by number.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store fails or is damaged.
+    fn groups(&self, each: &mut dyn FnMut(GroupSnapshot)) -> Result<(), StoreError>;
 
     /// Every retained topic and its record's offset.
     ///
@@ -63,6 +76,8 @@ pub trait SnapshotStore: Send + Sync {
 pub struct Checkpoint {
     /// Sessions to write, or to remove.
     pub sessions: Vec<(SessionNumber, Option<SessionSnapshot>)>,
+    /// Groups to write, or to remove.
+    pub groups: Vec<(GroupNumber, Option<GroupSnapshot>)>,
     /// Retained topics to write, or to remove.
     pub retained: Vec<(String, Option<Offset>)>,
     /// The new marks.

@@ -17,13 +17,15 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Ta
 
 use super::codec::{self, CodecError};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
-use crate::model::ids::{Offset, SessionNumber};
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{GroupNumber, Offset, SessionNumber};
 use crate::model::snapshot::SessionSnapshot;
 
 /// The page cache unless told otherwise; redb's own default is 1 GiB.
 pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 
 const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
+const GROUPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("groups");
 const RETAINED: TableDefinition<'_, &str, u64> = TableDefinition::new("retained");
 const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
 const MARKS_KEY: &str = "marks";
@@ -59,6 +61,7 @@ impl RedbStore {
                 .create(path)?;
             let write = database.begin_write()?;
             write.open_table(SESSIONS)?;
+            write.open_table(GROUPS)?;
             write.open_table(RETAINED)?;
             put_marks(&mut write.open_table(MARKS)?, &Marks::default())?;
             write.commit()?;
@@ -163,6 +166,27 @@ impl SnapshotStore for RedbStore {
         })
     }
 
+    fn group(&self, number: GroupNumber) -> Result<Option<GroupSnapshot>, StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(GROUPS)?;
+            let value = table.get(number.0)?;
+            value
+                .map(|bytes| read_group(number, bytes.value()))
+                .transpose()
+        })
+    }
+
+    fn groups(&self, each: &mut dyn FnMut(GroupSnapshot)) -> Result<(), StoreError> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(GROUPS)?;
+            for row in table.iter()? {
+                let (number, bytes) = row?;
+                each(read_group(GroupNumber(number.value()), bytes.value())?);
+            }
+            Ok(())
+        })
+    }
+
     fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(RETAINED)?;
@@ -200,6 +224,20 @@ impl SnapshotStore for RedbStore {
                         }
                     }
                 }
+                let mut groups = write.open_table(GROUPS)?;
+                for (number, snapshot) in &checkpoint.groups {
+                    match snapshot {
+                        Some(snapshot) => {
+                            bytes.clear();
+                            codec::encode_group(snapshot, &mut bytes)
+                                .map_err(|error| damaged_group(*number, error))?;
+                            groups.insert(number.0, bytes.as_slice())?;
+                        }
+                        None => {
+                            groups.remove(number.0)?;
+                        }
+                    }
+                }
                 let mut retained = write.open_table(RETAINED)?;
                 for (topic, offset) in &checkpoint.retained {
                     match offset {
@@ -225,6 +263,10 @@ fn read_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnapshot, 
     codec::decode_session(number, bytes).map_err(|error| damaged_session(number, error))
 }
 
+fn read_group(number: GroupNumber, bytes: &[u8]) -> Result<GroupSnapshot, Fault> {
+    codec::decode_group(number, bytes).map_err(|error| damaged_group(number, error))
+}
+
 fn read_marks(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Marks, Fault> {
     let Some(bytes) = table.get(MARKS_KEY)? else {
         return Err(Fault::Damaged("the marks are missing".to_owned()));
@@ -246,6 +288,10 @@ fn put_marks(
 
 fn damaged_session(number: SessionNumber, error: CodecError) -> Fault {
     Fault::Damaged(format!("session {}: {error}", number.0))
+}
+
+fn damaged_group(number: GroupNumber, error: CodecError) -> Fault {
+    Fault::Damaged(format!("group {}: {error}", number.0))
 }
 
 /// What went wrong inside the file, before its name is put to it.

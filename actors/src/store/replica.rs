@@ -1,6 +1,6 @@
-//! The checkpointer's copy of all kept sessions: the journal folded onto the store.
+//! The checkpointer's copy of all kept sessions and durable groups: the journal folded onto the store.
 //!
-//! Owns: images of the sessions touched since the last checkpoint, what changed in the retained table, and what of the
+//! Owns: images of the sessions and groups touched since the last checkpoint, what changed in the retained table, and what of the
 //! journal is still needed. Does not know: threads, when to commit.
 //!
 //! Invariants:
@@ -15,10 +15,13 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+mod groups;
+
 use super::floors::{FloorCounts, Trim};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
-use crate::model::ids::{Offset, PacketId, SessionNumber, Timestamp};
+use crate::model::group::snapshot::GroupSnapshot;
+use crate::model::ids::{GroupNumber, Offset, PacketId, SessionNumber, Timestamp};
 use crate::model::message::Message;
 use crate::model::quota::HighWater;
 use crate::model::snapshot::SessionSnapshot;
@@ -28,23 +31,52 @@ pub struct Replica {
     store: Arc<dyn SnapshotStore>,
     /// As of the last checkpoint.
     marks: Marks,
-    images: BTreeMap<SessionNumber, Image>,
+    images: BTreeMap<SessionNumber, Image<SessionSnapshot>>,
+    groups: BTreeMap<GroupNumber, Image<GroupSnapshot>>,
     retained: BTreeMap<String, RetainedImage>,
     applied: Offset,
     alive_at: Timestamp,
     high_water: HighWater,
-    /// What stored sessions need; `None` before the first [`Replica::scan`].
+    /// What stored sessions and groups need; `None` before the first [`Replica::scan`].
     floors: Option<FloorCounts>,
     /// The records that the stored retained table names.
     pinned: BTreeSet<Offset>,
 }
 
-/// A session that was touched since the last checkpoint.
-struct Image {
+/// A session or group that was touched since the last checkpoint.
+struct Image<T> {
     /// What the store holds of it.
     base: Base,
     /// `None` when it ended.
-    snapshot: Option<Box<SessionSnapshot>>,
+    snapshot: Option<Box<T>>,
+}
+
+/// What a checkpoint writes of one session or group.
+type Written<N, T> = Vec<(N, Option<T>)>;
+
+/// Takes the images out, as a checkpoint writes them, and what the store held of each. What came and went since the last
+/// checkpoint leaves no trace.
+fn take_images<N: Ord, T>(images: &mut BTreeMap<N, Image<T>>) -> (Written<N, T>, Vec<Base>) {
+    mem::take(images)
+        .into_iter()
+        .filter(|(_, image)| image.snapshot.is_some() || matches!(image.base, Base::Stored { .. }))
+        .map(|(number, image)| {
+            let snapshot = image.snapshot.map(|snapshot| *snapshot);
+            ((number, snapshot), image.base)
+        })
+        .unzip()
+}
+
+/// The opposite of [`take_images`].
+fn put_back<N: Ord, T>(written: Written<N, T>, bases: Vec<Base>) -> BTreeMap<N, Image<T>> {
+    written
+        .into_iter()
+        .zip(bases)
+        .map(|((number, snapshot), base)| {
+            let snapshot = snapshot.map(Box::new);
+            (number, Image { base, snapshot })
+        })
+        .collect()
 }
 
 #[derive(Clone, Copy)]
@@ -74,6 +106,7 @@ impl Replica {
             store,
             marks,
             images: BTreeMap::new(),
+            groups: BTreeMap::new(),
             retained: BTreeMap::new(),
             applied: marks.covers,
             alive_at: marks.alive_at,
@@ -108,9 +141,9 @@ impl Replica {
         self.images.len()
     }
 
-    /// Sessions and retained topics that differ from the store.
+    /// Sessions, groups and retained topics that differ from the store.
     pub fn dirty(&self) -> usize {
-        self.images.len() + self.retained.len()
+        self.images.len() + self.groups.len() + self.retained.len()
     }
 
     /// Applies the committed record at `at`.
@@ -131,6 +164,7 @@ impl Replica {
                 }
             }
             Entry::Session { session, change } => self.change(at, *session, change)?,
+            Entry::Group { group, change } => self.group_change(at, *group, change)?,
             Entry::Liveness { at: alive_at } => self.saw_alive(*alive_at),
             Entry::HighWater(mark) => self.high_water = *mark,
         }
@@ -154,7 +188,8 @@ impl Replica {
         }
     }
 
-    /// Gives every session as of `applied`, one at a time, and learns what the stored ones need of the journal.
+    /// Gives every session as of `applied`, one at a time, and learns what the stored ones and the
+    /// stored groups need of the journal.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails or is damaged.
@@ -169,6 +204,8 @@ impl Replica {
                 each(&snapshot);
             }
         })?;
+        self.store
+            .groups(&mut |snapshot| floors.add(snapshot.needed_from()))?;
         self.floors = Some(floors);
         images
             .values()
@@ -209,39 +246,25 @@ impl Replica {
         if marks == self.marks && self.dirty() == 0 {
             return Ok(());
         }
-        let mut bases = Vec::with_capacity(self.images.len());
-        let mut checkpoint = Checkpoint {
-            sessions: Vec::with_capacity(self.images.len()),
-            retained: Vec::with_capacity(self.retained.len()),
+        let (sessions, bases) = take_images(&mut self.images);
+        let (groups, group_bases) = take_images(&mut self.groups);
+        let retained = self.retained.iter();
+        let checkpoint = Checkpoint {
+            sessions,
+            groups,
+            retained: retained
+                .map(|(topic, image)| (topic.clone(), image.now))
+                .collect(),
             marks,
         };
-        for (session, image) in mem::take(&mut self.images) {
-            // What came and went since the last checkpoint leaves no trace.
-            if image.snapshot.is_some() || matches!(image.base, Base::Stored { .. }) {
-                checkpoint
-                    .sessions
-                    .push((session, image.snapshot.map(|snapshot| *snapshot)));
-                bases.push(image.base);
-            }
-        }
-        for (topic, image) in &self.retained {
-            checkpoint.retained.push((topic.clone(), image.now));
-        }
         match self.store.commit(&checkpoint) {
             Ok(()) => {
-                self.committed(&checkpoint, &bases);
+                self.committed(&checkpoint, &bases, &group_bases);
                 Ok(())
             }
             Err(error) => {
-                self.images = checkpoint
-                    .sessions
-                    .into_iter()
-                    .zip(bases)
-                    .map(|((session, snapshot), base)| {
-                        let snapshot = snapshot.map(Box::new);
-                        (session, Image { base, snapshot })
-                    })
-                    .collect();
+                self.images = put_back(checkpoint.sessions, bases);
+                self.groups = put_back(checkpoint.groups, group_bases);
                 Err(error)
             }
         }
@@ -258,13 +281,15 @@ impl Replica {
         })
     }
 
-    fn committed(&mut self, checkpoint: &Checkpoint, bases: &[Base]) {
+    fn committed(&mut self, checkpoint: &Checkpoint, bases: &[Base], group_bases: &[Base]) {
         self.marks = checkpoint.marks;
         if let Some(floors) = &mut self.floors {
-            for ((_, snapshot), base) in checkpoint.sessions.iter().zip(bases) {
-                if let Some(offset) = snapshot.as_ref().and_then(SessionSnapshot::needed_from) {
-                    floors.add(offset);
-                }
+            let sessions = checkpoint.sessions.iter();
+            let sessions = sessions.filter_map(|(_, snapshot)| snapshot.as_ref()?.needed_from());
+            let groups = checkpoint.groups.iter();
+            let groups = groups.filter_map(|(_, snapshot)| Some(snapshot.as_ref()?.needed_from()));
+            sessions.chain(groups).for_each(|offset| floors.add(offset));
+            for base in bases.iter().chain(group_bases) {
                 if let Base::Stored {
                     needed_from: Some(offset),
                 } = base
@@ -333,6 +358,11 @@ impl Replica {
             | Change::WillSettled
             | Change::Recovered { .. } => {}
         }
+        if let Change::Sent(sent) = change
+            && let Some(group) = sent.lease
+        {
+            self.sent(at, group, sent.offset)?;
+        }
         if let Some(snapshot) = self.snapshot_mut(session)? {
             snapshot.apply(at, change);
         }
@@ -383,7 +413,10 @@ impl Replica {
         Ok(image.and_then(|image| image.snapshot.as_deref_mut()))
     }
 
-    fn image_mut(&mut self, session: SessionNumber) -> Result<Option<&mut Image>, StoreError> {
+    fn image_mut(
+        &mut self,
+        session: SessionNumber,
+    ) -> Result<Option<&mut Image<SessionSnapshot>>, StoreError> {
         if !self.images.contains_key(&session) {
             let Some(snapshot) = self.store.session(session)? else {
                 return Ok(None);

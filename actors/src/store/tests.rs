@@ -3,7 +3,7 @@
 use super::memory::MemoryStore;
 use super::redb::{CACHE_BYTES_DEFAULT, RedbStore};
 use super::*;
-use crate::store::fixtures::full_snapshot;
+use crate::store::fixtures::{full_group, full_snapshot};
 
 /// Commits a checkpoint, closes the store and opens it again.
 type CommitAndReopen<'a> = &'a mut dyn FnMut(&Checkpoint) -> Box<dyn SnapshotStore>;
@@ -48,6 +48,21 @@ fn numbers(store: &dyn SnapshotStore) -> Vec<u64> {
     numbers
 }
 
+fn group(number: u64) -> (GroupNumber, Option<GroupSnapshot>) {
+    (GroupNumber(number), Some(full_group(number)))
+}
+
+fn groups(store: &dyn SnapshotStore) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    store
+        .groups(&mut |snapshot| {
+            assert_eq!(snapshot, full_group(snapshot.number.0));
+            numbers.push(snapshot.number.0);
+        })
+        .unwrap();
+    numbers
+}
+
 fn topics(store: &dyn SnapshotStore) -> Vec<(String, u64)> {
     let mut topics = Vec::new();
     store
@@ -73,6 +88,7 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
     on_each_store(|commit| {
         let store = commit(&Checkpoint {
             sessions: vec![written(3), written(1), written(2)],
+            groups: vec![group(2), group(1)],
             retained: vec![
                 ("a".to_owned(), Some(Offset(7))),
                 ("b".to_owned(), Some(Offset(9))),
@@ -80,6 +96,7 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
             marks: marks(10, 1),
         });
         assert_eq!(numbers(&*store), [1, 2, 3]);
+        assert_eq!(groups(&*store), [1, 2]);
         assert_eq!(topics(&*store), [("a".into(), 7), ("b".into(), 9)]);
         assert_eq!(store.marks().unwrap(), marks(10, 1));
         drop(store);
@@ -90,6 +107,7 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
                 (SessionNumber(2), None),
                 (SessionNumber(9), None),
             ],
+            groups: vec![(GroupNumber(1), None), (GroupNumber(9), None), group(3)],
             retained: vec![
                 ("a".to_owned(), None),
                 ("b".to_owned(), Some(Offset(11))),
@@ -98,6 +116,9 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
             marks: marks(20, 2),
         });
         assert_eq!(numbers(&*store), [1, 3, 4]);
+        assert_eq!(groups(&*store), [2, 3]);
+        assert_eq!(store.group(GroupNumber(2)).unwrap(), Some(full_group(2)));
+        assert_eq!(store.group(GroupNumber(1)).unwrap(), None);
         assert_eq!(topics(&*store), [("b".into(), 11)]);
         assert_eq!(store.session(SessionNumber(2)).unwrap(), None);
         assert_eq!(

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use actix::Actor;
 use actix_rt::Arbiter;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use super::{ActorSystem, Engine, READERS_PER_SHARD, ShardHandle, StartError, SystemConfig, home};
@@ -17,9 +17,12 @@ use crate::actor::appender::{Answer, Appender, AppenderHandle, AppenderParts, Du
 use crate::actor::checkpointer::{
     CheckpointConfig, CheckpointSink, Checkpointer, CheckpointerHandle,
 };
-use crate::actor::local::Local;
+use crate::actor::group;
+use crate::actor::local::{Local, home_of};
 use crate::actor::protocol::Committed;
-use crate::actor::recovery::{ExpiredSession, SessionSummary, Survivor, begin_epoch, recover};
+use crate::actor::recovery::{
+    ExpiredSession, GroupSummary, GroupsFound, SessionSummary, Survivor, begin_epoch, recover,
+};
 use crate::actor::registry::{RegistryActor, ShardSide};
 use crate::actor::session;
 use crate::actor::shard::ShardActor;
@@ -27,8 +30,10 @@ use crate::actor::shared::{Shared, SharedRoutes};
 use crate::clock::Clock;
 use crate::journal::segments::JournalOptions;
 use crate::journal::{JournalReader, JournalWriter};
-use crate::model::entry::Entry;
-use crate::model::ids::{Offset, SHARDS_MAX, ShardId};
+use crate::model::entry::{Entry, GroupChange};
+use crate::model::group::directory::Directory;
+use crate::model::ids::{GroupNumber, Offset, SHARDS_MAX, ShardId};
+use crate::model::limits::SharedLimits;
 use crate::model::quota::Quota;
 use crate::model::retained::Retained;
 use crate::observe::ShardCells;
@@ -40,11 +45,15 @@ use crate::store::replica::Replica;
 #[derive(Debug, Default)]
 struct Inheritance {
     sessions: Vec<SessionSummary>,
+    groups: Vec<GroupSummary>,
+    /// Groups whose last member did not survive.
+    over: Vec<GroupNumber>,
     expired: Vec<ExpiredSession>,
 }
 
 /// What survived altogether.
 struct Recovered {
+    groups: Directory,
     replica: Replica,
     retained: Retained,
     inheritances: Vec<Inheritance>,
@@ -73,13 +82,16 @@ pub(super) async fn start(
     let (writer, reader) = crate::journal::recovery::open(files, options, epoch)?;
     let journal: Arc<dyn JournalReader> = reader;
     let shards = config.shards.clamp(1, SHARDS_MAX);
-    let recovered = bring_back(&store, &*journal, &*clock, shards, epoch)?;
+    let shared_limits = Arc::new(config.shared.clone());
+    let recovered = bring_back(&store, &*journal, &*clock, (shards, epoch), &shared_limits)?;
     let high_water = recovered.replica.high_water();
     let (appender, appending) = Appender::new();
     let checkpointer = start_checkpointer(&config, recovered.replica, &clock, &appending)?;
     let shared = Arc::new(Shared {
         clock: Arc::clone(&clock),
         limits: Arc::new(config.limits),
+        shared_limits,
+        groups: Mutex::new(recovered.groups),
         routes: Arc::new(SharedRoutes::default()),
         retained: Arc::new(RwLock::new(recovered.retained)),
         quota: Quota::new(config.quota.clone()),
@@ -128,14 +140,16 @@ fn bring_back(
     store: &Arc<dyn SnapshotStore>,
     journal: &dyn JournalReader,
     clock: &dyn Clock,
-    shards: u8,
-    epoch: u32,
+    (shards, epoch): (u8, u32),
+    shared_limits: &Arc<SharedLimits>,
 ) -> Result<Recovered, StartError> {
     let mut retained = Retained::new();
     let mut inheritances: Vec<Inheritance> = Vec::new();
     inheritances.resize_with(usize::from(shards), Inheritance::default);
+    let mut found = GroupsFound::default();
     let mut deal = |survivor: Survivor<'_>| match survivor {
         Survivor::Session(summary) => {
+            found.session(&summary);
             let heir = &mut inheritances[home(&summary.client_id, shards)];
             heir.sessions.push(summary);
         }
@@ -143,20 +157,34 @@ fn bring_back(
             let heir = &mut inheritances[home(&expired.client_id, shards)];
             heir.expired.push(expired);
         }
+        Survivor::Group {
+            number,
+            filter,
+            next,
+        } => found.group(number, filter, next),
         Survivor::Retained { topic, offset } => {
             retained.set(topic, offset);
         }
     };
     let recovered = recover(Arc::clone(store), journal, clock.now(), &mut deal)?;
     begin_epoch(&**store)?;
+    let (groups, survivors, over) = found.settle(Arc::clone(shared_limits), epoch);
+    for group in survivors {
+        let home = home_of(&group.filter, usize::from(shards));
+        inheritances[usize::from(home.0)].groups.push(group);
+    }
+    // Their end may be recorded by anybody.
+    inheritances[0].over = over;
     tracing::info!(
         sessions = recovered.sessions,
         expired = recovered.expired,
         replayed = recovered.replayed,
+        groups = groups.len(),
         epoch,
         "recovered"
     );
     Ok(Recovered {
+        groups,
         replica: recovered.replica,
         retained,
         inheritances,
@@ -215,10 +243,10 @@ async fn start_shards(
             let mut local = Local::new(ShardId(number), count, shared, shard_cells);
             inherit(&mut local, inheritance);
             let local = Rc::new(RefCell::new(local));
-            let address = ShardActor::new(Rc::clone(&local), session::spawn).start();
+            let address = ShardActor::new(Rc::clone(&local), session::spawn, group::spawn).start();
             actix_rt::spawn(async move {
-                if let Ok(peers) = peers.await {
-                    local.borrow_mut().meet(peers);
+                if let Ok((routes, groups)) = peers.await {
+                    local.borrow_mut().meet(routes, groups);
                 }
             });
             started.send(address).ok();
@@ -232,11 +260,11 @@ async fn start_shards(
         meets.push(meet);
     }
     for meet in meets {
-        let peers = shards
-            .iter()
-            .map(|shard| shard.address.clone().recipient())
-            .collect();
-        meet.send(peers).map_err(|_| StartError::Shard(0))?;
+        let addresses = || shards.iter().map(|shard| shard.address.clone());
+        let routes = addresses().map(|address| address.recipient()).collect();
+        let groups = addresses().map(|address| address.recipient()).collect();
+        meet.send((routes, groups))
+            .map_err(|_| StartError::Shard(0))?;
     }
     Ok(shards)
 }
@@ -254,6 +282,12 @@ fn inherit(local: &mut Local, inheritance: Inheritance) {
     }
     for summary in inheritance.sessions {
         local.inherit(summary);
+    }
+    for number in inheritance.over {
+        local.append(Entry::group(number, GroupChange::Ended));
+    }
+    for group in inheritance.groups {
+        local.inherit_group(group);
     }
     local.flush_unanswered();
 }

@@ -9,7 +9,7 @@ use outlive_actors::clock::ManualClock;
 use outlive_actors::journal::memory::MemoryFiles;
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::ids::{ClientId, Timestamp};
-use outlive_actors::model::limits::SessionLimits;
+use outlive_actors::model::limits::{SessionLimits, SharedLimits};
 use outlive_actors::model::quota::QuotaLimits;
 use outlive_actors::observe::Gauge;
 use outlive_actors::store::memory::MemoryStore;
@@ -50,6 +50,7 @@ impl World {
             data_dir: "not looked at".into(),
             shards: 2,
             limits: SessionLimits::default(),
+            shared: SharedLimits::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 1 << 20,

@@ -101,7 +101,7 @@ fn wire_series(counter: WireCounter) -> (&'static str, &'static str) {
         ),
         WireCounter::FiltersRefused => (
             "outlive_filters_refused_total",
-            "Filters refused at the door: shared, too deep or not authorized.",
+            "Filters refused at the door: too deep or not authorized.",
         ),
         WireCounter::DroppedSlowReader => (
             "outlive_deliveries_dropped_slow_reader_total",
@@ -142,7 +142,8 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::TopicAlias => &[("reason", "topic_alias")],
         Refusal::TopicName => &[("reason", "topic_name")],
         Refusal::TopicFilter => &[("reason", "topic_filter")],
-        Refusal::SharedSubscriptions => &[("reason", "shared_subscriptions")],
+        Refusal::SharedQuota => &[("reason", "shared_quota")],
+        Refusal::GroupNotDeclared => &[("reason", "group_not_declared")],
         Refusal::TakenOver => &[("reason", "taken_over")],
         Refusal::KeepAlive => &[("reason", "keep_alive")],
         Refusal::NotReading => &[("reason", "not_reading")],

@@ -67,7 +67,6 @@ pub(in super::super) fn connack(
         block.push(properties::TOPIC_ALIAS_MAX);
         block.extend_from_slice(&announce.topic_alias_max.to_be_bytes());
     }
-    block.extend_from_slice(&[properties::SHARED_AVAILABLE, 0]);
     if let Some(seconds) = announce.keep_alive_seconds {
         block.push(properties::SERVER_KEEP_ALIVE);
         block.extend_from_slice(&seconds.to_be_bytes());

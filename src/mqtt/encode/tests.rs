@@ -246,7 +246,8 @@ fn suback(results: &[Result<QoS, Refusal>]) -> Outbound {
 }
 
 const FULL: &[u8] = b"\x50\x2a\x00\x07\x97\x26\x1f\x00\x23the journal cannot take the message";
-const MIXED: &[u8] = b"\x90\x2a\x00\x07\x25\x1f\x00\x22shared subscriptions not supported\x02\x9e";
+const MIXED: &[u8] =
+    b"\x90\x2d\x00\x07\x28\x1f\x00\x25limit of shared subscriptions reached\x02\x97";
 
 #[test]
 fn answers_are_written_byte_by_byte_as_the_specification_says() {
@@ -255,7 +256,7 @@ fn answers_are_written_byte_by_byte_as_the_specification_says() {
     // 5.0: [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.11.3-2].
     // 3.1.1: [MQTT-3.9.3-2].
     let full = Err(Refusal::JournalUnavailable);
-    let mixed = suback(&[Ok(QoS::ExactlyOnce), Err(Refusal::SharedSubscriptions)]);
+    let mixed = suback(&[Ok(QoS::ExactlyOnce), Err(Refusal::SharedQuota)]);
     let unsuback = Outbound::UnsubAck {
         packet_id: id(7),
         existed: vec![true, false],
@@ -344,7 +345,7 @@ fn connacks_announce_what_is_in_force() {
     assert_eq!(read.response_info.as_deref(), Some("r/x"));
     assert_eq!(read.auth_method.as_deref(), Some("m"));
     assert_eq!(read.auth_data.as_deref(), Some(&b"d"[..]));
-    assert!(!read.shared_subscription_available);
+    assert!(read.shared_subscription_available);
     assert!(read.wildcard_subscription_available && read.subscription_identifiers_available);
 }
 
@@ -377,7 +378,7 @@ fn neither_connack_nor_disconnect_exceeds_what_the_client_takes() {
         connack(&mut outs[0], V5, bytes_max, false, &announce).ok();
         connack_refused(&mut outs[1], V5, bytes_max, Refusal::Busy);
         disconnect(&mut outs[2], V5, bytes_max, Refusal::Busy);
-        for (out, least) in outs.iter().zip([35, 5, 4]) {
+        for (out, least) in outs.iter().zip([33, 5, 4]) {
             assert!(out.len() <= bytes_max as usize, "{out:02x?}");
             // It is written as soon as it can be, without words if need be.
             assert_eq!(!out.is_empty(), bytes_max >= least, "at {bytes_max}");

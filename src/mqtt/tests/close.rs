@@ -145,7 +145,7 @@ fn more_than_the_receive_maximum_ends_a_5_0_connection() {
         });
         let mut client = world.client(CONNECT_V5).await;
         let request = world.request().await;
-        let mut connack = [0; 18];
+        let mut connack = [0; 16];
         client.read_exact(&mut connack).await.unwrap();
         let publish = b"\x32\x06\x00\x01a\x00\x05\x00";
         client.write_all(&publish.repeat(2)).await.unwrap();

@@ -152,19 +152,23 @@ fn a_delivery_above_the_clients_packet_limit_is_dropped_and_settled() {
 }
 
 #[test]
-fn shared_filters_reach_the_session_marked_as_refused() {
+fn a_filter_that_is_refused_at_the_door_reaches_the_session_marked() {
     run(async {
-        let mut world = World::new(Options::default());
+        let mut world = World::new(Options {
+            config: WireConfig {
+                topic_levels_max: 4,
+                packet_bytes_max: 4096,
+                ..WireConfig::default()
+            },
+            ..Options::default()
+        });
         let (mut client, _request) = world.open(CONNECT_V311, CONNACK_V3).await;
         client
-            .write_all(b"\x82\x13\x00\x01\x00\x0a$share/g/a\x01\x00\x01b\x01")
+            .write_all(b"\x82\x1b\x00\x01\x00\x12$share/g/a/b/c/d/e\x01\x00\x01b\x01")
             .await
             .unwrap();
         let packets = world.inbound(1).await;
-        assert_eq!(
-            refusals(&packets[0]),
-            [Some(Refusal::SharedSubscriptions), None]
-        );
+        assert_eq!(refusals(&packets[0]), [Some(Refusal::TopicFilter), None]);
     });
 }
 

@@ -203,10 +203,10 @@ fn a_capped_keep_alive_and_a_changed_expiry_are_told() {
             session_present: false,
             expiry_seconds: 9,
         }]));
-        let mut connack = [0; 5 + 21];
+        let mut connack = [0; 5 + 19];
         client.read_exact(&mut connack).await.unwrap();
         assert_eq!(connack[5..10], [0x11, 0, 0, 0, 9]);
-        assert_eq!(connack[23..26], [0x13, 0, 30]);
+        assert_eq!(connack[21..24], [0x13, 0, 30]);
     });
 }
 

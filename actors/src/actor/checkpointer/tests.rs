@@ -183,6 +183,12 @@ fn a_full_queue_makes_the_appender_wait_and_loses_nothing() {
         .unwrap();
     bench
         .store
+        .groups(&mut |snapshot| {
+            fold.groups.insert(snapshot.number, snapshot);
+        })
+        .unwrap();
+    bench
+        .store
         .retained(&mut |topic, offset| {
             fold.retained.insert(topic.to_owned(), offset);
         })

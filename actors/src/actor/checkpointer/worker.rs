@@ -8,10 +8,10 @@ use crossbeam_channel::{Receiver, Sender, never, select_biased, tick};
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use super::{CheckpointConfig, CheckpointObservation, ImageReply, TrimReply};
+use super::{CheckpointConfig, CheckpointObservation, GroupReply, ImageReply, TrimReply};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
-use crate::model::ids::{Offset, SessionNumber, Timestamp};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::store::StoreError;
 use crate::store::replica::Replica;
 
@@ -28,12 +28,33 @@ pub(super) struct Batch {
     pub(super) end: Offset,
 }
 
+/// Whose image is asked for, and who gets it.
+pub(super) enum Question {
+    Session(SessionNumber, ImageReply),
+    Group(GroupNumber, GroupReply),
+}
+
+impl Question {
+    fn answer(self, replica: &Replica) {
+        match self {
+            Self::Session(session, reply) => reply(replica.image(session)),
+            Self::Group(group, reply) => reply(replica.group(group)),
+        }
+    }
+
+    fn refuse(self) {
+        match self {
+            Self::Session(_, reply) => reply(Err(StoreError::Stopped)),
+            Self::Group(_, reply) => reply(Err(StoreError::Stopped)),
+        }
+    }
+}
+
 /// What is asked of the checkpointer.
 pub(super) enum Request {
     Image {
-        session: SessionNumber,
+        question: Question,
         at_least: Offset,
-        reply: ImageReply,
     },
     Checkpoint(Box<dyn FnOnce(Result<Offset, StoreError>) + Send>),
     Stop(Sender<Result<(), StoreError>>),
@@ -43,7 +64,7 @@ impl Request {
     /// Answers that nobody will.
     pub(super) fn refuse(self) {
         match self {
-            Self::Image { reply, .. } => reply(Err(StoreError::Stopped)),
+            Self::Image { question, .. } => question.refuse(),
             Self::Checkpoint(reply) => reply(Err(StoreError::Stopped)),
             // Dropping the sender is the answer.
             Self::Stop(_) => {}
@@ -64,7 +85,7 @@ pub(super) struct Worker {
     /// The end of the last batch received.
     pending_end: Offset,
     /// Questions for images by the offset that they wait for.
-    awaited: BTreeMap<(Offset, u64), (SessionNumber, ImageReply)>,
+    awaited: BTreeMap<(Offset, u64), Question>,
     awaited_last: u64,
     /// When a failure that goes on was last logged.
     failing: Option<Timestamp>,
@@ -114,7 +135,7 @@ impl Worker {
             select_biased! {
                 recv(ticks) -> _ => self.tick(),
                 recv(self.requests) -> request => match request {
-                    Ok(Request::Image { session, at_least, reply }) => self.answer(session, at_least, reply),
+                    Ok(Request::Image { question, at_least }) => self.answer(question, at_least),
                     Ok(Request::Checkpoint(reply)) => {
                         self.drain();
                         let covers = self.commit().map(|()| self.replica.marks().covers);
@@ -182,18 +203,16 @@ impl Worker {
         while let Some(first) = self.awaited.first_entry()
             && first.key().0 <= applied
         {
-            let (session, reply) = first.remove();
-            reply(self.replica.image(session));
+            first.remove().answer(&self.replica);
         }
     }
 
-    fn answer(&mut self, session: SessionNumber, at_least: Offset, reply: ImageReply) {
+    fn answer(&mut self, question: Question, at_least: Offset) {
         if at_least <= self.replica.applied() {
-            reply(self.replica.image(session));
+            question.answer(&self.replica);
         } else {
             self.awaited_last += 1;
-            self.awaited
-                .insert((at_least, self.awaited_last), (session, reply));
+            self.awaited.insert((at_least, self.awaited_last), question);
         }
     }
 
@@ -244,8 +263,8 @@ impl Worker {
     fn finish(&mut self) -> Result<(), StoreError> {
         self.drain();
         let result = self.commit();
-        for (_, reply) in std::mem::take(&mut self.awaited).into_values() {
-            reply(Err(StoreError::Stopped));
+        for question in std::mem::take(&mut self.awaited).into_values() {
+            question.refuse();
         }
         for request in self.requests.try_iter() {
             request.refuse();

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - a client id has at most one entry, an entry at most one actor;
-//! - a session is woken at most once until it looks at its slot;
+//! - an actor is woken at most once until it looks at its slot;
 //! - tickets of submissions grow and are answered in order.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -15,7 +15,7 @@ use actix::Recipient;
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use super::protocol::RouteBatch;
+use super::protocol::{GroupBatch, RouteBatch};
 use super::shared::Shared;
 use crate::model::counter::Counter;
 use crate::model::entry::Entry;
@@ -26,13 +26,17 @@ use crate::model::topic::Filter;
 use crate::observe::ShardCells;
 
 mod directory;
+mod group_life;
+mod groups;
 mod readers;
 mod slots;
 mod traffic;
 
 use directory::Released;
 pub use directory::{Presence, Resident, ResidentState, Stay};
-pub use slots::{SlotState, Woken};
+pub use groups::LocalGroups;
+pub use groups::{GroupResident, GroupState, home_of};
+pub use slots::{Occupant, SlotState, Woken};
 use traffic::LookedUp;
 pub use traffic::Placement;
 
@@ -47,6 +51,8 @@ pub struct Local {
     pub cells: Arc<ShardCells>,
     /// All sessions whose home this is.
     pub directory: HashMap<ClientId, Resident>,
+    /// The groups whose home this is.
+    pub groups: LocalGroups,
     /// The highest ticket that is answered.
     pub answered: u64,
     peers: Vec<Recipient<RouteBatch>>,
@@ -81,6 +87,7 @@ impl Local {
             shard,
             cells,
             directory: HashMap::new(),
+            groups: LocalGroups::new(shards),
             answered: 0,
             peers: Vec::new(),
             routes: ShardRoutes::default(),
@@ -104,8 +111,9 @@ impl Local {
     }
 
     /// Gets to know all shards, by number.
-    pub fn meet(&mut self, peers: Vec<Recipient<RouteBatch>>) {
+    pub fn meet(&mut self, peers: Vec<Recipient<RouteBatch>>, groups: Vec<Recipient<GroupBatch>>) {
         self.peers = peers;
+        self.groups.meet(groups);
     }
 
     /// The moment at which this shard decides.

@@ -1,11 +1,14 @@
-//! The slots of session actors: what waits for each, and the wake that tells it.
+//! The slots of session and group actors: what waits for each, and the wake that tells it.
 
 use std::sync::Arc;
 
-use super::super::protocol::{SessionAddress, ToSession};
+use actix::Recipient;
+
+use super::super::protocol::{SessionAddress, ToGroup, ToSession};
 use super::Local;
 use crate::model::effect::Live;
-use crate::model::ids::{ClientId, SessionNumber};
+use crate::model::group::talk::Leased;
+use crate::model::ids::SessionNumber;
 use crate::model::lazy::{Lazy, Unused};
 use crate::model::message::{Message, QoS};
 use crate::model::packet::SubscriptionOptions;
@@ -14,13 +17,29 @@ use crate::model::routes::Slot;
 use crate::model::topic::Filter;
 use crate::observe::Gauge;
 
-/// What waits for one session actor.
+/// Whose a slot is.
+#[derive(Debug)]
+pub enum Occupant {
+    /// A session's actor.
+    Session(SessionAddress),
+    /// A group's actor.
+    Group(Recipient<ToGroup>),
+}
+
+impl Occupant {
+    fn gauge(&self) -> Gauge {
+        match self {
+            Self::Session(_) => Gauge::SessionActors,
+            Self::Group(_) => Gauge::GroupActors,
+        }
+    }
+}
+
+/// What waits for one actor.
 #[derive(Debug)]
 pub struct SlotState {
     /// The actor.
-    pub session: SessionAddress,
-    /// Whose it is.
-    pub client_id: ClientId,
+    occupant: Occupant,
     /// The session's number, for no-local.
     pub number: SessionNumber,
     /// Whether it has a connection.
@@ -46,6 +65,10 @@ pub(super) struct Waiting {
     pub(super) live: Vec<Live>,
     /// Committed records.
     pub(super) records: Vec<Record>,
+    /// What groups lease to the session.
+    pub(super) leased: Vec<Leased>,
+    /// Answers to its questions whether groups are routed to.
+    pub(super) joined: Vec<u64>,
     /// Tickets that the journal refused.
     pub(super) failed: Vec<u64>,
 }
@@ -55,31 +78,47 @@ impl Unused for Waiting {
         static UNUSED: Waiting = Waiting {
             live: Vec::new(),
             records: Vec::new(),
+            leased: Vec::new(),
+            joined: Vec::new(),
             failed: Vec::new(),
         };
         &UNUSED
     }
 
     fn is_unused(&self) -> bool {
-        self.live.is_empty() && self.records.is_empty() && self.failed.is_empty()
+        self.is_taken() && self.failed.is_empty()
     }
 }
 
-/// What a session finds in its slot.
+impl Waiting {
+    /// Whether the actor has nothing left to take.
+    fn is_taken(&self) -> bool {
+        self.live.is_empty()
+            && self.records.is_empty()
+            && self.leased.is_empty()
+            && self.joined.is_empty()
+    }
+}
+
+/// What an actor finds in its slot.
 #[derive(Debug, Default)]
 pub struct Woken {
     /// Publications from the routing pass.
     pub live: Vec<Live>,
     /// Committed records.
     pub records: Vec<Record>,
+    /// What groups lease to the session.
+    pub leased: Vec<Leased>,
+    /// Answers to its questions whether groups are routed to.
+    pub joined: Vec<u64>,
 }
 
 impl Local {
     /// Gives an actor a slot.
-    pub fn occupy(&mut self, client_id: ClientId, session: SessionAddress) -> Slot {
+    pub fn occupy(&mut self, occupant: Occupant) -> Slot {
+        self.cells.shift(occupant.gauge(), 1);
         let state = SlotState {
-            session,
-            client_id,
+            occupant,
             number: SessionNumber(0),
             attached: false,
             attaching: 0,
@@ -91,7 +130,6 @@ impl Local {
             pass: 0,
             pass_is_logged: false,
         };
-        self.cells.shift(Gauge::SessionActors, 1);
         match self.vacant.pop() {
             Some(slot) => {
                 self.slots[slot.0 as usize] = Some(state);
@@ -99,8 +137,7 @@ impl Local {
             }
             None => {
                 let slot = Slot(
-                    u32::try_from(self.slots.len())
-                        .expect("fewer than 2^32 session actors fit in memory"),
+                    u32::try_from(self.slots.len()).expect("fewer than 2^32 actors fit in memory"),
                 );
                 if self.slots.len() == self.slots.capacity() {
                     // By an eighth, not by double: a slot is large, and most of the rest would stay empty.
@@ -126,7 +163,7 @@ impl Local {
         self.count_subscriptions(slot, 0);
         let state = self.slots.get_mut(slot.0 as usize)?.take()?;
         self.vacant.push(slot);
-        self.cells.shift(Gauge::SessionActors, -1);
+        self.cells.shift(state.occupant.gauge(), -1);
         Some(state)
     }
 
@@ -152,6 +189,8 @@ impl Local {
         let woken = Woken {
             live: std::mem::take(&mut waiting.live),
             records: std::mem::take(&mut waiting.records),
+            leased: std::mem::take(&mut waiting.leased),
+            joined: std::mem::take(&mut waiting.joined),
         };
         state.waiting.tidy();
         woken
@@ -165,8 +204,7 @@ impl Local {
             !open
                 && state.last_ticket <= answered
                 && state.attaching == 0
-                && state.waiting.live.is_empty()
-                && state.waiting.records.is_empty()
+                && state.waiting.is_taken()
         })
     }
 
@@ -180,10 +218,46 @@ impl Local {
 }
 
 impl SlotState {
+    /// The session's address, if it is a session.
+    pub fn session(&self) -> Option<&SessionAddress> {
+        match &self.occupant {
+            Occupant::Session(session) => Some(session),
+            Occupant::Group(_) => None,
+        }
+    }
+
+    /// The session is online in the group of this shared subscription.
+    pub fn remember(&mut self, filter: &Filter) {
+        if !self.filters.contains(filter) {
+            self.filters.push(filter.clone());
+        }
+    }
+
+    /// The session is not online any more in the group of this shared subscription.
+    pub fn forget(&mut self, filter: &Filter) {
+        self.filters.retain(|known| known != filter);
+    }
+
+    /// Tells something to a session's actor.
+    pub fn tell(&self, told: ToSession) {
+        if let Some(session) = self.session() {
+            session.tell(told);
+        }
+    }
+
+    /// Tells something to a group's actor.
+    pub fn tell_group(&self, told: ToGroup) {
+        if let Occupant::Group(group) = &self.occupant {
+            group.do_send(told);
+        }
+    }
+
     pub(super) fn wake(&mut self) {
-        if !self.woken {
-            self.woken = true;
-            self.session.tell(ToSession::Wake);
+        if !std::mem::replace(&mut self.woken, true) {
+            match &self.occupant {
+                Occupant::Session(session) => session.tell(ToSession::Wake),
+                Occupant::Group(group) => group.do_send(ToGroup::Wake),
+            }
         }
     }
 

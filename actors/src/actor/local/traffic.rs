@@ -186,6 +186,7 @@ impl Local {
                 peer.do_send(RouteBatch { messages, bytes });
             }
         }
+        self.groups.flush();
     }
 
     fn submit(&mut self, slot: Slot) {

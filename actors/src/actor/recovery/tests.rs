@@ -60,6 +60,7 @@ impl Broker {
                 Survivor::Expired(session) => {
                     found.expired.insert(session.number.0, session);
                 }
+                Survivor::Group { .. } => {}
                 Survivor::Retained { topic, offset } => {
                     found.retained.push((topic.to_owned(), offset.0));
                 }

@@ -28,11 +28,13 @@ impl SessionActor {
             return;
         };
         slot.attached = self.connection.is_some();
-        if let Some(connection) = &self.connection {
+        if let Some(connection) = &self.connection
+            && let Some(session) = slot.session()
+        {
             connection.do_send(ToConnection::Attached {
                 fence,
                 number: self.session.number(),
-                session: slot.session.clone(),
+                session: session.clone(),
             });
         }
     }
@@ -61,7 +63,13 @@ impl SessionActor {
         turn.processed = 0;
         self.withheld = 0;
         if let Some(waiting) = self.waiting.used() {
-            waiting.held.retain(|held| matches!(held, Held::Barrier(_)));
+            // A group waits to hear what is taken, connection or not.
+            waiting.held.retain(|held| {
+                matches!(
+                    held,
+                    Held::Barrier(_) | Held::Effect(Effect::TellGroup { .. })
+                )
+            });
         }
     }
 
@@ -73,7 +81,8 @@ impl SessionActor {
         if !attached {
             return local.mute_all(self.sentinel.slot());
         }
-        for known in self.session.subscriptions().iter() {
+        let own = self.session.subscriptions().iter();
+        for known in own.filter(|known| !known.filter.is_shared()) {
             let durable = self.session.is_kept() && known.options.qos > QoS::AtMostOnce;
             local.listen(
                 self.sentinel.slot(),

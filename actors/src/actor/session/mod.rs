@@ -14,7 +14,7 @@ use std::rc::Rc;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
 use self::turn::Waiting;
-use super::local::{Local, Presence, ResidentState};
+use super::local::{Local, Occupant, Presence, ResidentState};
 use super::protocol::{
     Candidate, FromConnection, SessionAddress, SessionDied, ToConnection, ToSession, close,
 };
@@ -27,6 +27,7 @@ use crate::model::session::Session;
 use crate::supervise::Sentinel;
 
 mod connection;
+mod groups;
 mod perform;
 mod reads;
 mod turn;
@@ -190,7 +191,7 @@ pub fn spawn(
     let client_id = session.client_id().clone();
     let slot = {
         let mut borrowed = local.borrow_mut();
-        let slot = borrowed.occupy(client_id.clone(), address.clone());
+        let slot = borrowed.occupy(Occupant::Session(address.clone()));
         borrowed.count_subscriptions(slot, session.subscriptions().len());
         if let Some(resident) = borrowed.directory.get_mut(&client_id) {
             resident.state = ResidentState::Active(slot);

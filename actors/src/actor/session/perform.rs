@@ -70,6 +70,15 @@ impl SessionActor {
                 replaces,
             } => self.subscribe(filter, &options, durable, replaces),
             Effect::Unsubscribe { filter, durable } => self.unsubscribe(filter, durable),
+            Effect::Join {
+                member,
+                filter,
+                options,
+                kept,
+            } => self.join(member, &filter, options, kept, turn),
+            Effect::Leave { member, filter } => self.leave(member, &filter),
+            Effect::TellGroup { member, to, said } => self.tell_group(member, to, said),
+            Effect::Take(group, offset) => self.take(group, offset),
             Effect::Listen(attached) => self.listen(attached),
             Effect::Read {
                 read,
@@ -206,6 +215,12 @@ impl SessionActor {
                     }
                     if ticket > answered && !self.waiting.failed.contains(&ticket) {
                         self.waiting.held.push_front(Held::Barrier(ticket));
+                        return;
+                    }
+                }
+                Held::Joined(question) => {
+                    if !self.waiting.joined.contains(&question) {
+                        self.waiting.held.push_front(Held::Joined(question));
                         return;
                     }
                 }

@@ -11,7 +11,7 @@ use super::super::protocol::Candidate;
 use super::SessionActor;
 use super::reads::LookUp;
 use crate::model::effect::{Effect, Input};
-use crate::model::ids::{Fence, Now, PacketId};
+use crate::model::ids::{Fence, Now, Offset, PacketId};
 use crate::model::lazy::Unused;
 use crate::model::message::QoS;
 use crate::model::packet::{Outbound, Routed};
@@ -48,6 +48,8 @@ pub(super) struct Waiting {
     pub(super) held: VecDeque<Held>,
     /// Tickets that the journal refused and whose publications are not answered yet.
     pub(super) failed: Vec<u64>,
+    /// Groups that are routed to, by the number of the question.
+    pub(super) joined: Vec<u64>,
 }
 
 /// What waits for the journal.
@@ -55,6 +57,8 @@ pub(super) struct Waiting {
 pub(super) enum Held {
     /// Until this ticket is answered.
     Barrier(u64),
+    /// Until the group that was asked for under this number is routed to.
+    Joined(u64),
     /// An effect behind a barrier.
     Effect(Effect),
     /// A look-up of retained messages that finds all that was published before.
@@ -74,12 +78,20 @@ impl Unused for Waiting {
         static UNUSED: Waiting = Waiting {
             held: VecDeque::new(),
             failed: Vec::new(),
+            joined: Vec::new(),
         };
         &UNUSED
     }
 
     fn is_unused(&self) -> bool {
-        self.held.is_empty() && self.failed.is_empty()
+        self.held.is_empty() && self.failed.is_empty() && self.joined.is_empty()
+    }
+}
+
+impl Turn<'_> {
+    /// The journal's end when the turn began.
+    pub(super) fn log_end(&self) -> Offset {
+        self.now.log_end
     }
 }
 
@@ -119,8 +131,12 @@ impl SessionActor {
         let woken = self.local.borrow_mut().take(self.sentinel.slot());
         let live = woken.live.into_iter().map(Input::Live);
         let records = woken.records.into_iter().map(Input::Logged);
-        for input in live.chain(records).chain(inputs) {
+        let leased = woken.leased.into_iter().map(Input::Leased);
+        for input in live.chain(records).chain(leased).chain(inputs) {
             self.decide(input, &mut effects, &mut turn);
+        }
+        if !woken.joined.is_empty() {
+            self.waiting.joined.extend(woken.joined);
         }
         self.release(&mut turn);
         self.give_withheld(&mut turn);
@@ -139,9 +155,11 @@ impl SessionActor {
         self.finish(turn);
     }
 
-    fn decide(&mut self, input: Input, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
+    fn decide(&mut self, mut input: Input, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
+        let joining = self.join_groups(&mut input, turn.now.time);
         self.session.handle(turn.now, input, effects);
         self.perform_all(effects, turn);
+        self.joined_groups(joining);
     }
 
     fn finish(&mut self, mut turn: Turn<'_>) {

@@ -114,9 +114,13 @@ impl ShardActor {
             Ok(None) => {
                 // It is over: the last that its actor recorded was its end, or it was never recorded.
                 let mut local = self.local.borrow_mut();
+                let number = local.directory.get(&client_id).map(|known| known.number);
                 local.remove(&client_id);
-                local.flush_unanswered();
                 drop(local);
+                if let Some(number) = number {
+                    self.leave_groups(number, true);
+                }
+                self.local.borrow_mut().flush_unanswered();
                 for request in comeback.waiting {
                     self.connect(request, ctx);
                 }
@@ -140,6 +144,7 @@ impl ShardActor {
         comeback: Comeback,
         ctx: &mut Context<Self>,
     ) {
+        self.reconcile_groups(&snapshot);
         let session = {
             let mut local = self.local.borrow_mut();
             local.count(Counter::SessionRehydrated);
@@ -169,9 +174,13 @@ impl ShardActor {
     /// A session actor panicked and with its last breath closed its connection: its neighbours don't notice, it is
     /// rebuilt from what is in the journal or on its way there.
     pub(super) fn buried(&mut self, died: SessionDied, ctx: &mut Context<Self>) {
-        let SessionDied { slot, client_id } = died;
+        let SessionDied {
+            slot,
+            whose: client_id,
+        } = died;
         let mut local = self.local.borrow_mut();
         let now = local.shared.clock.now();
+        let member = local.lose_groups(slot);
         local.mute_all(slot);
         local.undo_holds(slot);
         local.flush_unanswered(); // what its last turn left half done
@@ -181,6 +190,9 @@ impl ShardActor {
             return;
         };
         let stay = resident.stay;
+        // Nothing is recorded of a session that ends with its connection.
+        let transient = member.filter(|member| *member != resident.number);
+        let number = resident.number;
         let panics = resident
             .panics
             .get_or_insert_with(|| Box::new(Panics::none(now)))
@@ -196,9 +208,15 @@ impl ShardActor {
         tracing::error!(client_id = %client_id, panics, rebuild, "session actor panicked");
         let recorded = local.submitted();
         drop(local);
+        if let Some(member) = transient {
+            self.leave_groups(member, true);
+        }
         if rebuild {
             self.rehydrate_after(recorded, client_id, Comeback::default(), ctx);
+        } else {
+            self.leave_groups(number, false);
         }
+        self.local.borrow_mut().flush_unanswered();
     }
 
     /// An operator ends a connection or, with `discard`, a session, whether it has an actor or not.

@@ -65,7 +65,9 @@ impl Scan {
                     self.index
                         .push(at, (body.qos > QoS::AtMostOnce).then_some(topic));
                 }
-                Kind::Session | Kind::Liveness | Kind::HighWater => self.index.push(at, None),
+                Kind::Session | Kind::Group | Kind::Liveness | Kind::HighWater => {
+                    self.index.push(at, None)
+                }
             }
             at = after;
             if record.flags & BATCH_END != 0 {

@@ -142,11 +142,7 @@ impl Session {
             let removed = self.subscriptions.remove(filter);
             existed.push(removed.is_some());
             if let Some(known) = removed {
-                let durable = self.reads_journal(known.options);
-                effects.push(Effect::Unsubscribe {
-                    filter: known.filter,
-                    durable,
-                });
+                self.drop_subscription(known, effects);
                 if self.kept {
                     self.persist(
                         Change::Unsubscribed {
@@ -158,6 +154,18 @@ impl Session {
             }
         }
         effects.push(Effect::Send(Outbound::UnsubAck { packet_id, existed }));
+    }
+
+    /// A subscription is out of force.
+    pub(super) fn drop_subscription(&self, known: SubscriptionSnapshot, effects: &mut Vec<Effect>) {
+        let durable = self.reads_journal(known.options);
+        let filter = known.filter;
+        effects.push(if filter.is_shared() {
+            let member = self.number;
+            Effect::Leave { member, filter }
+        } else {
+            Effect::Unsubscribe { filter, durable }
+        });
     }
 
     fn put_subscription(
@@ -175,10 +183,13 @@ impl Session {
             Some((_, from)) if was_durable => from,
             _ => now.log_end,
         };
-        if durable && !was_durable {
+        let shared = filter.is_shared();
+        if durable && !was_durable && !shared {
             self.reading.cursor.abandon_read();
         }
         let replay = match options.retain_handling {
+            // Retained messages are for those who share with nobody (5.0 section 4.8.2).
+            _ if shared => false,
             RetainHandling::AtSubscribe => true,
             RetainHandling::IfNew => known.is_none(),
             RetainHandling::Never => false,
@@ -188,12 +199,20 @@ impl Session {
         if let Some(as_of) = replay {
             self.begin_replay(&filter, as_of);
         }
-        let replaces = known.map(|_| was_durable);
-        effects.push(Effect::Subscribe {
-            filter: filter.clone(),
-            options,
-            durable,
-            replaces,
+        effects.push(if shared {
+            Effect::Join {
+                member: self.number,
+                filter: filter.clone(),
+                options,
+                kept: self.kept,
+            }
+        } else {
+            Effect::Subscribe {
+                filter: filter.clone(),
+                options,
+                durable,
+                replaces: known.map(|_| was_durable),
+            }
         });
         if self.kept {
             self.persist(
@@ -205,6 +224,9 @@ impl Session {
                 },
                 effects,
             );
+        }
+        if shared {
+            self.tell_online(filter.clone(), options, effects);
         }
         self.subscriptions.put(SubscriptionSnapshot {
             filter,

@@ -8,7 +8,7 @@ use crate::model::counter::Counter;
 use crate::model::effect::Effect;
 use crate::model::entry::{Attach, Change};
 use crate::model::ids::{Fence, Listener, Now, SessionNumber, Timestamp};
-use crate::model::message::{QoS, Will};
+use crate::model::message::Will;
 use crate::model::packet::{Connect, Outbound};
 use crate::model::refusal::Refusal;
 
@@ -171,6 +171,7 @@ impl Session {
             return;
         }
         effects.push(Effect::Listen(false));
+        self.go_offline(effects);
         if let Some(reading) = self.reading.used() {
             reading.cursor.park();
             reading.progress_at = None;
@@ -182,12 +183,8 @@ impl Session {
 
     /// Ends the session: its routes, its window and its records go.
     fn discard(&mut self, why: Counter, effects: &mut Vec<Effect>) {
-        for known in self.subscriptions.drain() {
-            let durable = self.kept && known.options.qos > QoS::AtMostOnce;
-            effects.push(Effect::Unsubscribe {
-                filter: known.filter,
-                durable,
-            });
+        for known in self.subscriptions.drain().collect::<Vec<_>>() {
+            self.drop_subscription(known, effects);
         }
         for _ in 0..self.inflight.clear() + self.pending.queue.len() {
             effects.push(Effect::Count(Counter::DroppedSessionEnded));
@@ -260,6 +257,7 @@ impl Session {
         }
         self.connack(true, effects);
         effects.push(Effect::Listen(true));
+        self.go_online(effects);
         self.schedule_progress(now);
         self.inflight.resume();
         self.pump(now, effects);

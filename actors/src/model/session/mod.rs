@@ -10,6 +10,7 @@
 //!   QoS 1 and 2 only from the journal.
 
 mod inbound;
+mod leases;
 mod lifetime;
 mod outbound;
 mod parts;
@@ -164,6 +165,7 @@ impl Session {
             }
             Input::Live(live) => self.live(now, live, effects),
             Input::Logged(record) => self.logged(now, record, effects),
+            Input::Leased(leased) => self.leased(now, leased, effects),
             Input::Page { fence, read, page } if fence == self.fence && self.kept => {
                 self.reading.cursor.page(read, page);
                 self.pump(now, effects);
@@ -258,7 +260,7 @@ impl Session {
         self.expires_at
     }
 
-    /// Whether a subscription with these options reads the journal.
+    /// Whether a subscription with these options reads the journal, itself or through its group.
     fn reads_journal(&self, options: SubscriptionOptions) -> bool {
         self.kept && options.qos > QoS::AtMostOnce
     }

@@ -59,6 +59,7 @@ impl Session {
             self.pump_queue(now, effects);
         }
         self.pump_replays(effects);
+        self.offer_room(effects);
     }
 
     fn pump_journal(&mut self, now: Now, effects: &mut Vec<Effect>) {

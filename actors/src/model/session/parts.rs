@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use super::replay::Replays;
 use crate::model::cursor::Cursor;
 use crate::model::effect::Live;
+use crate::model::group::talk::GroupRef;
 use crate::model::ids::{Offset, PacketId, Timestamp};
 use crate::model::lazy::Unused;
+use crate::model::topic::Filter;
 
 /// How a kept session reads the journal.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +63,10 @@ pub(in crate::model) struct Pending {
     pub(super) replays: Option<Box<Replays>>,
     /// The records that the read for redelivery under way asked for; empty if there is none.
     pub(super) rereading: Vec<Offset>,
+    /// Groups that leased something on this connection, and for which shared subscription.
+    pub(super) groups: Vec<(GroupRef, Filter)>,
+    /// Groups that wait for room in the window.
+    pub(super) starved: Vec<GroupRef>,
     /// Records above the durable cursor that were sent before a restart: a re-read skips them.
     pub(super) already_sent: Vec<(Offset, PacketId)>,
 }
@@ -79,6 +85,8 @@ impl Pending {
         if let Some(replays) = &mut self.replays {
             replays.park();
         }
+        self.groups.clear();
+        self.starved.clear();
     }
 }
 
@@ -89,6 +97,8 @@ impl Unused for Pending {
             queue_bytes: 0,
             replays: None,
             rereading: Vec::new(),
+            groups: Vec::new(),
+            starved: Vec::new(),
             already_sent: Vec::new(),
         };
         &UNUSED
@@ -98,6 +108,8 @@ impl Unused for Pending {
         self.queue.is_empty()
             && self.replays.is_none()
             && self.rereading.is_empty()
+            && self.groups.is_empty()
+            && self.starved.is_empty()
             && self.already_sent.is_empty()
     }
 }

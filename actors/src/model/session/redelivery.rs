@@ -80,10 +80,14 @@ impl Session {
 
     /// Sends a record whose subscriptions must be looked up again.
     fn send_again(&self, record: &Record, sent: Unsettled, effects: &mut Vec<Effect>) {
-        let matched = self
-            .subscriptions
-            .matching(&record.message, Offset(u64::MAX), self.number);
-        let subscription_ids = matched.map(|matched| matched.ids).unwrap_or_default();
+        let subscription_ids = match sent.lease {
+            Some(_) => self.subscriptions.shared_ids(record.message.topic()),
+            None => self
+                .subscriptions
+                .matching(&record.message, Offset(u64::MAX), self.number)
+                .map(|matched| matched.ids)
+                .unwrap_or_default(),
+        };
         let live = Live {
             message: record.message.clone(),
             qos: sent.qos,

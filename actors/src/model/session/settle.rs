@@ -5,6 +5,7 @@ use super::redelivery::send_pubrel;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
 use crate::model::entry::{Change, Step, Unsettled};
+use crate::model::group::talk::is_in_memory;
 use crate::model::ids::{Now, PacketId};
 use crate::model::message::QoS;
 
@@ -110,10 +111,13 @@ impl Session {
     }
 
     pub(super) fn settled(&mut self, now: Now, sent: Unsettled, effects: &mut Vec<Effect>) {
+        if let Some(group) = sent.lease {
+            self.lease_settled(group, sent, effects);
+        }
         if !self.kept {
             return;
         }
-        if sent.qos == QoS::ExactlyOnce {
+        if sent.qos == QoS::ExactlyOnce && !is_in_memory(sent.offset) {
             self.record(
                 Change::Settled {
                     packet_id: sent.packet_id,
@@ -121,7 +125,9 @@ impl Session {
                 effects,
             );
         }
-        self.window_changed(now, effects);
+        if sent.lease.is_none() {
+            self.window_changed(now, effects);
+        }
     }
 
     /// Progress is recorded soon: something was settled, or sent out of the order of the log, which no cursor shows.

@@ -55,6 +55,7 @@ fn replay(snapshot: &mut SessionSnapshot, entries: &[Entry], from: usize) {
             }
             Entry::Message { .. }
             | Entry::Session { .. }
+            | Entry::Group { .. }
             | Entry::Liveness { .. }
             | Entry::HighWater(_) => {}
         }

@@ -3,14 +3,17 @@
 use super::*;
 use crate::model::ids::{Offset, Timestamp};
 use crate::model::quota::HighWater;
-use crate::store::fixtures::full_snapshot;
+use crate::store::fixtures::{full_group, full_snapshot};
 
 /// [`full_snapshot`] number 7 as version 1 wrote it.
 const SESSION_V1: &str = "\
-    017359d10f07076d657465722d37056f776e65720e3132372e302e302e313a31383833e80701648380808070e80701d00f01\
+    01d49fc84107076d657465722d37056f776e65720e3132372e302e302e313a31383833e80701648380808070e80701d00f01\
     0477696c6c0004676f6e6502000500011e013c0305612f2b2f230101010001ffffff7f2d01620000010101ffffff7f2d0a24\
-    73686172652f672f630200010201ffffff7f2d0105612f2b2f232d0103612f62fa010a0307640100000008c8010201010109\
-    ac02020000020201ffff03f403d804";
+    73686172652f672f630200010201ffffff7f2d0105612f2b2f232d0103612f62fa010a030764010000000008c80102010100\
+    0109ac0202000000020201ffff03f403d804";
+
+/// [`full_group`] number 7 as version 1 wrote it.
+const GROUP_V1: &str = "01220ab3bf070c2473686172652f672f612f2bf40302ac02900301f5038004";
 
 /// The marks {covers: 1000, epoch: 3, alive_at: 123456789, high_water: {300, 123456788}} as version 1 wrote them.
 const MARKS_V1: &str = "01c6d66585e80703959aef3aac02949aef3a";
@@ -49,6 +52,20 @@ fn version_1_of_a_session_is_written_and_read_as_ever() {
     assert_eq!(hex(&encoded()), SESSION_V1);
     let read = decode_session(SessionNumber(7), &bytes(SESSION_V1));
     assert_eq!(read, Ok(full_snapshot(7)));
+}
+
+#[test]
+fn version_1_of_a_group_is_written_and_read_as_ever() {
+    let mut out = Vec::new();
+    encode_group(&full_group(7), &mut out).unwrap();
+    assert_eq!(hex(&out), GROUP_V1);
+    let read = decode_group(GroupNumber(7), &bytes(GROUP_V1));
+    assert_eq!(read, Ok(full_group(7)));
+    assert_eq!(
+        decode_session(SessionNumber(7), &bytes(GROUP_V1)),
+        Err(CodecError::Checksum),
+        "a group is no session of the same number"
+    );
 }
 
 #[test]

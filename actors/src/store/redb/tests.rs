@@ -9,11 +9,12 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::*;
-use crate::store::fixtures::full_snapshot;
+use crate::store::fixtures::{full_group, full_snapshot};
 
 fn checkpoint(number: u64, covers: u64) -> Checkpoint {
     Checkpoint {
         sessions: vec![(SessionNumber(number), Some(full_snapshot(number)))],
+        groups: vec![(GroupNumber(number), Some(full_group(number)))],
         retained: vec![(format!("topic/{number}"), Some(Offset(covers)))],
         marks: Marks {
             covers: Offset(covers),

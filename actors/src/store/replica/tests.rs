@@ -36,6 +36,12 @@ fn fold_of(replica: &mut Replica) -> Fold {
         })
         .unwrap();
     replica
+        .scan_groups(&mut |snapshot| {
+            let known = fold.groups.insert(snapshot.number, snapshot.clone());
+            assert_eq!(known, None, "given twice");
+        })
+        .unwrap();
+    replica
         .retained(&mut |topic, offset| {
             let known = fold.retained.insert(topic.to_owned(), offset);
             assert_eq!(known, None, "given twice");
@@ -51,6 +57,9 @@ fn needed(store: &MemoryStore) -> Offset {
         .sessions(&mut |snapshot| {
             floor = snapshot.needed_from().map_or(floor, |from| from.min(floor));
         })
+        .unwrap();
+    store
+        .groups(&mut |snapshot| floor = floor.min(snapshot.needed_from()))
         .unwrap();
     floor
 }

@@ -1,0 +1,146 @@
+//! How a group begins, is routed to and ends on its home shard, as the directory says.
+
+use std::collections::BTreeMap;
+
+use super::super::protocol::{GroupBatch, ToGroup};
+use super::super::recovery::GroupSummary;
+use super::Local;
+use super::groups::{GroupResident, GroupState};
+use crate::model::entry::{Entry, GroupChange};
+use crate::model::ids::GroupNumber;
+use crate::model::message::QoS;
+use crate::model::packet::SubscriptionOptions;
+use crate::model::routes::Slot;
+use crate::model::topic::Filter;
+use crate::observe::Gauge;
+
+impl Local {
+    /// Takes over a group that survived a restart: routable, passive.
+    pub fn inherit_group(&mut self, summary: GroupSummary) {
+        if !summary.recorded {
+            return self.look_at_group(&summary.filter);
+        }
+        let filter = summary.filter;
+        let plain = filter
+            .share()
+            .map_or_else(|| filter.clone(), |(_, plain)| plain);
+        self.hold(&plain);
+        self.add_group(summary.number, filter, plain, true, GroupState::Passive);
+    }
+
+    /// Routes publications to a group, or to it no more.
+    pub fn listen_group(&mut self, slot: Slot, plain: &Filter, on: bool, durable: bool) {
+        if on {
+            let options = SubscriptionOptions {
+                retain_as_published: true,
+                ..SubscriptionOptions::of_qos(QoS::ExactlyOnce)
+            };
+            let known = self
+                .slot(slot)
+                .is_some_and(|state| !state.filters.is_empty());
+            self.listen(slot, plain, &options, durable, known);
+        } else {
+            self.mute(slot, plain);
+        }
+    }
+
+    /// Asks the shard for an actor, which cannot be started in the middle of somebody else's turn.
+    pub fn want_group_actor(&mut self, number: GroupNumber) {
+        let groups = &mut self.groups;
+        if !groups.due.contains(&number) {
+            groups.due.push(number);
+            if let Some(shard) = groups.peers.get(usize::from(self.shard.0)) {
+                shard.do_send(GroupBatch::default());
+            }
+        }
+    }
+
+    /// Makes of a group that lives here what the directory says.
+    pub(super) fn look_at_group(&mut self, filter: &Filter) {
+        let standing = self.shared.groups.lock().get(filter);
+        let known = self.groups.numbers.get(filter).copied();
+        if let Some(known) = known
+            && standing.is_none_or(|standing| standing.number != known)
+        {
+            self.end_group(known);
+        }
+        let Some(standing) = standing else { return };
+        let number = standing.number;
+        if !self.groups.residents.contains_key(&number) {
+            let plain = filter
+                .share()
+                .map_or_else(|| filter.clone(), |(_, plain)| plain);
+            let fresh = GroupState::Fresh(None);
+            self.add_group(number, filter.clone(), plain, false, fresh);
+        }
+        let (Some(resident), Some(next)) = (
+            self.groups.residents.get_mut(&number),
+            standing.durable_from,
+        ) else {
+            return;
+        };
+        if std::mem::replace(&mut resident.durable, true) {
+            return;
+        }
+        let plain = resident.plain.clone();
+        let mut active = None;
+        match &mut resident.state {
+            GroupState::Fresh(from) => *from = Some(next),
+            GroupState::Active(slot) => active = Some(*slot),
+            GroupState::Passive | GroupState::Rehydrating | GroupState::Quarantined => {}
+        }
+        let filter = filter.clone();
+        self.append(Entry::group(number, GroupChange::Created { filter, next }));
+        self.hold(&plain);
+        if let Some(state) = active.and_then(|slot| self.slot(slot)) {
+            state.tell_group(ToGroup::Durable(next));
+        }
+    }
+
+    fn add_group(
+        &mut self,
+        number: GroupNumber,
+        filter: Filter,
+        plain: Filter,
+        durable: bool,
+        state: GroupState,
+    ) {
+        self.cells.shift(Gauge::Groups, 1);
+        self.groups.numbers.insert(filter.clone(), number);
+        let resident = GroupResident {
+            filter,
+            plain,
+            durable,
+            state,
+            online: BTreeMap::new(),
+            panics: None,
+            said: Vec::new(),
+            deadline: None,
+        };
+        self.groups.residents.insert(number, resident);
+    }
+
+    /// The last member of a group that lives here is gone.
+    fn end_group(&mut self, number: GroupNumber) {
+        self.groups.set_deadline(number, None);
+        let Some(resident) = self.groups.residents.remove(&number) else {
+            return;
+        };
+        self.groups.numbers.remove(&resident.filter);
+        self.cells.shift(Gauge::Groups, -1);
+        let online = i64::try_from(resident.online.len()).unwrap_or(0);
+        self.cells.shift(Gauge::GroupMembersOnline, -online);
+        if resident.durable {
+            self.release(&resident.plain);
+            self.append(Entry::group(number, GroupChange::Ended));
+        }
+        if let GroupState::Active(slot) = resident.state
+            && let Some(state) = self.slot(slot)
+        {
+            state.tell_group(ToGroup::End);
+        }
+        if matches!(resident.state, GroupState::Quarantined) {
+            self.cells.shift(Gauge::Quarantined, -1);
+        }
+    }
+}

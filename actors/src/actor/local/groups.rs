@@ -1,0 +1,349 @@
+//! The groups that live on this shard, and what goes to and fro between groups and their members' sessions.
+//!
+//! A group is *home* on one shard, its members' sessions anywhere. Who is a member says the directory that all shards share;
+//! here it becomes routes, an actor, an end.
+//!
+//! Invariants:
+//! - what one shard has for another goes in one batch per turn, in order, behind what it submitted to the journal: whoever
+//!   hears of something that was recorded may record what follows from it;
+//! - a durable group holds its filter from the moment at which it is one to its end, with or without an actor;
+//! - what is said to a group waits for its actor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use actix::Recipient;
+use hashbrown::HashMap;
+
+use super::super::protocol::{Asker, ForGroup, ForMember, GroupBatch, MemberNews};
+use super::Local;
+use crate::model::effect::WhichGroup;
+use crate::model::group::directory::name_of;
+use crate::model::group::talk::{FromMember, Leased, Place, Said};
+use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
+use crate::model::routes::Slot;
+use crate::model::topic::Filter;
+use crate::observe::Gauge;
+use crate::supervise::Panics;
+
+/// What a shard knows of one group that lives on it.
+#[derive(Debug)]
+pub struct GroupResident {
+    /// The shared subscription.
+    pub filter: Filter,
+    /// What the group reads.
+    pub plain: Filter,
+    /// It reads the journal: its filter is held.
+    pub durable: bool,
+    /// How it is run.
+    pub state: GroupState,
+    /// Members that are online: whom a rebuilt actor asks what they have.
+    pub online: BTreeMap<SessionNumber, (Fence, Place)>,
+    /// Of its actor, if there were any.
+    pub panics: Option<Box<Panics>>,
+    /// What was said and the actor did not hear yet.
+    pub(super) said: Vec<FromMember>,
+    pub(super) deadline: Option<Timestamp>,
+}
+
+/// How a group is run.
+#[derive(Debug)]
+pub enum GroupState {
+    /// By nobody yet, and nothing is recorded but, if it is durable, its beginning here.
+    Fresh(Option<Offset>),
+    /// By nobody: its snapshot lies in the store.
+    Passive,
+    /// By nobody yet: its snapshot is being read.
+    Rehydrating,
+    /// By an actor.
+    Active(Slot),
+    /// By nobody any more: its actor kept panicking.
+    Quarantined,
+}
+
+/// The groups of a shard, and what waits to leave it for groups and members elsewhere.
+#[derive(Debug, Default)]
+pub struct LocalGroups {
+    pub(super) residents: HashMap<GroupNumber, GroupResident>,
+    pub(super) numbers: HashMap<Filter, GroupNumber>,
+    /// Groups that need an actor.
+    pub(super) due: Vec<GroupNumber>,
+    deadlines: BTreeSet<(Timestamp, GroupNumber)>,
+    outboxes: Vec<GroupBatch>,
+    pub(super) peers: Vec<Recipient<GroupBatch>>,
+    questions: u64,
+}
+
+impl LocalGroups {
+    /// No groups, and so many shards.
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            outboxes: vec![GroupBatch::default(); shards],
+            ..Self::default()
+        }
+    }
+
+    /// Gets to know all shards, by number.
+    pub(super) fn meet(&mut self, peers: Vec<Recipient<GroupBatch>>) {
+        self.peers = peers;
+    }
+
+    /// Sends what waits for other shards, one message each.
+    pub(super) fn flush(&mut self) {
+        for (outbox, peer) in self.outboxes.iter_mut().zip(&self.peers) {
+            if !outbox.for_groups.is_empty() || !outbox.for_members.is_empty() {
+                peer.do_send(std::mem::take(outbox));
+            }
+        }
+    }
+
+    /// The group of this number, if it lives here.
+    pub fn get(&mut self, group: GroupNumber) -> Option<&mut GroupResident> {
+        self.residents.get_mut(&group)
+    }
+
+    /// The group behind a shared subscription, if it lives here.
+    pub fn find(&self, filter: &Filter) -> Option<(GroupNumber, &GroupResident)> {
+        let number = self.numbers.get(filter)?;
+        self.residents
+            .get(number)
+            .map(|resident| (*number, resident))
+    }
+
+    /// Groups that need an actor; they are the caller's business from here on.
+    pub fn take_due(&mut self) -> Vec<GroupNumber> {
+        std::mem::take(&mut self.due)
+    }
+
+    /// What was said to a group.
+    pub fn take_said(&mut self, group: GroupNumber) -> Vec<FromMember> {
+        let resident = self.residents.get_mut(&group);
+        resident.map_or_else(Vec::new, |resident| std::mem::take(&mut resident.said))
+    }
+
+    /// Says when something is due for a group.
+    pub fn set_deadline(&mut self, group: GroupNumber, deadline: Option<Timestamp>) {
+        let Some(resident) = self.residents.get_mut(&group) else {
+            return;
+        };
+        if resident.deadline == deadline {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut resident.deadline, deadline) {
+            self.deadlines.remove(&(before, group));
+        }
+        if let Some(at) = deadline {
+            self.deadlines.insert((at, group));
+        }
+    }
+
+    /// The slots of groups for which something is due; their deadlines are forgotten.
+    pub fn due_slots(&mut self, now: Timestamp) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        while let Some((at, group)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            if let Some(resident) = self.residents.get_mut(&group) {
+                resident.deadline = None;
+                if let GroupState::Active(slot) = resident.state {
+                    slots.push(slot);
+                }
+            }
+        }
+        slots
+    }
+
+    /// Where a group lives.
+    fn home(&self, filter: &Filter) -> usize {
+        let mut hasher = DefaultHasher::new();
+        name_of(filter).hash(&mut hasher);
+        usize::try_from(hasher.finish() % self.outboxes.len().max(1) as u64).unwrap_or(0)
+    }
+}
+
+impl Local {
+    /// The directory says something new of a group. Gives the number under which `place` is answered once the routes say
+    /// the same; `None` if they do already.
+    pub fn group_changed(
+        &mut self,
+        filter: &Filter,
+        asker: Option<(SessionNumber, Slot)>,
+    ) -> Option<u64> {
+        let home = self.groups.home(filter);
+        if home == usize::from(self.shard.0) {
+            self.look_at_group(filter);
+            return None;
+        }
+        let asker = asker.map(|(member, slot)| {
+            self.groups.questions += 1;
+            Asker {
+                member,
+                place: self.place(slot),
+                question: self.groups.questions,
+            }
+        });
+        let question = asker.map(|asker| asker.question);
+        let filter = filter.clone();
+        let changed = ForGroup::Changed { filter, asker };
+        self.groups.outboxes[home].for_groups.push(changed);
+        question
+    }
+
+    /// A member's session in `slot` says something to a group.
+    pub fn tell_group(&mut self, to: WhichGroup, member: SessionNumber, slot: Slot, said: Said) {
+        let place = self.place(slot);
+        let home = match &to {
+            WhichGroup::Filter(filter) => self.groups.home(filter),
+            WhichGroup::Group(group) => usize::from(group.home.0),
+        };
+        let from = FromMember {
+            member,
+            place,
+            said,
+        };
+        if home == usize::from(self.shard.0) {
+            self.hear(&to, from);
+        } else if let Some(outbox) = self.groups.outboxes.get_mut(home) {
+            outbox.for_groups.push(ForGroup::Said { to, from });
+        }
+    }
+
+    /// A group that lives here has something for a member's session.
+    pub fn lease(&mut self, member: SessionNumber, place: Place, leased: Leased) {
+        let what = MemberNews::Leased(leased);
+        self.tell_member(member, place, what);
+    }
+
+    /// What another shard's sessions and groups have for those of this one.
+    pub fn group_batch(&mut self, batch: GroupBatch) {
+        for for_group in batch.for_groups {
+            match for_group {
+                ForGroup::Said { to, from } => self.hear(&to, from),
+                ForGroup::Changed { filter, asker } => {
+                    self.look_at_group(&filter);
+                    if let Some(asker) = asker {
+                        let joined = MemberNews::Joined(asker.question);
+                        self.tell_member(asker.member, asker.place, joined);
+                    }
+                }
+            }
+        }
+        for news in batch.for_members {
+            self.hand_over(news);
+        }
+    }
+
+    /// The actor in `slot` died: its groups hear that it is gone, but not what it keeps. Gives whose it was.
+    pub fn lose_groups(&mut self, slot: Slot) -> Option<SessionNumber> {
+        let state = self.slot(slot)?;
+        let member = state.number;
+        let shared = state.filters.iter().filter(|filter| filter.is_shared());
+        for filter in shared.cloned().collect::<Vec<_>>() {
+            self.tell_group(WhichGroup::Filter(filter), member, slot, Said::Lost);
+        }
+        Some(member)
+    }
+
+    /// Leaves a group: the directory knows already.
+    pub fn leave_group(&mut self, filter: &Filter, member: SessionNumber, slot: Slot) {
+        let to = WhichGroup::Filter(filter.clone());
+        self.tell_group(to, member, slot, Said::Left);
+        self.group_changed(filter, None);
+    }
+
+    fn place(&self, slot: Slot) -> Place {
+        Place {
+            shard: self.shard,
+            slot,
+        }
+    }
+
+    fn tell_member(&mut self, member: SessionNumber, place: Place, what: MemberNews) {
+        let news = ForMember {
+            slot: place.slot,
+            member,
+            what,
+        };
+        if place.shard == self.shard {
+            self.hand_over(news);
+        } else if let Some(outbox) = self.groups.outboxes.get_mut(usize::from(place.shard.0)) {
+            outbox.for_members.push(news);
+        }
+    }
+
+    /// Puts something into a member's slot. What comes too late for it was returned to the group when the member left.
+    fn hand_over(&mut self, news: ForMember) {
+        let Some(state) = self.slot(news.slot) else {
+            return;
+        };
+        if state.number != news.member {
+            return;
+        }
+        match news.what {
+            MemberNews::Leased(leased) => state.waiting.leased.push(leased),
+            MemberNews::Joined(question) => state.waiting.joined.push(question),
+        }
+        state.wake();
+    }
+
+    /// A member's session said something to a group that lives here.
+    fn hear(&mut self, to: &WhichGroup, from: FromMember) {
+        let groups = &mut self.groups;
+        let number = match to {
+            WhichGroup::Filter(filter) => groups.numbers.get(filter).copied(),
+            WhichGroup::Group(group) => Some(group.number),
+        };
+        let Some((number, resident)) =
+            number.and_then(|number| Some((number, groups.residents.get_mut(&number)?)))
+        else {
+            return; // it is over
+        };
+        match &from.said {
+            Said::Online(online) => {
+                let online = (online.fence, from.place);
+                if resident.online.insert(from.member, online).is_none() {
+                    self.cells.shift(Gauge::GroupMembersOnline, 1);
+                }
+            }
+            Said::Offline { fence, .. } => {
+                let online = resident.online.get(&from.member);
+                if online.is_some_and(|(known, _)| known == fence) {
+                    resident.online.remove(&from.member);
+                    self.cells.shift(Gauge::GroupMembersOnline, -1);
+                }
+            }
+            Said::Left | Said::Lost => {
+                if resident.online.remove(&from.member).is_some() {
+                    self.cells.shift(Gauge::GroupMembersOnline, -1);
+                }
+            }
+            Said::Found { .. }
+            | Said::Settled(..)
+            | Said::Taken(..)
+            | Said::Freed(_)
+            | Said::Returned { .. }
+            | Said::Room(..) => {}
+        }
+        resident.said.push(from);
+        match resident.state {
+            GroupState::Active(slot) => {
+                if let Some(state) = self.slot(slot) {
+                    state.wake();
+                }
+            }
+            GroupState::Fresh(_) | GroupState::Passive => {
+                if !resident.online.is_empty() {
+                    self.want_group_actor(number);
+                }
+            }
+            GroupState::Rehydrating | GroupState::Quarantined => {}
+        }
+    }
+}
+
+/// A group's home, for those outside of the shards.
+pub fn home_of(filter: &Filter, shards: usize) -> ShardId {
+    let home = LocalGroups::new(shards).home(filter);
+    ShardId(u8::try_from(home).unwrap_or(0))
+}

@@ -1,0 +1,298 @@
+//! Who belongs to which group: the one truth about membership, from SUBSCRIBE to the end of the subscription.
+//!
+//! Owns: members by group, whether a group is durable, limits. Does not know: who is online, what groups lease. Shared by
+//! all shards; locking is the caller's.
+//!
+//! Invariants:
+//! - a member is in the directory before its SUBACK is decided, and never without a session that lives;
+//! - a group that lost its last member is gone unless it is declared; the next one of its name has another number;
+//! - joining and leaving twice changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::limits::SharedLimits;
+use crate::model::refusal::Refusal;
+use crate::model::topic::Filter;
+
+/// Milliseconds over which changes are counted together.
+const CHANGES_WINDOW_MILLIS: u64 = 1000;
+
+/// All groups and their members.
+#[derive(Debug)]
+pub struct Directory {
+    limits: Arc<SharedLimits>,
+    names: BTreeMap<Box<str>, Named>,
+    /// The last number given.
+    last: u64,
+}
+
+/// The filters of one group name.
+#[derive(Debug, Default)]
+struct Named {
+    filters: BTreeMap<Filter, Membership>,
+    changes: u32,
+    changes_since: Timestamp,
+}
+
+/// The members of one group.
+#[derive(Debug)]
+struct Membership {
+    number: GroupNumber,
+    /// Whether each of them needs the group to be durable.
+    members: BTreeMap<SessionNumber, bool>,
+    durable_from: Option<Offset>,
+}
+
+/// What the directory says of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its number.
+    pub number: GroupNumber,
+    /// Where it began to be durable, if it is.
+    pub durable_from: Option<Offset>,
+    /// Its members, online or not.
+    pub members: usize,
+}
+
+impl Named {
+    fn members(&self) -> usize {
+        let filters = self.filters.values();
+        filters.map(|filter| filter.members.len()).sum()
+    }
+}
+
+impl Directory {
+    /// No groups. Numbers follow `last`, which no group has or had.
+    pub fn new(limits: Arc<SharedLimits>, last: u64) -> Self {
+        Self {
+            limits,
+            names: BTreeMap::new(),
+            last,
+        }
+    }
+
+    /// How many groups there are, by name.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// All members of all groups, a session once for each of its filters.
+    pub fn members(&self) -> usize {
+        self.names.values().map(Named::members).sum()
+    }
+
+    /// A session subscribes to `filter`. One that does already stays.
+    ///
+    /// # Errors
+    /// A limit, or a group that must be declared and is not; nothing changed.
+    pub fn join(
+        &mut self,
+        filter: &Filter,
+        session: SessionNumber,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let name = name_of(filter);
+        if self.limits.require_declared && !self.limits.is_declared(name) {
+            return Err(Refusal::GroupNotDeclared);
+        }
+        let limits = Arc::clone(&self.limits);
+        let Some(named) = self.names.get_mut(name) else {
+            if reached(self.names.len(), limits.groups_max) {
+                return Err(Refusal::SharedQuota);
+            }
+            self.names.insert(name.into(), Named::default());
+            return self.join(filter, session, now);
+        };
+        let since = named.changes_since;
+        if now.millis_since(since) >= CHANGES_WINDOW_MILLIS || now < since {
+            (named.changes, named.changes_since) = (0, now);
+        }
+        let known = named.filters.get(filter);
+        let member = known.is_some_and(|known| known.members.contains_key(&session));
+        let refused = reached(named.changes as usize, limits.changes_per_second_max)
+            || (known.is_none() && reached(named.filters.len(), limits.filters_per_group_max))
+            || (!member && reached(named.members(), limits.members_per_group_max));
+        if refused {
+            self.tidy(name);
+            return Err(Refusal::SharedQuota);
+        }
+        named.changes += 1;
+        let last = &mut self.last;
+        let known = named.filters.entry(filter.clone()).or_insert_with(|| {
+            *last += 1;
+            Membership::new(GroupNumber(*last))
+        });
+        known.members.entry(session).or_insert(false);
+        Ok(())
+    }
+
+    /// The options of a member's subscription: `kept` if its session outlives its connection, `queues` if QoS 1 or 2 was
+    /// granted. The first that needs it makes the group durable, from `log_end` on.
+    pub fn grant(
+        &mut self,
+        filter: &Filter,
+        session: SessionNumber,
+        kept: bool,
+        queues: bool,
+        log_end: Offset,
+    ) {
+        let name = name_of(filter);
+        let durable = queues && (kept || self.limits.is_declared(name));
+        let Some(known) = self.membership(filter) else {
+            return;
+        };
+        let Some(member) = known.members.get_mut(&session) else {
+            return;
+        };
+        *member = durable;
+        if durable && known.durable_from.is_none() {
+            known.durable_from = Some(log_end);
+        }
+    }
+
+    /// A session does not subscribe to `filter` any more.
+    pub fn leave(&mut self, filter: &Filter, session: SessionNumber) {
+        let declared = self.limits.is_declared(name_of(filter));
+        let Some(named) = self.names.get_mut(name_of(filter)) else {
+            return;
+        };
+        named.changes = named.changes.saturating_add(1);
+        let Some(known) = named.filters.get_mut(filter) else {
+            return;
+        };
+        known.members.remove(&session);
+        if known.members.is_empty() && !(declared && known.durable_from.is_some()) {
+            named.filters.remove(filter);
+        }
+        self.tidy(name_of(filter));
+    }
+
+    /// The shared subscriptions of a session.
+    pub fn filters_of(&self, session: SessionNumber) -> Vec<Filter> {
+        let filters = self.names.values().flat_map(|named| &named.filters);
+        filters
+            .filter(|(_, known)| known.members.contains_key(&session))
+            .map(|(filter, _)| filter.clone())
+            .collect()
+    }
+
+    /// A session came back from its snapshot, or is over: it subscribes to these and to no others. Gives those that it left.
+    pub fn reconcile(&mut self, session: SessionNumber, subscribed: &[Filter]) -> Vec<Filter> {
+        let mut left = self.filters_of(session);
+        left.retain(|filter| !subscribed.contains(filter));
+        for filter in &left {
+            self.leave(filter, session);
+        }
+        left
+    }
+
+    /// A group that survived a restart, durable.
+    pub fn inherit_group(&mut self, filter: &Filter, number: GroupNumber, from: Offset) {
+        let named = self.names.entry(name_of(filter).into()).or_default();
+        let known = Membership {
+            durable_from: Some(from),
+            ..Membership::new(number)
+        };
+        named.filters.insert(filter.clone(), known);
+    }
+
+    /// A member that survived a restart: no limit keeps it out.
+    pub fn inherit_member(
+        &mut self,
+        filter: &Filter,
+        session: SessionNumber,
+        queues: bool,
+        from: Offset,
+    ) {
+        let named = self.names.entry(name_of(filter).into()).or_default();
+        let last = &mut self.last;
+        let known = named.filters.entry(filter.clone()).or_insert_with(|| {
+            *last += 1;
+            Membership::new(GroupNumber(*last))
+        });
+        known.members.insert(session, queues);
+        if queues {
+            let from = known.durable_from.map_or(from, |known| known.min(from));
+            known.durable_from = Some(from);
+        }
+    }
+
+    /// Forgets what survived a restart without a member, unless it is declared; gives what it was.
+    pub fn disinherit(&mut self) -> Vec<GroupNumber> {
+        let limits = &self.limits;
+        let mut gone = Vec::new();
+        self.names.retain(|name, named| {
+            if !limits.is_declared(name) {
+                named.filters.retain(|_, known| {
+                    let stays = !known.members.is_empty();
+                    gone.extend((!stays).then_some(known.number));
+                    stays
+                });
+            }
+            !named.filters.is_empty()
+        });
+        gone
+    }
+
+    /// Every group.
+    pub fn iter(&self) -> impl Iterator<Item = (&Filter, Standing)> {
+        let filters = self.names.values().flat_map(|named| &named.filters);
+        filters.map(|(filter, known)| (filter, known.standing()))
+    }
+
+    /// What is known of a group; `None` if there is none.
+    pub fn get(&self, filter: &Filter) -> Option<Standing> {
+        let named = self.names.get(name_of(filter))?;
+        named.filters.get(filter).map(Membership::standing)
+    }
+
+    fn membership(&mut self, filter: &Filter) -> Option<&mut Membership> {
+        let named = self.names.get_mut(name_of(filter))?;
+        named.filters.get_mut(filter)
+    }
+
+    fn tidy(&mut self, name: &str) {
+        if let Some(named) = self.names.get(name)
+            && named.filters.is_empty()
+        {
+            self.names.remove(name);
+        }
+    }
+}
+
+impl Membership {
+    fn new(number: GroupNumber) -> Self {
+        Self {
+            number,
+            members: BTreeMap::new(),
+            durable_from: None,
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            number: self.number,
+            durable_from: self.durable_from,
+            members: self.members.len(),
+        }
+    }
+}
+
+/// Whether a limit leaves no room; 0 = none.
+fn reached(count: usize, max: u32) -> bool {
+    max > 0 && count >= max as usize
+}
+
+/// The name of the group behind a shared subscription.
+pub fn name_of(filter: &Filter) -> &str {
+    let rest = filter.as_str().strip_prefix("$share/");
+    let name = rest.and_then(|rest| rest.split_once('/'));
+    name.map_or("", |(name, _)| name)
+}

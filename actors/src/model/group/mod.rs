@@ -1,0 +1,442 @@
+//! The group: one shared subscription, its place in the journal, and who of its members has what.
+//!
+//! Owns: the cursor, leases, the choice of the member. Does not know: who its members are while they are offline (that is
+//! what their sessions subscribe to), sockets, the journal's files, the clock.
+//!
+//! Invariants:
+//! - a record is leased to at most one member at a time; what is settled or taken is never leased again;
+//! - only members that are online are given records, each within its receive maximum; who has no room is passed over;
+//! - the recorded cursor passes only what is settled, taken, or named as unsettled beside it;
+//! - a group that is not durable has nothing in the journal and waits for no disk.
+
+pub mod directory;
+mod effect;
+mod members;
+mod settle;
+pub mod snapshot;
+pub mod talk;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use self::effect::{GroupEffect, GroupInput};
+use self::members::Members;
+pub use self::members::Strategy;
+use self::snapshot::GroupSnapshot;
+use self::talk::{Lease, MEMORY_LEASES_FROM, Place, is_in_memory};
+use super::counter::Counter;
+use super::cursor::Cursor;
+use super::effect::Live;
+use super::ids::{Fence, GroupNumber, Now, Offset, SessionNumber, Timestamp};
+use super::limits::{Overflow, SessionLimits};
+use super::message::{Message, QoS};
+use super::record::Record;
+use super::topic::Filter;
+
+/// Records that one read of returned leases brings at most.
+const REREAD_MAX: usize = 32;
+
+/// Who has a record.
+#[derive(Clone, Debug)]
+struct Leasing {
+    member: SessionNumber,
+    fence: Fence,
+    qos: QoS,
+    state: LeaseState,
+    /// The message, if it is in memory only.
+    message: Option<Arc<Message>>,
+}
+
+/// What is known of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeaseState {
+    /// The member is online and has it.
+    Out,
+    /// The member left with the delivery begun; that it is durable is still to come.
+    Begun,
+    /// The member's actor died.
+    Lost,
+}
+
+/// One group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    limits: Arc<SessionLimits>,
+    number: GroupNumber,
+    filter: Filter,
+    /// What it reads.
+    plain: Filter,
+    durable: bool,
+    listening: bool,
+    cursor: Cursor,
+    /// Records that a read from the durable cursor on must pass: a member took them before a restart.
+    taken: BTreeSet<Offset>,
+    members: Members,
+    /// Members that were online when the actor died, and have not said yet what they have.
+    awaited: BTreeSet<SessionNumber>,
+    leases: BTreeMap<Offset, Leasing>,
+    /// Records to lease again that must be read first.
+    returned: BTreeSet<Offset>,
+    rereading: bool,
+    /// Messages at hand that wait for a member, before those of the cursor.
+    front: BTreeMap<Offset, Arc<Message>>,
+    /// Bytes of those in `front` that are in memory only.
+    front_bytes: u64,
+    next_memory_lease: Offset,
+    unrecorded: u32,
+    recorded_next: Offset,
+    progress_at: Option<Timestamp>,
+}
+
+impl Group {
+    /// A new group, which has nothing and nobody.
+    pub fn new(
+        number: GroupNumber,
+        filter: Filter,
+        strategy: Strategy,
+        limits: Arc<SessionLimits>,
+    ) -> Self {
+        let plain = filter
+            .share()
+            .map_or_else(|| filter.clone(), |(_, plain)| plain);
+        Self {
+            limits,
+            number,
+            plain,
+            durable: false,
+            listening: false,
+            cursor: Cursor::default(),
+            taken: BTreeSet::new(),
+            members: Members::new(strategy, number.0),
+            filter,
+            awaited: BTreeSet::new(),
+            leases: BTreeMap::new(),
+            returned: BTreeSet::new(),
+            rereading: false,
+            front: BTreeMap::new(),
+            front_bytes: 0,
+            next_memory_lease: MEMORY_LEASES_FROM,
+            unrecorded: 0,
+            recorded_next: Offset::default(),
+            progress_at: None,
+        }
+    }
+
+    /// The durable group that a snapshot describes.
+    pub fn restore(
+        snapshot: GroupSnapshot,
+        strategy: Strategy,
+        limits: Arc<SessionLimits>,
+    ) -> Self {
+        Self {
+            durable: true,
+            cursor: Cursor::new(snapshot.next),
+            recorded_next: snapshot.next,
+            taken: snapshot.taken,
+            returned: snapshot.unsettled,
+            ..Self::new(snapshot.number, snapshot.filter, strategy, limits)
+        }
+    }
+
+    /// The actor died and was rebuilt while these members were online: nothing is leased before each has said what it
+    /// has.
+    pub fn recount(
+        &mut self,
+        online: impl Iterator<Item = (SessionNumber, Fence, Place)>,
+        effects: &mut Vec<GroupEffect>,
+    ) {
+        for (member, fence, place) in online {
+            self.awaited.insert(member);
+            effects.push(GroupEffect::Lease {
+                member,
+                fence,
+                place,
+                lease: Lease::Recount,
+            });
+        }
+    }
+
+    /// Applies one input; appends what must happen next, in order, to `effects`.
+    pub fn handle(&mut self, now: Now, input: GroupInput, effects: &mut Vec<GroupEffect>) {
+        self.take_in(now, input, effects);
+        self.pump(now, effects);
+    }
+
+    /// As [`Self::handle`], but leases nothing before [`Self::pump`]: for more inputs at once.
+    pub fn take_in(&mut self, now: Now, input: GroupInput, effects: &mut Vec<GroupEffect>) {
+        match input {
+            GroupInput::Said(from) => self.said(now, from, effects),
+            GroupInput::Durable { next } => self.become_durable(next, effects),
+            GroupInput::Live(live) => self.live(now, live, effects),
+            GroupInput::Logged(record) => {
+                let inbox_max = self.limits.inbox_records_max as usize;
+                if self.listening && self.durable && self.cursor.committed(record, inbox_max) {
+                    effects.push(GroupEffect::Count(Counter::InboxOverflowed));
+                }
+            }
+            GroupInput::Page { read, page } => self.cursor.page(read, page),
+            GroupInput::Reread { asked, records } => self.reread(asked, records, effects),
+            GroupInput::Tick => {
+                if self.progress_at.is_some_and(|at| at <= now.time) {
+                    self.record_progress(now, effects);
+                }
+            }
+            GroupInput::ReadFailed => {
+                self.cursor.abandon_read();
+                self.rereading = false;
+            }
+            GroupInput::End => self.end(effects),
+        }
+    }
+
+    /// The next moment at which [`GroupInput::Tick`] would do something.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.progress_at
+    }
+
+    /// The group's number.
+    pub fn number(&self) -> GroupNumber {
+        self.number
+    }
+
+    /// The shared subscription, as its members write it.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// What it reads.
+    pub fn plain_filter(&self) -> &Filter {
+        &self.plain
+    }
+
+    /// Whether it reads the journal.
+    pub fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Its place in the journal.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Members that are online.
+    pub fn members_online(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Who has which record.
+    pub fn leases(&self) -> impl ExactSizeIterator<Item = (Offset, SessionNumber)> {
+        self.leases.iter().map(|(at, lease)| (*at, lease.member))
+    }
+
+    /// Messages that wait outside the cursor: returned ones, and those in memory.
+    pub fn waiting(&self) -> usize {
+        self.returned.len() + self.front.len()
+    }
+
+    fn become_durable(&mut self, next: Offset, effects: &mut Vec<GroupEffect>) {
+        if self.durable {
+            return;
+        }
+        self.durable = true;
+        self.cursor = Cursor::new(next);
+        self.recorded_next = next;
+        if self.listening {
+            let (on, durable) = (true, true);
+            effects.push(GroupEffect::Listen { on, durable });
+        }
+    }
+
+    /// Somebody is online, or nobody any more: with nobody the group waits where it is.
+    fn look_around(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
+        let on = !self.members.is_empty();
+        if on == self.listening {
+            return;
+        }
+        self.listening = on;
+        let durable = self.durable;
+        effects.push(GroupEffect::Listen { on, durable });
+        if on {
+            return self.schedule_progress(now);
+        }
+        self.record_progress(now, effects);
+        self.progress_at = None;
+        self.cursor.park();
+        for at in std::mem::take(&mut self.front).into_keys() {
+            if is_in_memory(at) {
+                effects.push(GroupEffect::Count(Counter::DroppedOffline));
+            } else {
+                self.returned.insert(at);
+            }
+        }
+        self.front_bytes = 0;
+    }
+
+    fn live(&mut self, now: Now, live: Live, effects: &mut Vec<GroupEffect>) {
+        let message = live.message;
+        if message.is_expired(now.time) {
+            return effects.push(GroupEffect::Count(Counter::DroppedExpired));
+        }
+        if message.qos > QoS::AtMostOnce {
+            return self.enqueue(message, effects);
+        }
+        match self.members.choose_for_once(&message) {
+            Some(member) => effects.push(GroupEffect::Lease {
+                member: member.number,
+                fence: member.fence,
+                place: member.place,
+                lease: Lease::Once(message),
+            }),
+            None => effects.push(GroupEffect::Count(Counter::DroppedOffline)),
+        }
+    }
+
+    fn enqueue(&mut self, message: Arc<Message>, effects: &mut Vec<GroupEffect>) {
+        if self.members.is_empty() {
+            return effects.push(GroupEffect::Count(Counter::DroppedOffline));
+        }
+        let bytes = message.size_bytes() as u64;
+        while self.queue_is_full(bytes) {
+            effects.push(GroupEffect::Count(Counter::DroppedQueueFull));
+            let oldest = match self.limits.overflow {
+                Overflow::DropOldest => self.front.first_key_value().map(|(at, _)| *at),
+                Overflow::DropNew | Overflow::ExpireSession => None,
+            };
+            let Some(dropped) = oldest.and_then(|at| self.front.remove(&at)) else {
+                return;
+            };
+            self.front_bytes -= dropped.size_bytes() as u64;
+        }
+        let at = self.next_memory_lease;
+        self.next_memory_lease = at.next();
+        self.hold(at, message);
+    }
+
+    fn queue_is_full(&self, bytes: u64) -> bool {
+        let SessionLimits {
+            queue_messages_max,
+            queue_bytes_max,
+            ..
+        } = *self.limits;
+        let messages = queue_messages_max > 0 && self.front.len() >= queue_messages_max as usize;
+        messages || (queue_bytes_max > 0 && self.front_bytes + bytes > queue_bytes_max)
+    }
+
+    /// A message at hand waits for a member.
+    fn hold(&mut self, at: Offset, message: Arc<Message>) {
+        if is_in_memory(at) {
+            self.front_bytes += message.size_bytes() as u64;
+        }
+        self.front.insert(at, message);
+    }
+
+    /// Leases what there is to those who have room, and asks for more.
+    pub fn pump(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
+        if !self.awaited.is_empty() || !self.listening {
+            return;
+        }
+        while self.members.has_room() {
+            let Some((at, message)) = self.next_message() else {
+                break;
+            };
+            if message.is_expired(now.time) {
+                effects.push(GroupEffect::Count(Counter::DroppedExpired));
+                self.changed(now, at, effects);
+                continue;
+            }
+            let member = self.members.choose(&message).expect("somebody has room");
+            effects.push(GroupEffect::Count(Counter::GroupLeased));
+            self.leases.insert(
+                at,
+                Leasing {
+                    member: member.number,
+                    fence: member.fence,
+                    qos: message.qos.min(member.qos),
+                    state: LeaseState::Out,
+                    message: is_in_memory(at).then(|| Arc::clone(&message)),
+                },
+            );
+            effects.push(GroupEffect::Lease {
+                member: member.number,
+                fence: member.fence,
+                place: member.place,
+                lease: Lease::Record { at, message },
+            });
+        }
+        self.ask(effects);
+    }
+
+    fn next_message(&mut self) -> Option<(Offset, Arc<Message>)> {
+        if let Some((at, message)) = self.front.pop_first() {
+            if is_in_memory(at) {
+                self.front_bytes -= message.size_bytes() as u64;
+            }
+            return Some((at, message));
+        }
+        while let Some(Record { offset, message }) = self.cursor.pop() {
+            let passes = self.taken.remove(&offset) || self.leases.contains_key(&offset);
+            if !passes {
+                return Some((offset, message));
+            }
+        }
+        None
+    }
+
+    fn ask(&mut self, effects: &mut Vec<GroupEffect>) {
+        if !self.listening || !self.durable {
+            return;
+        }
+        let returned_waits = self.front.first_key_value();
+        let returned_waits = returned_waits.is_some_and(|(at, _)| !is_in_memory(*at));
+        if !self.returned.is_empty() && !self.rereading && !returned_waits {
+            self.rereading = true;
+            let asked = self.returned.iter().take(REREAD_MAX).copied().collect();
+            effects.push(GroupEffect::Reread(asked));
+        }
+        let records_max = self.limits.inbox_records_max;
+        if let Some(from) = self.cursor.wants_read(records_max as usize) {
+            let read = self.cursor.begin_read();
+            effects.push(GroupEffect::Read {
+                read,
+                from,
+                records_max,
+            });
+        }
+    }
+
+    fn reread(
+        &mut self,
+        asked: Vec<Offset>,
+        records: Vec<Option<Record>>,
+        effects: &mut Vec<GroupEffect>,
+    ) {
+        self.rereading = false;
+        if !self.listening {
+            return;
+        }
+        for (at, record) in asked.into_iter().zip(records) {
+            if !self.returned.remove(&at) {
+                continue;
+            }
+            match record {
+                Some(record) => self.hold(at, record.message),
+                None => effects.push(GroupEffect::Count(Counter::DroppedRetention)),
+            }
+        }
+    }
+
+    /// What is in memory is dropped; what is in the journal nobody reads any more.
+    fn end(&mut self, effects: &mut Vec<GroupEffect>) {
+        let in_memory = self.front.keys().filter(|at| is_in_memory(**at)).count();
+        for _ in 0..in_memory + self.returned.len() {
+            effects.push(GroupEffect::Count(Counter::DroppedGroupEnded));
+        }
+        if std::mem::take(&mut self.listening) {
+            let durable = self.durable;
+            effects.push(GroupEffect::Listen { on: false, durable });
+        }
+        effects.push(GroupEffect::End);
+    }
+}
