@@ -43,6 +43,7 @@ fn online(broker: &Broker, members: u32) {
 
 #[test]
 fn members_of_all_versions_get_each_message_once_and_equal_shares() {
+    // [MQTT-4.8.2-3]
     for qos in 0..=2 {
         for kept in [false, true] {
             let broker = Broker::start_with(&["runtime.shards=2"]);

@@ -190,6 +190,7 @@ mod tests {
 
     #[test]
     fn invalid_filters_are_refused() {
+        // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
         // 5.0: [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.7.3-2].
         // 3.1.1: [MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.3-1], [MQTT-4.7.3-2].
         for text in [

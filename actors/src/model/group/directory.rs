@@ -296,3 +296,66 @@ pub fn name_of(filter: &Filter) -> &str {
     let name = rest.and_then(|rest| rest.split_once('/'));
     name.map_or("", |(name, _)| name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(5000);
+
+    fn filter(text: &str) -> Filter {
+        Filter::new(text).unwrap()
+    }
+
+    fn directory(limits: SharedLimits) -> Directory {
+        Directory::new(Arc::new(limits), 0)
+    }
+
+    #[test]
+    fn a_group_goes_with_its_last_member_and_its_successor_has_another_number() {
+        let mut groups = directory(SharedLimits::default());
+        let a = filter("$share/g/a");
+        for session in [1, 2, 1] {
+            assert_eq!(groups.join(&a, SessionNumber(session), NOW), Ok(()));
+        }
+        groups.grant(&a, SessionNumber(1), true, true, Offset(7));
+        let first = groups.get(&a).unwrap();
+        assert_eq!((first.members, first.durable_from), (2, Some(Offset(7))));
+        groups.leave(&a, SessionNumber(1));
+        groups.leave(&a, SessionNumber(1));
+        assert_eq!(groups.get(&a).map(|group| group.number), Some(first.number));
+        groups.leave(&a, SessionNumber(2));
+        assert!(groups.get(&a).is_none() && groups.is_empty());
+        groups.join(&a, SessionNumber(3), NOW).unwrap();
+        let next = groups.get(&a).unwrap();
+        assert!(next.number > first.number && next.durable_from.is_none());
+    }
+
+    #[test]
+    fn changes_beyond_the_limit_of_a_second_are_refused_until_it_is_over() {
+        let mut groups = directory(SharedLimits {
+            changes_per_second_max: 3,
+            ..SharedLimits::default()
+        });
+        let a = filter("$share/g/a");
+        groups.join(&a, SessionNumber(1), NOW).unwrap();
+        groups.join(&a, SessionNumber(2), NOW).unwrap();
+        groups.leave(&a, SessionNumber(2));
+        let refused = groups.join(&a, SessionNumber(3), NOW);
+        assert_eq!(refused, Err(Refusal::SharedQuota));
+        assert_eq!(groups.get(&a).map(|group| group.members), Some(1));
+        let later = NOW.plus_millis(CHANGES_WINDOW_MILLIS);
+        assert_eq!(groups.join(&a, SessionNumber(3), later), Ok(()));
+    }
+
+    #[test]
+    fn a_session_that_came_back_belongs_where_it_subscribes_and_nowhere_else() {
+        let mut groups = directory(SharedLimits::default());
+        let (a, b) = (filter("$share/g/a"), filter("$share/g/b"));
+        groups.join(&a, SessionNumber(1), NOW).unwrap();
+        groups.join(&b, SessionNumber(1), NOW).unwrap();
+        let left = groups.reconcile(SessionNumber(1), std::slice::from_ref(&b));
+        assert_eq!(left, [a]);
+        assert_eq!(groups.filters_of(SessionNumber(1)), [b]);
+    }
+}
