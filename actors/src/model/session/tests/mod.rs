@@ -6,6 +6,7 @@
 )]
 
 mod inbound;
+mod leases;
 mod lifetime;
 mod outbound;
 mod progress;
