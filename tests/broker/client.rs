@@ -129,6 +129,8 @@ impl Client {
                 Ok(0) => return None,
                 Ok(count) => self.arrived.extend(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                // Whoever stopped this process lets it go on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{}: nothing arrived: {error}", self.name),
             }
         }

@@ -248,6 +248,7 @@ impl<'a> Device<'a> {
             match stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.arrived.extend(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("{}: nothing arrived", self.name)
                 }
