@@ -12,7 +12,7 @@ use outlive_actors::model::filter_map::FilterMap;
 use outlive_actors::model::ids::{Offset, ShardId};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::SubscriptionOptions;
-use outlive_actors::model::retained::Retained;
+use outlive_actors::model::retained::{Retained, RetainedAt};
 use outlive_actors::model::routes::{Routes, ShardRoutes, Slot};
 use outlive_actors::model::topic::Filter;
 
@@ -188,7 +188,12 @@ static RETAINED: LazyLock<Retained> = LazyLock::new(|| {
         let leaf = ["config", "shadow", "state", "version"][n as usize % 4];
         let (site, device) = (n / 1_000, n / 4 % 250);
         let topic = format!("site/{site:04}/device/{device:03}/{leaf}");
-        retained.set(&topic, Offset(u64::from(n)));
+        let at = RetainedAt {
+            offset: Offset(u64::from(n)),
+            bytes: 100,
+            expires_at: None,
+        };
+        retained.set(&topic, at);
     }
     retained
 });

@@ -10,6 +10,7 @@ use std::time::Duration;
 use outlive_actors::actor::appender::Durability;
 use outlive_actors::clock::SystemClock;
 use outlive_actors::model::limits::{Overflow, SessionLimits, SharedLimits};
+use outlive_actors::model::retained::RetainedLimits;
 use outlive_actors::store::StoreError;
 use outlive_actors::system::{ActorSystem, StartError, SystemConfig};
 use thiserror::Error;
@@ -333,6 +334,10 @@ fn system_config(config: &Config) -> SystemConfig {
             ..SessionLimits::default()
         },
         shared: shared_limits(&config.shared),
+        retained: RetainedLimits {
+            messages_max: config.retained.messages_max,
+            bytes_max: config.retained.bytes_max,
+        },
         quota: (&config.quota).into(),
         durability: match config.log.durability {
             DurabilityKey::Always => Durability::Always,

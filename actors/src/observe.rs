@@ -25,6 +25,8 @@ pub enum Gauge {
     SessionActors,
     /// Subscriptions of sessions that have an actor.
     Subscriptions,
+    /// Replays of retained messages of sessions that have an actor.
+    Replays,
     /// Sessions that are not rebuilt any more because they kept panicking.
     Quarantined,
     /// Groups, by shared subscription.

@@ -31,6 +31,7 @@ use crate::model::ids::{ClientId, SHARDS_MAX};
 use crate::model::limits::{SessionLimits, SharedLimits};
 use crate::model::quota::{QuotaLimits, QuotaObservation};
 use crate::model::refusal::Refusal;
+use crate::model::retained::RetainedLimits;
 use crate::model::topic::Filter;
 use crate::observe::{GroupObservation, SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError};
@@ -52,6 +53,8 @@ pub struct SystemConfig {
     pub limits: SessionLimits,
     /// Limits and strategies of shared subscriptions.
     pub shared: SharedLimits,
+    /// What may be retained in all.
+    pub retained: RetainedLimits,
     /// How many sessions there may be, online and offline, in all and of whom.
     pub quota: QuotaLimits,
     /// When an acknowledgement may be sent.
@@ -78,6 +81,7 @@ impl SystemConfig {
             shards: 1,
             limits: SessionLimits::default(),
             shared: SharedLimits::default(),
+            retained: RetainedLimits::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 64 << 20,
@@ -135,8 +139,12 @@ pub struct SystemObservation {
     pub group_names: u64,
     /// Member sessions of groups, once for each shared subscription.
     pub group_members: u64,
-    /// Retained topics.
+    /// Retained messages.
     pub retained: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
+    /// Messages that expired while they were retained.
+    pub retained_expired: u64,
     /// Bytes of publications on their way from shard to shard.
     pub route_backlog_bytes: u64,
     /// Filters with a reader, attached or durable.
@@ -323,6 +331,10 @@ impl ActorSystem {
                 let groups = shared.groups.lock();
                 (groups.len() as u64, groups.members() as u64)
             };
+            let retained = shared.retained.read();
+            let (messages, bytes, expired) =
+                (retained.len() as u64, retained.bytes(), retained.expired());
+            drop(retained);
             SystemObservation {
                 group_names,
                 group_members,
@@ -335,7 +347,9 @@ impl ActorSystem {
                 appender: shared.appender.observe(),
                 checkpoint: shared.checkpointer.observe(),
                 quota: shared.quota.observe(),
-                retained: shared.retained.read().len() as u64,
+                retained: messages,
+                retained_bytes: bytes,
+                retained_expired: expired,
                 route_backlog_bytes: shared.backlog_bytes(),
                 route_filters: shared.routes.filters() as u64,
             }

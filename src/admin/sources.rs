@@ -114,6 +114,11 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             "Connections closed for exceeding the receive maximum.",
             &[],
         ),
+        Counter::RetainRefused => (
+            "outlive_retained_refused_total",
+            "Messages delivered and not retained because of retained.messages_max or retained.bytes_max.",
+            &[],
+        ),
         Counter::WillPublished => (
             "outlive_wills_published_total",
             "Will messages published.",
@@ -189,6 +194,12 @@ impl MetricsSource for ActorMetrics {
                 "Subscriptions of sessions that have an actor.",
                 &[],
                 gauge(Gauge::Subscriptions),
+            ),
+            Sample::gauge(
+                "outlive_retained_replays",
+                "Replays of retained messages under way, of sessions that have an actor.",
+                &[],
+                gauge(Gauge::Replays),
             ),
             Sample::gauge(
                 "outlive_sessions_quarantined",
@@ -281,7 +292,7 @@ fn journal_samples(seen: &SystemObservation) -> [Sample; 11] {
     ]
 }
 
-fn storage_samples(seen: &SystemObservation) -> [Sample; 5] {
+fn storage_samples(seen: &SystemObservation) -> [Sample; 7] {
     let (counter, gauge) = (plain_counter, plain_gauge);
     let checkpoint = &seen.checkpoint;
     [
@@ -294,6 +305,16 @@ fn storage_samples(seen: &SystemObservation) -> [Sample; 5] {
             "outlive_retained_messages",
             "Retained messages.",
             seen.retained,
+        ),
+        gauge(
+            "outlive_retained_bytes",
+            "Bytes of topics, properties and payloads of retained messages.",
+            seen.retained_bytes,
+        ),
+        counter(
+            "outlive_retained_expired_total",
+            "Messages that expired while they were retained.",
+            seen.retained_expired,
         ),
         gauge(
             "outlive_snapshot_pending_writes",

@@ -54,6 +54,8 @@ pub const LIMITS: &[Limit] = &[
     limit("quota.principal_sessions_max", 0, 1_000_000_000),
     limit("quota.usage_interval_seconds", 1, 86_400),
     limit("quota.usage_bytes_max", 64 * KIB, TIB),
+    limit("retained.messages_max", 0, 1_000_000_000),
+    limit("retained.bytes_max", 0, 1024 * TIB),
     limit("log.interval_millis", 1, 60_000),
     limit("log.segment_bytes", MIB, GIB),
     limit("log.bytes_max", 0, 1024 * TIB),

@@ -27,8 +27,8 @@ pub use quota::{
 };
 pub use reload::{RELOADABLE, Reloaded};
 pub use sections::{
-    AdminConfig, AuthConfig, Durability, LogConfig, LogFormat, Overflow, RuntimeConfig,
-    SessionConfig, StorageConfig, TelemetryConfig,
+    AdminConfig, AuthConfig, Durability, LogConfig, LogFormat, Overflow, RetainedConfig,
+    RuntimeConfig, SessionConfig, StorageConfig, TelemetryConfig,
 };
 pub(crate) use shared::declared;
 pub use shared::{SharedConfig, Strategy};
@@ -45,6 +45,8 @@ pub struct Config {
     pub shared: SharedConfig,
     /// What all sessions together may hold.
     pub quota: QuotaConfig,
+    /// Retained messages of all topics.
+    pub retained: RetainedConfig,
     /// The journal.
     pub log: LogConfig,
     /// Where state lives, and the checkpoints.

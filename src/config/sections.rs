@@ -54,6 +54,25 @@ pub enum Overflow {
     ExpireSession,
 }
 
+/// Retained messages of all topics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetainedConfig {
+    /// Topics with a retained message; 0 = none.
+    pub messages_max: u64,
+    /// Bytes of topics, properties and payloads; 0 = none.
+    pub bytes_max: u64,
+}
+
+impl Default for RetainedConfig {
+    fn default() -> Self {
+        Self {
+            messages_max: 10_000_000,
+            bytes_max: 17_179_869_184,
+        }
+    }
+}
+
 /// The journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 31] = [
+pub const REFUSALS: [Refusal; 32] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -83,6 +83,7 @@ pub const REFUSALS: [Refusal; 31] = [
     Refusal::ConnectRate,
     Refusal::TakeoverRate,
     Refusal::SubscriptionQuota,
+    Refusal::RetainedQuota,
     Refusal::JournalUnavailable,
     Refusal::PayloadFormat,
     Refusal::QoS,

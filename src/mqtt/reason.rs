@@ -39,7 +39,8 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         | Refusal::ListenerQuota
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
-        | Refusal::SharedQuota => 0x97,
+        | Refusal::SharedQuota
+        | Refusal::RetainedQuota => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::PayloadFormat => 0x99,
         Refusal::QoS => 0x9B,
@@ -60,6 +61,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
+        | Refusal::RetainedQuota
         | Refusal::JournalUnavailable
         | Refusal::ShuttingDown
         | Refusal::TakenOver
@@ -107,6 +109,7 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
+        | Refusal::RetainedQuota
         | Refusal::JournalUnavailable => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::Administrative => 0x98,
@@ -131,6 +134,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
+        | Refusal::RetainedQuota
         | Refusal::JournalUnavailable => 0x97,
         Refusal::PacketIdInUse => 0x91,
         Refusal::Malformed
@@ -174,6 +178,7 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             | Refusal::TakeoverRate
             | Refusal::SubscriptionQuota
             | Refusal::SharedQuota
+            | Refusal::RetainedQuota
             | Refusal::JournalUnavailable
             | Refusal::ReceiveMax
             | Refusal::Busy,

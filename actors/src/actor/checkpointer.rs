@@ -41,6 +41,9 @@ pub type GroupReply = Box<dyn FnOnce(Result<Option<GroupSnapshot>, StoreError>) 
 /// may be waiting for the checkpointer.
 pub type TrimReply = Box<dyn FnMut(Trim<'_>) + Send>;
 
+/// What is told about a retained message that expired, on the checkpointer's thread; must not block.
+pub type ExpiryReply = Box<dyn FnMut(&str, Offset) + Send>;
+
 /// When a checkpoint is made.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointConfig {
@@ -135,6 +138,7 @@ impl Checkpointer {
         config: CheckpointConfig,
         clock: Arc<dyn Clock>,
         on_trim: TrimReply,
+        on_expiry: ExpiryReply,
     ) -> io::Result<CheckpointerHandle> {
         let (sink, batches) = bounded(config.batches_max);
         // As many as there are sessions being resumed, which the limits on connections bound.
@@ -148,6 +152,7 @@ impl Checkpointer {
             config,
             clock,
             on_trim,
+            on_expiry,
             (batches, asked),
             Arc::clone(&observation),
         );

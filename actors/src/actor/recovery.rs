@@ -24,6 +24,7 @@ use crate::model::ids::{
     ClientId, GroupNumber, Listener, Offset, Principal, SessionNumber, Timestamp,
 };
 use crate::model::message::Will;
+use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
 use crate::model::topic::Filter;
 use crate::store::replica::Replica;
@@ -53,8 +54,8 @@ pub enum Survivor<'a> {
     Retained {
         /// The topic name.
         topic: &'a str,
-        /// Its record.
-        offset: Offset,
+        /// Its message.
+        at: RetainedAt,
     },
 }
 
@@ -193,7 +194,7 @@ pub fn recover(
             next: group.next,
         });
     })?;
-    replica.retained(&mut |topic, offset| each(Survivor::Retained { topic, offset }))?;
+    replica.retained(&mut |topic, at| each(Survivor::Retained { topic, at }))?;
     Ok(Recovered {
         replica,
         end,

@@ -64,6 +64,8 @@ pub enum Counter {
     SubscriptionRefused,
     /// A client sent more QoS 1 and 2 publications than the receive maximum allows.
     ReceiveMaxExceeded,
+    /// A message was delivered and not retained because of `retained.messages_max` or `retained.bytes_max`.
+    RetainRefused,
     /// A will was published.
     WillPublished,
     /// A publication was refused because the journal could not take it.
@@ -115,6 +117,7 @@ impl Counter {
         Self::DroppedSessionEnded,
         Self::SubscriptionRefused,
         Self::ReceiveMaxExceeded,
+        Self::RetainRefused,
         Self::WillPublished,
         Self::JournalRefused,
         Self::InboxOverflowed,

@@ -44,6 +44,9 @@ pub enum Refusal {
     /// `session.subscriptions_max` is reached.
     #[error("subscriptions of the session reached their limit")]
     SubscriptionQuota,
+    /// `retained.messages_max` or `retained.bytes_max` is reached; the message is delivered and not retained.
+    #[error("retained messages reached their limit")]
+    RetainedQuota,
     /// The journal cannot take the message: disk full or failing.
     #[error("the journal cannot take the message")]
     JournalUnavailable,

@@ -1,7 +1,8 @@
 //! Which topics have a retained message, and where in the journal it lies.
 //!
-//! Owns: topic -> offset, in the byte order of topics. Does not know: the messages themselves; an offset named here
-//! pins its record in the journal.
+//! Owns: topic -> offset, in the byte order of topics, what all of it takes, and whether there is room for more. Does not
+//! know: the messages themselves; an offset named here pins its record in the journal. When one expires: the checkpointer
+//! says so.
 //!
 //! A filter is answered by a walk through the sorted topics that leaps over what cannot match: from each topic it
 //! computes the smallest later text that could, and seeks there (`walk`). A literal prefix is thus a range, and `+`
@@ -15,19 +16,63 @@ use std::fmt;
 use std::ops::Bound;
 
 use self::walk::{Verdict, Walk};
-use super::ids::Offset;
+use super::ids::{Offset, Timestamp};
+use super::message::Message;
 use super::topic::Filter;
 
 /// So many steps forward are cheaper than a search from the root of the tree.
 const STEPS_BEFORE_SEEK: usize = 4;
 
-type Entry<'a> = (&'a Box<str>, &'a Offset);
+type Entry<'a> = (&'a Box<str>, &'a Held);
+
+/// A retained message: where it lies, and what must be known of it without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetainedAt {
+    /// Its record.
+    pub offset: Offset,
+    /// Bytes of topic, properties and payload.
+    pub bytes: u32,
+    /// When it expires; `None` never.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl RetainedAt {
+    /// What a record sets its topic to: `None` clears it.
+    pub fn of(offset: Offset, message: &Message) -> Option<Self> {
+        (!message.payload().is_empty()).then(|| Self {
+            offset,
+            bytes: size(message),
+            expires_at: message.expires_at,
+        })
+    }
+}
+
+fn size(message: &Message) -> u32 {
+    u32::try_from(message.size_bytes()).unwrap_or(u32::MAX)
+}
+
+/// What may be retained in all; the configuration's section `retained`. 0 = no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetainedLimits {
+    /// The most topics with a retained message.
+    pub messages_max: u64,
+    /// The most bytes of topics, properties and payloads.
+    pub bytes_max: u64,
+}
+
+/// What is kept in memory of a retained message.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    offset: Offset,
+    bytes: u32,
+}
 
 /// The retained messages of all topics.
 #[derive(Default)]
 pub struct Retained {
-    topics: BTreeMap<Box<str>, Offset>,
-    topic_bytes: usize,
+    topics: BTreeMap<Box<str>, Held>,
+    bytes: u64,
+    expired: u64,
 }
 
 /// A part of the answer to a filter.
@@ -55,37 +100,67 @@ impl Retained {
         self.topics.is_empty()
     }
 
-    /// Bytes of all topics.
-    pub fn topic_bytes(&self) -> usize {
-        self.topic_bytes
+    /// Bytes of all topics, properties and payloads.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many messages expired while they were retained.
+    pub fn expired(&self) -> u64 {
+        self.expired
     }
 
     /// Where the retained message of `topic` lies.
     pub fn get(&self, topic: &str) -> Option<Offset> {
-        self.topics.get(topic).copied()
+        self.topics.get(topic).map(|held| held.offset)
     }
 
-    /// Sets the retained message of `topic`; returns the offset that is no longer pinned.
-    pub fn set(&mut self, topic: &str, offset: Offset) -> Option<Offset> {
-        if let Some(known) = self.topics.get_mut(topic) {
-            return Some(std::mem::replace(known, offset));
+    /// Sets the retained message of `topic`.
+    pub fn set(&mut self, topic: &str, at: RetainedAt) {
+        let RetainedAt { offset, bytes, .. } = at;
+        let held = Held { offset, bytes };
+        self.bytes += u64::from(bytes);
+        // A topic that is known keeps its key.
+        let before = match self.topics.get_mut(topic) {
+            Some(known) => Some(std::mem::replace(known, held)),
+            None => self.topics.insert(Box::from(topic), held),
+        };
+        self.bytes -= before.map_or(0, |held| u64::from(held.bytes));
+    }
+
+    /// Drops the retained message of `topic`.
+    pub fn clear(&mut self, topic: &str) {
+        if let Some(held) = self.topics.remove(topic) {
+            self.bytes -= u64::from(held.bytes);
         }
-        self.topic_bytes += topic.len();
-        self.topics.insert(Box::from(topic), offset)
     }
 
-    /// Drops the retained message of `topic`; returns the offset that is no longer pinned.
-    pub fn clear(&mut self, topic: &str) -> Option<Offset> {
-        let offset = self.topics.remove(topic)?;
-        self.topic_bytes -= topic.len();
-        Some(offset)
+    /// Drops the retained message of `topic` if it is still the one at `offset`, which expired.
+    pub fn expire(&mut self, topic: &str, offset: Offset) {
+        if self.get(topic) == Some(offset) {
+            self.clear(topic);
+            self.expired += 1;
+        }
     }
 
-    /// All topics in order, for a checkpoint.
+    /// Whether the message may be retained. What is under way to the journal does not count yet.
+    pub fn has_room(&self, message: &Message, limits: RetainedLimits) -> bool {
+        let RetainedLimits {
+            messages_max,
+            bytes_max,
+        } = limits;
+        let before = self.topics.get(message.topic());
+        let room = messages_max == 0 || before.is_some() || (self.len() as u64) < messages_max;
+        let before = before.map_or(0, |held| held.bytes);
+        let after = self.bytes - u64::from(before) + u64::from(size(message));
+        room && (bytes_max == 0 || size(message) <= before || after <= bytes_max)
+    }
+
+    /// All topics in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Offset)> {
         self.topics
             .iter()
-            .map(|(topic, offset)| (&**topic, *offset))
+            .map(|(topic, held)| (&**topic, held.offset))
     }
 
     /// The first `max` topics after `after` that match `filter`, in order, however many topics must be looked at.
@@ -116,11 +191,11 @@ impl Retained {
         let mut found = Vec::new();
         let mut visited = 0;
         let mut next = range.next();
-        while let Some((topic, offset)) = next {
+        while let Some((topic, held)) = next {
             visited += 1;
             let upcoming = match walk.judge(topic) {
                 Verdict::Match => {
-                    found.push((topic.clone(), *offset));
+                    found.push((topic.clone(), held.offset));
                     range.next()
                 }
                 Verdict::Step => range.next(),
@@ -141,14 +216,14 @@ impl Retained {
         }
     }
 
-    fn from(&self, start: Bound<&str>) -> Range<'_, Box<str>, Offset> {
+    fn from(&self, start: Bound<&str>) -> Range<'_, Box<str>, Held> {
         self.topics.range::<str, _>((start, Bound::Unbounded))
     }
 
     /// The first topic at or after `target`, which lies ahead of `range`.
     fn leap<'a>(
         &'a self,
-        range: &mut Range<'a, Box<str>, Offset>,
+        range: &mut Range<'a, Box<str>, Held>,
         target: &str,
     ) -> Option<Entry<'a>> {
         for _ in 0..STEPS_BEFORE_SEEK {
@@ -166,8 +241,8 @@ impl fmt::Debug for Retained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retained")
             .field("topics", &self.len())
-            .field("topic_bytes", &self.topic_bytes)
-            .finish()
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,16 +250,26 @@ impl fmt::Debug for Retained {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::ids::SessionNumber;
+    use super::super::message::{MessageParts, QoS};
     use super::*;
 
     fn filter(text: &str) -> Filter {
         Filter::new(text).unwrap()
     }
 
+    fn at(offset: u64) -> RetainedAt {
+        RetainedAt {
+            offset: Offset(offset),
+            bytes: 10,
+            expires_at: None,
+        }
+    }
+
     fn retained(topics: &[&str]) -> Retained {
         let mut retained = Retained::new();
         for (topic, offset) in topics.iter().zip(0..) {
-            retained.set(topic, Offset(offset));
+            retained.set(topic, at(offset));
         }
         retained
     }
@@ -228,7 +313,7 @@ mod tests {
         ) {
             let mut retained = Retained::new();
             for (topic, offset) in &topics {
-                retained.set(topic, *offset);
+                retained.set(topic, at(offset.0));
             }
             let expected: Vec<(Box<str>, Offset)> = topics
                 .iter()
@@ -255,20 +340,25 @@ mod tests {
 
         #[test]
         fn the_counts_follow_what_is_set_and_cleared(
-            steps in prop::collection::vec((topics(), any::<bool>(), any::<u64>()), 0..60),
+            steps in prop::collection::vec((topics(), any::<bool>(), any::<u32>()), 0..60),
         ) {
             let mut retained = Retained::new();
             let mut model = BTreeMap::new();
-            for (topic, set, offset) in steps {
+            for (topic, set, bytes) in steps {
                 if set {
-                    prop_assert_eq!(retained.set(&topic, Offset(offset)), model.insert(topic, Offset(offset)));
+                    retained.set(&topic, RetainedAt { bytes, ..at(u64::from(bytes)) });
+                    model.insert(topic, bytes);
                 } else {
-                    prop_assert_eq!(retained.clear(&topic), model.remove(&topic));
+                    retained.clear(&topic);
+                    model.remove(&topic);
                 }
                 prop_assert_eq!(retained.len(), model.len());
-                prop_assert_eq!(retained.topic_bytes(), model.keys().map(String::len).sum::<usize>());
+                prop_assert_eq!(retained.bytes(), model.values().copied().map(u64::from).sum::<u64>());
             }
-            let all: Vec<_> = model.iter().map(|(topic, offset)| (topic.as_str(), *offset)).collect();
+            let all: Vec<_> = model
+                .iter()
+                .map(|(topic, bytes)| (topic.as_str(), Offset(u64::from(*bytes))))
+                .collect();
             prop_assert_eq!(retained.iter().collect::<Vec<_>>(), all);
         }
     }
@@ -295,6 +385,55 @@ mod tests {
         assert!(retained.matching(&filter("a/#"), Some("a/3"), 2).is_empty());
     }
 
+    fn message(topic: &str, payload_bytes: usize) -> Message {
+        Message::new(MessageParts {
+            topic,
+            payload: &vec![b'x'; payload_bytes],
+            properties: b"",
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            published_at: Timestamp(0),
+            expires_at: None,
+            publisher: SessionNumber(1),
+        })
+    }
+
+    #[test]
+    fn at_a_limit_what_is_retained_may_be_replaced_but_nothing_more_comes_in() {
+        let mut retained = retained(&["a", "b"]);
+        let count = |messages_max| RetainedLimits {
+            messages_max,
+            bytes_max: 0,
+        };
+        assert!(!retained.has_room(&message("c", 1), count(2)));
+        assert!(retained.has_room(&message("c", 1), count(3)));
+        assert!(retained.has_room(&message("c", 1), count(0)));
+        assert!(retained.has_room(&message("a", 1000), count(2)));
+        retained.clear("a");
+        assert!(retained.has_room(&message("c", 1), count(2)));
+        // "b" takes 10 bytes.
+        let bytes = |bytes_max| RetainedLimits {
+            messages_max: 0,
+            bytes_max,
+        };
+        assert!(retained.has_room(&message("c", 9), bytes(20)));
+        assert!(!retained.has_room(&message("c", 10), bytes(20)));
+        assert!(retained.has_room(&message("b", 19), bytes(20)));
+        assert!(!retained.has_room(&message("b", 20), bytes(20)));
+        // A limit that was lowered does not keep a message from becoming smaller.
+        assert!(retained.has_room(&message("b", 8), bytes(5)));
+    }
+
+    #[test]
+    fn only_the_message_that_expired_goes() {
+        let mut retained = retained(&["a", "b"]);
+        retained.set("b", at(7));
+        retained.expire("a", Offset(0));
+        retained.expire("b", Offset(1));
+        assert_eq!(retained.iter().collect::<Vec<_>>(), [("b", Offset(7))]);
+        assert_eq!((retained.expired(), retained.bytes()), (1, 10));
+    }
+
     #[test]
     fn a_wildcard_lookup_looks_at_few_of_many_topics() {
         let mut retained = Retained::new();
@@ -302,7 +441,7 @@ mod tests {
             for device in 0..100 {
                 retained.set(
                     &format!("site/{site:02}/device/{device:02}"),
-                    Offset(site * 100 + device),
+                    at(site * 100 + device),
                 );
             }
         }

@@ -11,6 +11,7 @@ use crate::model::ids::{
 };
 use crate::model::message::{Message, MessageParts, QoS, Will};
 use crate::model::packet::{ProtocolVersion, RetainHandling, SubscriptionOptions};
+use crate::model::retained::RetainedAt;
 use crate::model::snapshot::{ReplaySnapshot, SessionSnapshot, SubscriptionSnapshot};
 use crate::model::topic::Filter;
 
@@ -224,7 +225,7 @@ pub(crate) fn full_group(number: u64) -> GroupSnapshot {
 pub(crate) struct Fold {
     pub(crate) sessions: BTreeMap<SessionNumber, SessionSnapshot>,
     pub(crate) groups: BTreeMap<GroupNumber, GroupSnapshot>,
-    pub(crate) retained: BTreeMap<String, Offset>,
+    pub(crate) retained: BTreeMap<String, RetainedAt>,
 }
 
 impl Fold {
@@ -244,10 +245,11 @@ impl Fold {
                 {
                     session.apply_received(at, *id);
                 }
-                if message.retain && message.payload().is_empty() {
-                    self.retained.remove(message.topic());
-                } else if message.retain {
-                    self.retained.insert(message.topic().to_owned(), at);
+                if message.retain {
+                    match RetainedAt::of(at, message) {
+                        Some(at) => self.retained.insert(message.topic().to_owned(), at),
+                        None => self.retained.remove(message.topic()),
+                    };
                 }
             }
             Entry::Session { session, change } => self.change(at, *session, change),

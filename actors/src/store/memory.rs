@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use super::{Checkpoint, Marks, SnapshotStore, StoreError, codec};
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{GroupNumber, Offset, SessionNumber};
+use crate::model::ids::{GroupNumber, SessionNumber};
+use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
 
 const PATH: &str = "in memory";
@@ -37,7 +38,7 @@ struct State {
 struct Image {
     sessions: BTreeMap<SessionNumber, Vec<u8>>,
     groups: BTreeMap<GroupNumber, Vec<u8>>,
-    retained: BTreeMap<String, Offset>,
+    retained: BTreeMap<String, RetainedAt>,
     marks: Marks,
 }
 
@@ -161,15 +162,15 @@ impl SnapshotStore for MemoryStore {
         Ok(())
     }
 
-    fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError> {
+    fn retained(&self, each: &mut dyn FnMut(&str, RetainedAt)) -> Result<(), StoreError> {
         let retained = self.state.lock().live.retained.clone();
-        for (topic, offset) in &retained {
-            each(topic, *offset);
+        for (topic, at) in &retained {
+            each(topic, *at);
         }
         Ok(())
     }
 
-    fn retained_at(&self, topic: &str) -> Result<Option<Offset>, StoreError> {
+    fn retained_at(&self, topic: &str) -> Result<Option<RetainedAt>, StoreError> {
         Ok(self.state.lock().live.retained.get(topic).copied())
     }
 
@@ -211,9 +212,9 @@ impl Image {
             }
         }
         *self = next;
-        for (topic, offset) in &checkpoint.retained {
-            match offset {
-                Some(offset) => self.retained.insert(topic.clone(), *offset),
+        for (topic, at) in &checkpoint.retained {
+            match at {
+                Some(at) => self.retained.insert(topic.clone(), *at),
                 None => self.retained.remove(topic),
             };
         }

@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::quota::HighWater;
+use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
 
 /// Where checkpoints live: redb on disk, or memory.
@@ -52,17 +53,17 @@ pub trait SnapshotStore: Send + Sync {
     /// [`StoreError`] if the store fails or is damaged.
     fn groups(&self, each: &mut dyn FnMut(GroupSnapshot)) -> Result<(), StoreError>;
 
-    /// Every retained topic and its record's offset.
+    /// Every retained topic.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails or is damaged.
-    fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError>;
+    fn retained(&self, each: &mut dyn FnMut(&str, RetainedAt)) -> Result<(), StoreError>;
 
-    /// The offset of one retained topic's record.
+    /// One retained topic.
     ///
     /// # Errors
     /// [`StoreError`] if the store fails or is damaged.
-    fn retained_at(&self, topic: &str) -> Result<Option<Offset>, StoreError>;
+    fn retained_at(&self, topic: &str) -> Result<Option<RetainedAt>, StoreError>;
 
     /// Writes a checkpoint, all or nothing, durable on return. An epoch below the stored one does not lower it.
     ///
@@ -79,7 +80,7 @@ pub struct Checkpoint {
     /// Groups to write, or to remove.
     pub groups: Vec<(GroupNumber, Option<GroupSnapshot>)>,
     /// Retained topics to write, or to remove.
-    pub retained: Vec<(String, Option<Offset>)>,
+    pub retained: Vec<(String, Option<RetainedAt>)>,
     /// The new marks.
     pub marks: Marks,
 }

@@ -18,7 +18,8 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Ta
 use super::codec::{self, CodecError};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{GroupNumber, Offset, SessionNumber};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
 
 /// The page cache unless told otherwise; redb's own default is 1 GiB.
@@ -26,7 +27,10 @@ pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 
 const SESSIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sessions");
 const GROUPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("groups");
-const RETAINED: TableDefinition<'_, &str, u64> = TableDefinition::new("retained");
+/// Offset, bytes, and expiry in milliseconds or [`NEVER`].
+type RetainedValue = (u64, u32, u64);
+const NEVER: u64 = u64::MAX;
+const RETAINED: TableDefinition<'_, &str, RetainedValue> = TableDefinition::new("retained");
 const MARKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("marks");
 const MARKS_KEY: &str = "marks";
 
@@ -187,21 +191,21 @@ impl SnapshotStore for RedbStore {
         })
     }
 
-    fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError> {
+    fn retained(&self, each: &mut dyn FnMut(&str, RetainedAt)) -> Result<(), StoreError> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(RETAINED)?;
             for row in table.iter()? {
-                let (topic, offset) = row?;
-                each(topic.value(), Offset(offset.value()));
+                let (topic, at) = row?;
+                each(topic.value(), read_retained(at.value()));
             }
             Ok(())
         })
     }
 
-    fn retained_at(&self, topic: &str) -> Result<Option<Offset>, StoreError> {
+    fn retained_at(&self, topic: &str) -> Result<Option<RetainedAt>, StoreError> {
         self.with(|database| {
             let table = database.begin_read()?.open_table(RETAINED)?;
-            Ok(table.get(topic)?.map(|offset| Offset(offset.value())))
+            Ok(table.get(topic)?.map(|at| read_retained(at.value())))
         })
     }
 
@@ -239,9 +243,9 @@ impl SnapshotStore for RedbStore {
                     }
                 }
                 let mut retained = write.open_table(RETAINED)?;
-                for (topic, offset) in &checkpoint.retained {
-                    match offset {
-                        Some(offset) => retained.insert(topic.as_str(), offset.0)?,
+                for (topic, at) in &checkpoint.retained {
+                    match at {
+                        Some(at) => retained.insert(topic.as_str(), retained_value(at))?,
                         None => retained.remove(topic.as_str())?,
                     };
                 }
@@ -257,6 +261,19 @@ impl SnapshotStore for RedbStore {
             Ok(())
         })
     }
+}
+
+fn read_retained((offset, bytes, expires_at): RetainedValue) -> RetainedAt {
+    RetainedAt {
+        offset: Offset(offset),
+        bytes,
+        expires_at: (expires_at != NEVER).then_some(Timestamp(expires_at)),
+    }
+}
+
+fn retained_value(at: &RetainedAt) -> RetainedValue {
+    let expires_at = at.expires_at.map_or(NEVER, |at| at.0);
+    (at.offset.0, at.bytes, expires_at)
 }
 
 fn read_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnapshot, Fault> {

@@ -7,7 +7,7 @@
 //! - an image is the stored snapshot with every change up to `applied` folded in; nothing else makes a snapshot;
 //! - a record below `applied` changes nothing, so a replay may start too early;
 //! - memory is kept for touched sessions only: nothing per session that sleeps (see [`FloorCounts`]), 8 to 16 bytes
-//!   per retained message;
+//!   per retained message, and for one that expires its topic;
 //! - what failed changed nothing: [`Replica::apply`] and [`Replica::commit`] may be called again with the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,8 @@ use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
 use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::ids::{GroupNumber, Offset, PacketId, SessionNumber, Timestamp};
-use crate::model::message::Message;
 use crate::model::quota::HighWater;
+use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
 
 /// The store and what the journal says beyond it.
@@ -41,6 +41,8 @@ pub struct Replica {
     floors: Option<FloorCounts>,
     /// The records that the stored retained table names.
     pinned: BTreeSet<Offset>,
+    /// Retained messages that expire, by when; the others cost nothing.
+    expiries: BTreeMap<(Timestamp, Offset), Box<str>>,
 }
 
 /// A session or group that was touched since the last checkpoint.
@@ -87,8 +89,8 @@ enum Base {
 
 /// A retained topic that was touched since the last checkpoint.
 struct RetainedImage {
-    stored: Option<Offset>,
-    now: Option<Offset>,
+    stored: Option<RetainedAt>,
+    now: Option<RetainedAt>,
 }
 
 impl Replica {
@@ -99,8 +101,12 @@ impl Replica {
     pub fn open(store: Arc<dyn SnapshotStore>) -> Result<Self, StoreError> {
         let marks = store.marks()?;
         let mut pinned = BTreeSet::new();
-        store.retained(&mut |_, offset| {
-            pinned.insert(offset);
+        let mut expiries = BTreeMap::new();
+        store.retained(&mut |topic, at| {
+            pinned.insert(at.offset);
+            if let Some(expires_at) = at.expires_at {
+                expiries.insert((expires_at, at.offset), topic.into());
+            }
         })?;
         Ok(Self {
             store,
@@ -113,6 +119,7 @@ impl Replica {
             high_water: marks.high_water,
             floors: None,
             pinned,
+            expiries,
         })
     }
 
@@ -160,7 +167,7 @@ impl Replica {
                     self.receive(at, message.publisher, *packet_id)?;
                 }
                 if message.retain {
-                    self.retain(at, message)?;
+                    self.set_retained(message.topic(), RetainedAt::of(at, message))?;
                 }
             }
             Entry::Session { session, change } => self.change(at, *session, change)?,
@@ -218,16 +225,36 @@ impl Replica {
     ///
     /// # Errors
     /// [`StoreError`] if the store fails or is damaged.
-    pub fn retained(&self, each: &mut dyn FnMut(&str, Offset)) -> Result<(), StoreError> {
-        self.store.retained(&mut |topic, offset| {
+    pub fn retained(&self, each: &mut dyn FnMut(&str, RetainedAt)) -> Result<(), StoreError> {
+        self.store.retained(&mut |topic, at| {
             if !self.retained.contains_key(topic) {
-                each(topic, offset);
+                each(topic, at);
             }
         })?;
         for (topic, image) in &self.retained {
-            if let Some(offset) = image.now {
-                each(topic, offset);
+            if let Some(at) = image.now {
+                each(topic, at);
             }
+        }
+        Ok(())
+    }
+
+    /// Lets go of retained messages that expired by `now`, `max` at most, and gives them to `each`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read; the rest is still to be done.
+    pub fn expire(
+        &mut self,
+        now: Timestamp,
+        max: usize,
+        each: &mut dyn FnMut(&str, Offset),
+    ) -> Result<(), StoreError> {
+        let due = ..=(now, Offset(u64::MAX));
+        let due = self.expiries.range(due).take(max);
+        let due: Vec<_> = due.map(|(at, topic)| (at.1, topic.clone())).collect();
+        for (offset, topic) in due {
+            self.set_retained(&topic, None)?;
+            each(&topic, offset);
         }
         Ok(())
     }
@@ -299,10 +326,10 @@ impl Replica {
             }
         }
         for image in mem::take(&mut self.retained).into_values() {
-            if let Some(offset) = image.stored {
-                self.pinned.remove(&offset);
+            if let Some(at) = image.stored {
+                self.pinned.remove(&at.offset);
             }
-            self.pinned.extend(image.now);
+            self.pinned.extend(image.now.map(|at| at.offset));
         }
     }
 
@@ -387,15 +414,22 @@ impl Replica {
         Ok(())
     }
 
-    fn retain(&mut self, at: Offset, message: &Message) -> Result<(), StoreError> {
-        let now = (!message.payload().is_empty()).then_some(at);
-        match self.retained.get_mut(message.topic()) {
-            Some(image) => image.now = now,
+    fn set_retained(&mut self, topic: &str, now: Option<RetainedAt>) -> Result<(), StoreError> {
+        let before = match self.retained.get_mut(topic) {
+            Some(image) => mem::replace(&mut image.now, now),
             None => {
-                let topic = message.topic().to_owned();
-                let stored = self.store.retained_at(&topic)?;
-                self.retained.insert(topic, RetainedImage { stored, now });
+                let stored = self.store.retained_at(topic)?;
+                let image = RetainedImage { stored, now };
+                self.retained.insert(topic.to_owned(), image);
+                stored
             }
+        };
+        let expiry = |at: RetainedAt| Some((at.expires_at?, at.offset));
+        if let Some(known) = before.and_then(expiry) {
+            self.expiries.remove(&known);
+        }
+        if let Some(new) = now.and_then(expiry) {
+            self.expiries.insert(new, topic.into());
         }
         Ok(())
     }

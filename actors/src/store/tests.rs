@@ -37,6 +37,14 @@ fn written(number: u64) -> (SessionNumber, Option<SessionSnapshot>) {
     (SessionNumber(number), Some(full_snapshot(number)))
 }
 
+fn retained(offset: u64) -> RetainedAt {
+    RetainedAt {
+        offset: Offset(offset),
+        bytes: 7,
+        expires_at: offset.is_multiple_of(2).then_some(Timestamp(offset)),
+    }
+}
+
 fn numbers(store: &dyn SnapshotStore) -> Vec<u64> {
     let mut numbers = Vec::new();
     store
@@ -66,7 +74,10 @@ fn groups(store: &dyn SnapshotStore) -> Vec<u64> {
 fn topics(store: &dyn SnapshotStore) -> Vec<(String, u64)> {
     let mut topics = Vec::new();
     store
-        .retained(&mut |topic, offset| topics.push((topic.to_owned(), offset.0)))
+        .retained(&mut |topic, at| {
+            assert_eq!(at, retained(at.offset.0));
+            topics.push((topic.to_owned(), at.offset.0));
+        })
         .unwrap();
     topics
 }
@@ -90,8 +101,8 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
             sessions: vec![written(3), written(1), written(2)],
             groups: vec![group(2), group(1)],
             retained: vec![
-                ("a".to_owned(), Some(Offset(7))),
-                ("b".to_owned(), Some(Offset(9))),
+                ("a".to_owned(), Some(retained(7))),
+                ("b".to_owned(), Some(retained(9))),
             ],
             marks: marks(10, 1),
         });
@@ -110,7 +121,7 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
             groups: vec![(GroupNumber(1), None), (GroupNumber(9), None), group(3)],
             retained: vec![
                 ("a".to_owned(), None),
-                ("b".to_owned(), Some(Offset(11))),
+                ("b".to_owned(), Some(retained(11))),
                 ("never".to_owned(), None),
             ],
             marks: marks(20, 2),
@@ -126,7 +137,7 @@ fn a_checkpoint_is_there_after_a_restart_and_the_next_one_changes_only_what_it_n
             Some(full_snapshot(4))
         );
         assert_eq!(store.retained_at("a").unwrap(), None);
-        assert_eq!(store.retained_at("b").unwrap(), Some(Offset(11)));
+        assert_eq!(store.retained_at("b").unwrap(), Some(retained(11)));
         assert_eq!(store.marks().unwrap(), marks(20, 2));
     });
 }

@@ -35,7 +35,7 @@ use crate::model::group::directory::Directory;
 use crate::model::ids::{GroupNumber, Offset, SHARDS_MAX, ShardId};
 use crate::model::limits::SharedLimits;
 use crate::model::quota::Quota;
-use crate::model::retained::Retained;
+use crate::model::retained::{Retained, RetainedAt};
 use crate::observe::ShardCells;
 use crate::store::SnapshotStore;
 use crate::store::data_dir::DataDir;
@@ -86,14 +86,17 @@ pub(super) async fn start(
     let recovered = bring_back(&store, &*journal, &*clock, (shards, epoch), &shared_limits)?;
     let high_water = recovered.replica.high_water();
     let (appender, appending) = Appender::new();
-    let checkpointer = start_checkpointer(&config, recovered.replica, &clock, &appending)?;
+    let retained = Arc::new(RwLock::new(recovered.retained));
+    let checkpointer =
+        start_checkpointer(&config, recovered.replica, &clock, &appending, &retained)?;
     let shared = Arc::new(Shared {
         clock: Arc::clone(&clock),
         limits: Arc::new(config.limits),
         shared_limits,
         groups: Mutex::new(recovered.groups),
         routes: Arc::new(SharedRoutes::default()),
-        retained: Arc::new(RwLock::new(recovered.retained)),
+        retained,
+        retained_limits: config.retained,
         quota: Quota::new(config.quota.clone()),
         appender: appending,
         journal,
@@ -162,9 +165,7 @@ fn bring_back(
             filter,
             next,
         } => found.group(number, filter, next),
-        Survivor::Retained { topic, offset } => {
-            retained.set(topic, offset);
-        }
+        Survivor::Retained { topic, at } => retained.set(topic, at),
     };
     let recovered = recover(Arc::clone(store), journal, clock.now(), &mut deal)?;
     begin_epoch(&**store)?;
@@ -196,12 +197,14 @@ fn start_checkpointer(
     replica: Replica,
     clock: &Arc<dyn Clock>,
     appender: &AppenderHandle,
+    retained: &Arc<RwLock<Retained>>,
 ) -> Result<CheckpointerHandle, StartError> {
     let checkpoints = CheckpointConfig {
         interval_millis: config.checkpoint_interval_millis,
         ..Default::default()
     };
     let trimming = appender.clone();
+    let retained = Arc::clone(retained);
     Checkpointer::start(
         replica,
         checkpoints,
@@ -213,6 +216,7 @@ fn start_checkpointer(
                 pinned: trim.pinned.iter().copied().collect(),
             });
         }),
+        Box::new(move |topic, offset| retained.write().expire(topic, offset)),
     )
     .map_err(|source| StartError::Io {
         what: "checkpointer thread",
@@ -275,8 +279,9 @@ fn inherit(local: &mut Local, inheritance: Inheritance) {
     for expired in inheritance.expired {
         let record = expired.record();
         if let Some(will) = expired.will {
-            let at = local.now().time;
-            local.publish(&will.due(at, expired.number), None);
+            let will = will.due(local.now().time, expired.number);
+            let will = local.unless_retainable(&will).unwrap_or(will);
+            local.publish(&will, None);
         }
         local.append(record);
     }
@@ -337,10 +342,9 @@ fn retain(retained: &RwLock<Retained>, entries: &[(Offset, Entry)]) {
         if let Entry::Message { message, .. } = entry
             && message.retain
         {
-            if message.payload().is_empty() {
-                retained.write().clear(message.topic());
-            } else {
-                retained.write().set(message.topic(), *offset);
+            match RetainedAt::of(*offset, message) {
+                Some(at) => retained.write().set(message.topic(), at),
+                None => retained.write().clear(message.topic()),
             }
         }
     }

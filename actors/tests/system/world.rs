@@ -11,6 +11,7 @@ use outlive_actors::model::counter::Counter;
 use outlive_actors::model::ids::{ClientId, Timestamp};
 use outlive_actors::model::limits::{SessionLimits, SharedLimits};
 use outlive_actors::model::quota::QuotaLimits;
+use outlive_actors::model::retained::RetainedLimits;
 use outlive_actors::observe::Gauge;
 use outlive_actors::store::memory::MemoryStore;
 use outlive_actors::system::{ActorSystem, Engine, SystemConfig, SystemObservation};
@@ -51,6 +52,7 @@ impl World {
             shards: 2,
             limits: SessionLimits::default(),
             shared: SharedLimits::default(),
+            retained: RetainedLimits::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 1 << 20,

@@ -133,6 +133,7 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::ConnectRate => &[("reason", "connect_rate")],
         Refusal::TakeoverRate => &[("reason", "takeover_rate")],
         Refusal::SubscriptionQuota => &[("reason", "subscription_quota")],
+        Refusal::RetainedQuota => &[("reason", "retained_quota")],
         Refusal::JournalUnavailable => &[("reason", "journal_unavailable")],
         Refusal::PayloadFormat => &[("reason", "payload_format")],
         Refusal::QoS => &[("reason", "qos")],

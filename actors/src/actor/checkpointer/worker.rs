@@ -8,7 +8,9 @@ use crossbeam_channel::{Receiver, Sender, never, select_biased, tick};
 use parking_lot::Mutex;
 use tracing::{error, info};
 
-use super::{CheckpointConfig, CheckpointObservation, GroupReply, ImageReply, TrimReply};
+use super::{
+    CheckpointConfig, CheckpointObservation, ExpiryReply, GroupReply, ImageReply, TrimReply,
+};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
@@ -17,6 +19,9 @@ use crate::store::replica::Replica;
 
 /// While the store fails, the appender waits once so many times `dirty_max` images are kept.
 const DIRTY_FACTOR_MAX: usize = 4;
+
+/// Retained messages that one checkpoint lets go at most because they expired.
+const EXPIRED_MAX: usize = 10_000;
 
 /// How long a failure that goes on is not logged again.
 const LOG_INTERVAL_MILLIS: u64 = 60_000;
@@ -78,6 +83,7 @@ pub(super) struct Worker {
     config: CheckpointConfig,
     clock: Arc<dyn Clock>,
     on_trim: TrimReply,
+    on_expiry: ExpiryReply,
     batches: Receiver<Batch>,
     requests: Receiver<Request>,
     /// Received and not applied: empty unless the store could not be read.
@@ -99,6 +105,7 @@ impl Worker {
         config: CheckpointConfig,
         clock: Arc<dyn Clock>,
         on_trim: TrimReply,
+        on_expiry: ExpiryReply,
         (batches, requests): (Receiver<Batch>, Receiver<Request>),
         observation: Arc<Mutex<CheckpointObservation>>,
     ) -> Self {
@@ -108,6 +115,7 @@ impl Worker {
             config,
             clock,
             on_trim,
+            on_expiry,
             batches,
             requests,
             pending: VecDeque::new(),
@@ -221,7 +229,17 @@ impl Worker {
         drop(self.commit());
     }
 
+    /// Lets go of retained messages that expired; those that this time has no room for, the next time.
+    fn expire(&mut self) {
+        let now = self.clock.now();
+        let expired = self.replica.expire(now, EXPIRED_MAX, &mut *self.on_expiry);
+        if let Err(error) = expired {
+            self.failed(&error);
+        }
+    }
+
     fn commit(&mut self) -> Result<(), StoreError> {
+        self.expire();
         let covers = self.replica.marks().covers;
         if covers == self.replica.applied() && self.replica.dirty() == 0 {
             return Ok(());

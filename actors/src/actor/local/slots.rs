@@ -48,6 +48,8 @@ pub struct SlotState {
     pub attaching: u32,
     /// Its subscriptions, for the gauge.
     subscriptions: u32,
+    /// Its replays of retained messages, for the gauge.
+    replays: u32,
     /// What it reads while attached.
     pub(super) filters: Vec<Filter>,
     pub(super) waiting: Lazy<Waiting>,
@@ -123,6 +125,7 @@ impl Local {
             attached: false,
             attaching: 0,
             subscriptions: 0,
+            replays: 0,
             filters: Vec::new(),
             waiting: Lazy::default(),
             last_ticket: 0,
@@ -158,9 +161,21 @@ impl Local {
         self.cells.shift(Gauge::Subscriptions, more);
     }
 
+    /// Says how many replays of retained messages the session of a slot has under way.
+    pub fn count_replays(&mut self, slot: Slot, replays: usize) {
+        let Some(state) = self.slot(slot) else { return };
+        let replays = u32::try_from(replays).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut state.replays, replays);
+        let more = i64::from(replays) - i64::from(before);
+        if more != 0 {
+            self.cells.shift(Gauge::Replays, more);
+        }
+    }
+
     /// Frees a slot. Its readers must be gone.
     pub fn vacate(&mut self, slot: Slot) -> Option<SlotState> {
         self.count_subscriptions(slot, 0);
+        self.count_replays(slot, 0);
         let state = self.slots.get_mut(slot.0 as usize)?.take()?;
         self.vacant.push(slot);
         self.cells.shift(state.occupant.gauge(), -1);

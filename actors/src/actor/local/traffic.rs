@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::super::protocol::{Committed, RouteBatch, Submission};
 use super::Local;
+use crate::model::counter::Counter;
 use crate::model::entry::Entry;
 use crate::model::ids::PacketId;
 use crate::model::message::{Message, QoS};
+use crate::model::retained::RetainedLimits;
 use crate::model::routes::{Matched, Slot};
 
 /// What became of a publication.
@@ -59,6 +61,22 @@ impl Local {
             away,
             ticket: entry.map(|entry| self.append(entry)),
         }
+    }
+
+    /// What is published in the place of a message that is to be retained and has no room there: the same message, not
+    /// to be retained. `None` if it has. Counted.
+    pub fn unless_retainable(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
+        if !message.retain
+            || message.payload().is_empty()
+            || self.shared.retained_limits == RetainedLimits::default()
+            || (self.shared.retained.read()).has_room(message, self.shared.retained_limits)
+        {
+            return None;
+        }
+        self.count(Counter::RetainRefused);
+        let mut message = Message::clone(message);
+        message.retain = false;
+        Some(Arc::new(message))
     }
 
     fn look_up(&mut self, message: &Arc<Message>) -> Matched {

@@ -61,8 +61,8 @@ impl Broker {
                     found.expired.insert(session.number.0, session);
                 }
                 Survivor::Group { .. } => {}
-                Survivor::Retained { topic, offset } => {
-                    found.retained.push((topic.to_owned(), offset.0));
+                Survivor::Retained { topic, at } => {
+                    found.retained.push((topic.to_owned(), at.offset.0));
                 }
             })
             .unwrap();

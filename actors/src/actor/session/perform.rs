@@ -11,7 +11,7 @@ use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Fence, PacketId, SessionNumber};
 use crate::model::lazy::Lazy;
 use crate::model::message::{Message, QoS};
-use crate::model::packet::{Outbound, Routed, SubscriptionOptions};
+use crate::model::packet::{Outbound, ProtocolVersion, Routed, SubscriptionOptions};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Filter;
 
@@ -101,7 +101,14 @@ impl SessionActor {
     }
 
     fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>, turn: &mut Turn<'_>) {
-        let placement = self.local.borrow_mut().publish(message, received);
+        let mut local = self.local.borrow_mut();
+        let unretained = local.unless_retainable(message);
+        // Only 5.0 has a word for it; other clients are answered as if there were nothing to say.
+        let told = unretained.is_some() && self.session.version() == ProtocolVersion::V5;
+        // A client that is told sends no PUBREL: there is nothing to remember.
+        let received = received.filter(|_| !told);
+        let placement = local.publish(unretained.as_ref().unwrap_or(message), received);
+        drop(local);
         self.away |= placement.away;
         turn.published = Published {
             routed: if placement.matched {
@@ -110,6 +117,7 @@ impl SessionActor {
                 Routed::NoSubscribers
             },
             ticket: placement.ticket,
+            refused: told.then_some(Refusal::RetainedQuota),
         };
         if let Some(ticket) = placement.ticket {
             self.barrier(ticket);
@@ -175,16 +183,17 @@ impl SessionActor {
         published: Published,
         turn: &mut Turn<'_>,
     ) {
-        let refused = published
+        let failed = published
             .ticket
             .is_some_and(|ticket| self.waiting.failed.contains(&ticket));
-        let result = if refused {
-            Err(Refusal::JournalUnavailable)
-        } else {
-            Ok(published.routed)
-        };
-        if refused {
+        if failed {
             self.local.borrow().count(Counter::JournalRefused);
+        }
+        let refused = failed.then_some(Refusal::JournalUnavailable);
+        let result = refused
+            .or(published.refused)
+            .map_or(Ok(published.routed), Err);
+        if result.is_err() {
             turn.answers.push(Input::PublishFailed {
                 received: (qos == QoS::ExactlyOnce).then_some(packet_id),
             });

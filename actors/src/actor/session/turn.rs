@@ -15,6 +15,7 @@ use crate::model::ids::{Fence, Now, Offset, PacketId};
 use crate::model::lazy::Unused;
 use crate::model::message::QoS;
 use crate::model::packet::{Outbound, Routed};
+use crate::model::refusal::Refusal;
 
 /// What a turn gathers.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Published {
     pub(super) routed: Routed,
     /// Under which ticket it went to the journal, if it did.
     pub(super) ticket: Option<u64>,
+    /// What was refused of it all the same; it is delivered.
+    pub(super) refused: Option<Refusal>,
 }
 
 /// What outlives a turn because the journal has not answered yet.
@@ -122,6 +125,7 @@ impl SessionActor {
             published: Published {
                 routed: Routed::NoSubscribers,
                 ticket: None,
+                refused: None,
             },
             outgoing: Vec::new(),
             processed: 0,
@@ -168,6 +172,7 @@ impl SessionActor {
         let mut local = shared.borrow_mut();
         let slot = self.sentinel.slot();
         local.flush(slot);
+        local.count_replays(slot, self.session.replays().count());
         if self.sentinel.is_dismissed() {
             return;
         }

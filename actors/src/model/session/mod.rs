@@ -205,6 +205,11 @@ impl Session {
         &self.client_id
     }
 
+    /// The protocol version it is used with.
+    pub fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
     /// Whether a connection is attached.
     pub fn is_attached(&self) -> bool {
         self.attached

@@ -15,7 +15,10 @@ fn checkpoint(number: u64, covers: u64) -> Checkpoint {
     Checkpoint {
         sessions: vec![(SessionNumber(number), Some(full_snapshot(number)))],
         groups: vec![(GroupNumber(number), Some(full_group(number)))],
-        retained: vec![(format!("topic/{number}"), Some(Offset(covers)))],
+        retained: vec![(
+            format!("topic/{number}"),
+            Some(read_retained((covers, 1, NEVER))),
+        )],
         marks: Marks {
             covers: Offset(covers),
             ..Marks::default()

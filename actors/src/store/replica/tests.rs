@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::message::Message;
 use crate::model::message::QoS;
 use crate::store::fixtures::{
     Fold, created, detached, entry, filter, full_snapshot, message, packet_id, progress,
@@ -42,8 +43,8 @@ fn fold_of(replica: &mut Replica) -> Fold {
         })
         .unwrap();
     replica
-        .retained(&mut |topic, offset| {
-            let known = fold.retained.insert(topic.to_owned(), offset);
+        .retained(&mut |topic, at| {
+            let known = fold.retained.insert(topic.to_owned(), at);
             assert_eq!(known, None, "given twice");
         })
         .unwrap();
@@ -67,8 +68,8 @@ fn needed(store: &MemoryStore) -> Offset {
 fn pinned(store: &MemoryStore) -> BTreeSet<Offset> {
     let mut pinned = BTreeSet::new();
     store
-        .retained(&mut |_, offset| {
-            pinned.insert(offset);
+        .retained(&mut |_, at| {
+            pinned.insert(at.offset);
         })
         .unwrap();
     pinned
@@ -236,6 +237,57 @@ fn a_retained_record_stays_until_its_successor_is_in_a_checkpoint() {
         .unwrap();
     replica.commit().unwrap();
     assert_eq!(replica.trim().unwrap().whole_floor(), Offset(4));
+}
+
+/// A retained message that expires.
+fn expiring(topic: &str, expires_at: u64) -> Entry {
+    let Entry::Message { message, received } = publication(topic, "x", true) else {
+        unreachable!("it is a publication")
+    };
+    let mut message = Message::clone(&message);
+    message.expires_at = Some(Timestamp(expires_at));
+    Entry::Message {
+        message: Arc::new(message),
+        received,
+    }
+}
+
+fn expire(replica: &mut Replica, now: u64, max: usize) -> Vec<(String, u64)> {
+    let mut expired = Vec::new();
+    replica
+        .expire(Timestamp(now), max, &mut |topic, offset| {
+            expired.push((topic.to_owned(), offset.0));
+        })
+        .unwrap();
+    expired
+}
+
+#[test]
+fn a_retained_message_that_expired_goes_and_pins_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let mut replica = Replica::open(store.clone()).unwrap();
+    let entries = [
+        expiring("a", 10),
+        expiring("b", 20),
+        publication("c", "x", true),
+        expiring("d", 10),
+        expiring("e", 10),
+        publication("e", "never", true),
+        expiring("b", 15),
+    ];
+    for (at, entry) in (0..).map(Offset).zip(&entries) {
+        replica.apply(at, entry).unwrap();
+    }
+    assert_eq!(expire(&mut replica, 9, 9), []);
+    assert_eq!(expire(&mut replica, 10, 1), [("a".to_owned(), 0)]);
+    replica.commit().unwrap();
+    // What expires is known again after a start.
+    let mut replica = Replica::open(store.clone()).unwrap();
+    let both = [("d".to_owned(), 3), ("b".to_owned(), 6)];
+    assert_eq!(expire(&mut replica, 15, 9), both);
+    assert_eq!(expire(&mut replica, 1000, 9), []);
+    replica.commit().unwrap();
+    assert_eq!(pinned(&store), BTreeSet::from([Offset(2), Offset(5)]));
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::model::packet::{
     Connect, Delivery, Inbound, Outbound, ProtocolVersion, SubscriptionOptions,
 };
 use crate::model::record::{Page, Record, RetainedRecords};
-use crate::model::retained::Retained;
+use crate::model::retained::{Retained, RetainedAt};
 use crate::model::snapshot::SessionSnapshot;
 use crate::model::topic::Filter;
 

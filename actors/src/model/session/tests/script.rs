@@ -328,10 +328,10 @@ impl Script {
     fn keep(&mut self, message: Arc<Message>) {
         let offset = Offset(self.end);
         self.end += 1;
-        if message.retain && message.payload().is_empty() {
-            self.retained.clear(message.topic());
-        } else if message.retain {
-            self.retained.set(message.topic(), offset);
+        match RetainedAt::of(offset, &message) {
+            _ if !message.retain => {}
+            Some(at) => self.retained.set(message.topic(), at),
+            None => self.retained.clear(message.topic()),
         }
         self.journal.insert(offset, message);
     }
