@@ -13,6 +13,7 @@ mod crash;
 mod fights;
 mod quota;
 mod rehydration;
+mod retained;
 mod room;
 mod supervision;
 mod world;

@@ -292,3 +292,43 @@ fn stop_commits_what_was_submitted_before() {
         assert_eq!(count, 99);
     }
 }
+
+#[test]
+fn a_question_is_answered_when_what_was_submitted_before_is() {
+    let mut bench = Bench::new(Durability::Always);
+    bench.submit(0, 1, vec![message(QoS::AtLeastOnce)]);
+    bench.submit(1, 1, Vec::new());
+    assert!(!bench.handle.is_idle());
+    bench.start();
+    let answer = bench.answer(1);
+    assert_eq!((answer.ticket, answer.failed.len()), (1, 0));
+    assert_eq!(answer.end, bench.reader.end());
+    // What was sunk is in the table of retained messages.
+    assert_eq!(bench.sunk.try_recv().unwrap().len(), 1);
+    // With nothing in front of it, it costs no sync.
+    let syncs = bench.reader.observe().syncs;
+    bench.submit(1, 2, Vec::new());
+    assert_eq!(bench.answer(1).ticket, 2);
+    assert_eq!(bench.reader.observe().syncs, syncs);
+    assert!(bench.handle.is_idle());
+    bench.handle.stop();
+}
+
+#[test]
+fn a_question_waits_behind_a_message_that_waits_for_the_disk() {
+    let mut bench = Bench::new(Durability::Always);
+    bench
+        .files
+        .limit_space(Some(bench.files.used_bytes() - OPTIONS.reserve_bytes));
+    // State in one submission with a message cannot be refused, and the message keeps it from the disk.
+    bench.submit(0, 1, vec![state(), message(QoS::AtLeastOnce)]);
+    bench.submit(1, 1, Vec::new());
+    bench.start();
+    bench.submit(1, 2, vec![message(QoS::AtLeastOnce)]);
+    let refused = bench.answer(1);
+    assert_eq!((refused.ticket, refused.failed), (0, vec![2]));
+    bench.files.limit_space(None);
+    assert_eq!(bench.answer(0).ticket, 1);
+    assert_eq!(bench.answer(1).ticket, 1);
+    bench.handle.stop();
+}

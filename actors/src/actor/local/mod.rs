@@ -37,8 +37,8 @@ pub use directory::{Presence, Resident, ResidentState, Stay};
 pub use groups::LocalGroups;
 pub use groups::{GroupResident, GroupState, home_of};
 pub use slots::{Occupant, SlotState, Woken};
-use traffic::LookedUp;
 pub use traffic::Placement;
+use traffic::{LookedUp, Retaining};
 
 /// The shard's own state.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub struct Local {
     released: Vec<Released>,
     /// Who waits for the unit of a session that is being evicted.
     pub evicted: HashMap<ClientId, oneshot::Sender<()>>,
+    /// What the turn under way publishes to be retained.
+    retaining: Vec<Retaining>,
     /// The turn under way waits for what others submitted.
     asked: bool,
     ticket: u64,
@@ -100,6 +102,7 @@ impl Local {
             entries: Vec::new(),
             released: Vec::new(),
             evicted: HashMap::new(),
+            retaining: Vec::new(),
             asked: false,
             ticket: 1,
             waiting: VecDeque::new(),

@@ -7,7 +7,7 @@ use super::super::protocol::{Committed, RouteBatch, Submission};
 use super::Local;
 use crate::model::counter::Counter;
 use crate::model::entry::Entry;
-use crate::model::ids::PacketId;
+use crate::model::ids::{PacketId, ShardSet};
 use crate::model::message::{Message, QoS};
 use crate::model::retained::RetainedLimits;
 use crate::model::routes::{Matched, Slot};
@@ -33,11 +33,29 @@ pub(super) struct LookedUp {
     matched: Matched,
 }
 
+/// A publication of the turn under way that is to be retained.
+#[derive(Debug)]
+pub(super) struct Retaining {
+    message: Arc<Message>,
+    /// Where it was routed to.
+    online: ShardSet,
+    /// The routes' generation when it was looked up.
+    generation: u64,
+}
+
 impl Local {
     /// Routes a publication to everybody who reads it live, and to the journal if a durable reader matches, it is
     /// retained or it carries an inbound QoS 2 identifier to remember.
     pub fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> Placement {
         let matched = self.look_up(message);
+        if message.retain {
+            let generation = self.looked_up.as_ref().map_or(0, |last| last.generation);
+            self.retaining.push(Retaining {
+                message: Arc::clone(message),
+                online: matched.online,
+                generation,
+            });
+        }
         let mut away = false;
         for shard in matched.online.iter() {
             if shard == self.shard {
@@ -194,6 +212,7 @@ impl Local {
         // The journal comes first: whoever was routed a publication, and asks the journal, finds it there.
         self.submit(slot);
         self.give_units_back();
+        self.route_late();
         for (shard, outbox) in self.outboxes.iter_mut().enumerate() {
             if !outbox.is_empty()
                 && let Some(peer) = self.peers.get(shard)
@@ -205,6 +224,22 @@ impl Local {
             }
         }
         self.groups.flush();
+    }
+
+    /// Who subscribed on another shard during this turn may have found what the turn retains neither routed nor in the
+    /// journal's queue: it is routed now. Whoever subscribes from here on finds it in the queue.
+    fn route_late(&mut self) {
+        for late in std::mem::take(&mut self.retaining) {
+            if late.generation == self.shared.routes.generation() {
+                continue;
+            }
+            let online = self.shared.routes.lookup(late.message.topic()).online;
+            for shard in online.iter() {
+                if shard != self.shard && !late.online.contains(shard) {
+                    self.outboxes[usize::from(shard.0)].push(Arc::clone(&late.message));
+                }
+            }
+        }
     }
 
     fn submit(&mut self, slot: Slot) {

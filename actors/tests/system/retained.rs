@@ -1,0 +1,77 @@
+//! Retained messages between threads: who subscribes at the moment of a publication gets it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use outlive_actors::model::effect::Effect;
+use outlive_actors::model::ids::{ClientId, PacketId, Timestamp};
+use outlive_actors::model::message::{Message, MessageParts, QoS};
+use outlive_actors::model::packet::Inbound;
+use outlive_actors::observe::Gauge;
+use tokio::sync::oneshot;
+
+use crate::client::{Client, transient};
+use crate::world::{World, run};
+
+/// A QoS 0 publication to be retained.
+fn retained(client: &Client, topic: &str) -> Inbound {
+    let message = Arc::new(Message::new(MessageParts {
+        topic,
+        payload: topic.as_bytes(),
+        properties: &[],
+        qos: QoS::AtMostOnce,
+        retain: true,
+        published_at: Timestamp(0),
+        expires_at: None,
+        publisher: client.number(),
+    }));
+    Inbound::Publish {
+        message,
+        packet_id: None::<PacketId>,
+        dup: false,
+    }
+}
+
+#[test]
+fn a_subscription_in_the_middle_of_a_turn_misses_nothing_that_the_turn_retains() {
+    run(async {
+        let world = World::start().await;
+        let home = |id: &str| world.system().home(&ClientId::from(id));
+        let elsewhere = (0..).map(|number| format!("reader-{number}"));
+        let mut elsewhere = elsewhere.filter(|id| home(id) != home("writer"));
+        let reader = elsewhere.next().expect("there are two shards");
+        let mut reader = world.connect(&reader, transient()).await;
+        let writer = world.connect("writer", transient()).await;
+
+        // The turn of the writer's session stands still between its two publications.
+        let (in_the_middle, reached) = oneshot::channel();
+        let (go_on, waits) = mpsc::channel();
+        let stop = Mutex::new(Some((in_the_middle, waits)));
+        let published = AtomicU32::new(0);
+        world.system().inject(Arc::new(move |client_id, effect| {
+            let publishes = matches!(effect, Effect::Publish { .. });
+            if client_id.as_str() == "writer"
+                && publishes
+                && published.fetch_add(1, Ordering::SeqCst) == 1
+            {
+                let stop = stop.lock().expect("no panic").take();
+                let (in_the_middle, waits) = stop.expect("it stops once");
+                in_the_middle.send(()).expect("the test waits");
+                waits.recv().expect("the test goes on");
+            }
+        }));
+        writer.send_all(vec![
+            retained(&writer, "first"),
+            retained(&writer, "second"),
+        ]);
+        reached.await.expect("two publications");
+        reader.subscribe("first", 0).await;
+        world
+            .until("the replay is over", |seen| {
+                seen.shards.gauge(Gauge::Replays) == 0
+            })
+            .await;
+        go_on.send(()).expect("the session waits");
+        assert_eq!(reader.take().await.expect("attached"), "first");
+    });
+}
