@@ -16,7 +16,9 @@ use std::mem;
 use std::sync::Arc;
 
 mod groups;
+mod retained;
 
+use self::retained::RetainedImage;
 use super::floors::{FloorCounts, Trim};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
@@ -85,12 +87,6 @@ fn put_back<N: Ord, T>(written: Written<N, T>, bases: Vec<Base>) -> BTreeMap<N, 
 enum Base {
     Absent,
     Stored { needed_from: Option<Offset> },
-}
-
-/// A retained topic that was touched since the last checkpoint.
-struct RetainedImage {
-    stored: Option<RetainedAt>,
-    now: Option<RetainedAt>,
 }
 
 impl Replica {
@@ -218,44 +214,6 @@ impl Replica {
             .values()
             .filter_map(|image| image.snapshot.as_deref())
             .for_each(each);
-        Ok(())
-    }
-
-    /// Gives every retained topic as of `applied`.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store fails or is damaged.
-    pub fn retained(&self, each: &mut dyn FnMut(&str, RetainedAt)) -> Result<(), StoreError> {
-        self.store.retained(&mut |topic, at| {
-            if !self.retained.contains_key(topic) {
-                each(topic, at);
-            }
-        })?;
-        for (topic, image) in &self.retained {
-            if let Some(at) = image.now {
-                each(topic, at);
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go of retained messages that expired by `now`, `max` at most, and gives them to `each`.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot be read; the rest is still to be done.
-    pub fn expire(
-        &mut self,
-        now: Timestamp,
-        max: usize,
-        each: &mut dyn FnMut(&str, Offset),
-    ) -> Result<(), StoreError> {
-        let due = ..=(now, Offset(u64::MAX));
-        let due = self.expiries.range(due).take(max);
-        let due: Vec<_> = due.map(|(at, topic)| (at.1, topic.clone())).collect();
-        for (offset, topic) in due {
-            self.set_retained(&topic, None)?;
-            each(&topic, offset);
-        }
         Ok(())
     }
 
@@ -410,26 +368,6 @@ impl Replica {
     ) -> Result<(), StoreError> {
         if let Some(snapshot) = self.snapshot_mut(session)? {
             snapshot.apply_received(at, packet_id);
-        }
-        Ok(())
-    }
-
-    fn set_retained(&mut self, topic: &str, now: Option<RetainedAt>) -> Result<(), StoreError> {
-        let before = match self.retained.get_mut(topic) {
-            Some(image) => mem::replace(&mut image.now, now),
-            None => {
-                let stored = self.store.retained_at(topic)?;
-                let image = RetainedImage { stored, now };
-                self.retained.insert(topic.to_owned(), image);
-                stored
-            }
-        };
-        let expiry = |at: RetainedAt| Some((at.expires_at?, at.offset));
-        if let Some(known) = before.and_then(expiry) {
-            self.expiries.remove(&known);
-        }
-        if let Some(new) = now.and_then(expiry) {
-            self.expiries.insert(new, topic.into());
         }
         Ok(())
     }
