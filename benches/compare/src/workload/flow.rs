@@ -20,6 +20,7 @@ const UNDELIVERED_MAX: u32 = 200;
 const FILTERS: u64 = 100_000;
 const FILTER_CONNECTIONS: u64 = 100;
 const FILTER_PUBLISHERS: u64 = 50;
+const SHARED_PUBLISHERS: u64 = 50;
 const DRAIN_NANOS: u64 = 10_000_000_000;
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -29,6 +30,8 @@ pub(crate) enum Shape {
     Pairs(u64),
     FanIn(u64),
     FanOut(u64),
+    /// 50 publishers, and one shared subscription with so many members.
+    Shared(u64),
     Filters(Wildcard),
 }
 
@@ -57,13 +60,14 @@ impl Shape {
         match self {
             Self::Pairs(count) | Self::FanIn(count) => count,
             Self::FanOut(_) => 1,
+            Self::Shared(_) => SHARED_PUBLISHERS,
             Self::Filters(_) => FILTER_PUBLISHERS,
         }
     }
 
     fn subscribers(self) -> u64 {
         match self {
-            Self::Pairs(count) | Self::FanOut(count) => count,
+            Self::Pairs(count) | Self::FanOut(count) | Self::Shared(count) => count,
             Self::FanIn(_) => 1,
             Self::Filters(_) => FILTER_CONNECTIONS,
         }
@@ -74,6 +78,7 @@ impl Shape {
             Self::Pairs(_) => vec![format!("pair/{subscriber}")],
             Self::FanIn(_) => vec!["in/+".to_owned()],
             Self::FanOut(_) => vec!["out".to_owned()],
+            Self::Shared(_) => vec!["$share/workers/job/+".to_owned()],
             Self::Filters(wildcard) => (0..FILTERS)
                 .filter(|filter| filter % FILTER_CONNECTIONS == subscriber)
                 .map(|filter| match wildcard {
@@ -90,6 +95,7 @@ impl Shape {
             Self::Pairs(_) => format!("pair/{publisher}"),
             Self::FanIn(_) => format!("in/{publisher}"),
             Self::FanOut(_) => "out".to_owned(),
+            Self::Shared(_) => format!("job/{publisher}"),
             Self::Filters(_) => "device/000000/state".to_owned(),
         }
     }
@@ -164,9 +170,10 @@ impl Flow {
         let writers = cycle(net, &publishing, Until::Count(publishers))?.links;
         let readers_each = match shape {
             Shape::FanOut(count) => u32::try_from(count).unwrap_or(u32::MAX),
-            Shape::Pairs(_) | Shape::FanIn(_) | Shape::Filters(_) => 1,
+            Shape::Pairs(_) | Shape::FanIn(_) | Shape::Shared(_) | Shape::Filters(_) => 1,
         };
-        let ordered = !matches!(shape, Shape::Filters(_));
+        // Members of a shared subscription get every so-manieth message of a publisher, in order: nothing shows a gap.
+        let ordered = !matches!(shape, Shape::Filters(_) | Shape::Shared(_));
         let mut roles = vec![Role::None; readers.len() + writers.len()];
         for (number, at) in readers.iter().enumerate() {
             roles[*at] = Role::Subscriber(number);

@@ -124,6 +124,25 @@ const ALL: &[Workload] = &[
         }),
     },
     Workload {
+        name: "shared",
+        about: "50 publishers to one shared subscription with 10 members, QoS 1",
+        kind: Kind::Flow(flow::Plan {
+            shape: flow::Shape::Shared(10),
+            qos: 1,
+            ..PAIRS
+        }),
+    },
+    Workload {
+        name: "shared-persistent",
+        about: "the same, members with clean session 0",
+        kind: Kind::Flow(flow::Plan {
+            shape: flow::Shape::Shared(10),
+            qos: 1,
+            kept: true,
+            ..PAIRS
+        }),
+    },
+    Workload {
         name: "fan-out",
         about: "one publisher to 1000 subscribers, QoS 0",
         kind: Kind::Flow(flow::Plan {
