@@ -11,6 +11,7 @@ mod backlog;
 mod client;
 mod crash;
 mod fights;
+mod groups;
 mod quota;
 mod rehydration;
 mod retained;
