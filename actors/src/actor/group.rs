@@ -14,7 +14,7 @@ use actix::{
 };
 
 use super::local::{GroupState, Local, Occupant};
-use super::protocol::{GroupDied, ToGroup};
+use super::protocol::{GroupDied, RecalledImage, ToGroup};
 use crate::journal::{JournalReader, ReadError, ReadRequest};
 use crate::model::cursor::ReadId;
 use crate::model::entry::Entry;
@@ -35,6 +35,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct GroupActor {
     sentinel: Sentinel<GroupNumber>,
     group: Group,
+    /// The snapshot is asked for once this ticket is answered: it would lack what is under way.
+    recall: Option<u64>,
     local: Rc<RefCell<Local>>,
     effects: Vec<GroupEffect>,
     /// What the gauges were told last.
@@ -83,6 +85,7 @@ impl GroupActor {
             let said = local.groups.take_said(self.group.number());
             (local.now(), said, local.take(slot))
         };
+        self.recall_answered(ctx);
         let mut effects = std::mem::take(&mut self.effects);
         let said = said.into_iter().map(GroupInput::Said);
         let live = woken.live.into_iter().map(GroupInput::Live);
@@ -149,6 +152,7 @@ impl GroupActor {
                 records_max,
             } => self.read(read, from, records_max, ctx),
             GroupEffect::Reread(asked) => self.reread(asked, ctx),
+            GroupEffect::Recall => self.recall = Some(self.local.borrow_mut().ask()),
             GroupEffect::Count(counter) => self.local.borrow().count(counter),
             GroupEffect::End => self.end(ctx),
         }
@@ -197,6 +201,36 @@ impl GroupActor {
         }));
     }
 
+    fn recall_answered(&mut self, ctx: &Context<Self>) {
+        let local = self.local.borrow();
+        if !self.recall.is_some_and(|ticket| local.is_answered(ticket)) {
+            return;
+        }
+        self.recall = None;
+        let group = ctx.address();
+        let reply = move |image| group.do_send(ToGroup::Recalled(image));
+        let shared = &local.shared;
+        let (number, end) = (self.group.number(), shared.journal.end());
+        shared.checkpointer.group(number, end, Box::new(reply));
+    }
+
+    /// What is not there is not nothing: it is asked for again.
+    fn recalled(&mut self, image: RecalledImage, ctx: &mut Context<Self>) {
+        let error = match image {
+            Ok(Some(snapshot)) => {
+                let snapshot = Some(Box::new(snapshot));
+                return self.turn([GroupInput::Recalled(snapshot)], ctx);
+            }
+            Ok(None) => "it is not in the journal".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let filter = self.group.filter();
+        tracing::error!(%filter, error, "group's snapshot cannot be read, the group waits");
+        ctx.run_later(RETRY_INTERVAL, |group, ctx| {
+            group.turn([GroupInput::Recalled(None)], ctx);
+        });
+    }
+
     fn end(&mut self, ctx: &mut Context<Self>) {
         let mut local = self.local.borrow_mut();
         self.sentinel.dismiss();
@@ -229,6 +263,7 @@ impl Handler<ToGroup> for GroupActor {
             ToGroup::Wake => self.turn([], ctx),
             ToGroup::Durable(next) => self.turn([GroupInput::Durable { next }], ctx),
             ToGroup::Tick => self.turn([GroupInput::Tick], ctx),
+            ToGroup::Recalled(image) => self.recalled(image, ctx),
             ToGroup::Observe(answer) => {
                 let local = self.local.borrow();
                 let standing = local.shared.groups.lock().get(self.group.filter());
@@ -251,11 +286,10 @@ pub fn spawn(mut group: Group, local: Rc<RefCell<Local>>, shard: Rc<Recipient<Gr
         let mut borrowed = local.borrow_mut();
         let slot = borrowed.occupy(Occupant::Group(address.clone()));
         if let Some(resident) = borrowed.groups.get(number) {
-            let rebuilt = resident.panics.is_some();
-            let online = resident.online.iter();
-            let online = online.map(|(member, (fence, place))| (*member, *fence, *place));
-            if rebuilt {
-                group.recount(online, &mut effects);
+            if resident.deaths > 0 {
+                let online = resident.online.iter();
+                let online = online.map(|(member, (fence, place))| (*member, *fence, *place));
+                group.recount(resident.deaths, online, &mut effects);
             }
             resident.state = GroupState::Active(slot);
         }
@@ -266,6 +300,7 @@ pub fn spawn(mut group: Group, local: Rc<RefCell<Local>>, shard: Rc<Recipient<Gr
         sentinel,
         group,
         local,
+        recall: None,
         effects,
         shown: Shown::default(),
     });

@@ -14,7 +14,7 @@ use crate::model::effect::WhichGroup;
 use crate::model::entry::Entry;
 use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::group::talk::{FromMember, Leased, Place};
-use crate::model::ids::{ClientId, Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
+use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
 use crate::model::quota::{QuotaLimits, ReservesDiffer, Shortage};
@@ -144,6 +144,8 @@ pub enum ForGroup {
         /// What, and who.
         from: FromMember,
     },
+    /// A session's actor died: all groups hear of it.
+    Lost(FromMember),
 }
 
 /// Who waits for a group's routes.
@@ -177,7 +179,10 @@ pub enum MemberNews {
     Joined(u64),
 }
 
-/// Shard -> group.
+/// A group's snapshot, or why there is none.
+pub type RecalledImage = Result<Option<GroupSnapshot>, StoreError>;
+
+/// Shard or checkpointer -> group.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub enum ToGroup {
@@ -187,20 +192,12 @@ pub enum ToGroup {
     Durable(Offset),
     /// Its deadline passed.
     Tick,
+    /// The snapshot that it asked for.
+    Recalled(RecalledImage),
     /// Somebody wants to know how it is.
     Observe(oneshot::Sender<GroupObservation>),
     /// Its last member is gone.
     End,
-}
-
-/// Checkpointer -> shard: the snapshot that a group is rebuilt from.
-#[derive(Debug, ActixMessage)]
-#[rtype(result = "()")]
-pub struct RehydrateGroup {
-    /// Which group.
-    pub group: GroupNumber,
-    /// The snapshot, or why there is none.
-    pub image: Result<Option<GroupSnapshot>, StoreError>,
 }
 
 /// System -> shard: what a group shows of itself; `None` if there is none.

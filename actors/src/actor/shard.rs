@@ -24,7 +24,7 @@ use super::protocol::{
 };
 use crate::model::counter::Counter;
 use crate::model::group::Group;
-use crate::model::ids::{ClientId, GroupNumber};
+use crate::model::ids::ClientId;
 use crate::model::quota::Claim;
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
@@ -60,8 +60,6 @@ pub struct ShardActor {
     spawn_group: SpawnGroup,
     /// Where a group actor's death is told.
     group_deaths: OnceCell<Rc<Recipient<GroupDied>>>,
-    /// Groups whose snapshot may be asked for once this ticket is answered.
-    unanswered_groups: Vec<(u64, GroupNumber)>,
     /// Where a session actor's death is told, shared by them all; from the first session on.
     deaths: OnceCell<Rc<Recipient<SessionDied>>>,
     /// Sessions whose snapshot is being read.
@@ -88,7 +86,6 @@ impl ShardActor {
             spawn,
             spawn_group,
             group_deaths: OnceCell::new(),
-            unanswered_groups: Vec::new(),
             deaths: OnceCell::new(),
             comebacks: BTreeMap::new(),
             unanswered: Vec::new(),
@@ -307,7 +304,6 @@ impl Handler<Committed> for ShardActor {
     fn handle(&mut self, committed: Committed, ctx: &mut Self::Context) {
         self.local.borrow_mut().committed(&committed);
         self.ask_answered(ctx);
-        self.ask_answered_groups(ctx);
         self.look_after_drain();
     }
 }

@@ -87,7 +87,7 @@ impl Local {
         match &mut resident.state {
             GroupState::Fresh(from) => *from = Some(next),
             GroupState::Active(slot) => active = Some(*slot),
-            GroupState::Passive | GroupState::Rehydrating | GroupState::Quarantined => {}
+            GroupState::Passive | GroupState::Quarantined => {}
         }
         let filter = filter.clone();
         self.append(Entry::group(number, GroupChange::Created { filter, next }));
@@ -114,6 +114,7 @@ impl Local {
             state,
             online: BTreeMap::new(),
             panics: None,
+            deaths: 0,
             said: Vec::new(),
             deadline: None,
         };

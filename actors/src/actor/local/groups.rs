@@ -17,9 +17,10 @@ use hashbrown::HashMap;
 
 use super::super::protocol::{Asker, ForGroup, ForMember, GroupBatch, MemberNews};
 use super::Local;
+use crate::model::counter::Counter;
 use crate::model::effect::WhichGroup;
 use crate::model::group::directory::name_of;
-use crate::model::group::talk::{FromMember, Leased, Place, Said};
+use crate::model::group::talk::{FromMember, Lease, Leased, Place, Said};
 use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::routes::Slot;
 use crate::model::topic::Filter;
@@ -41,8 +42,10 @@ pub struct GroupResident {
     pub online: BTreeMap<SessionNumber, (Fence, Place)>,
     /// Of its actor, if there were any.
     pub panics: Option<Box<Panics>>,
+    /// How many actors of it have died.
+    pub deaths: u32,
     /// What was said and the actor did not hear yet.
-    pub(super) said: Vec<FromMember>,
+    pub said: Vec<FromMember>,
     pub(super) deadline: Option<Timestamp>,
 }
 
@@ -51,10 +54,8 @@ pub struct GroupResident {
 pub enum GroupState {
     /// By nobody yet, and nothing is recorded but, if it is durable, its beginning here.
     Fresh(Option<Offset>),
-    /// By nobody: its snapshot lies in the store.
+    /// By nobody since the start: its snapshot lies in the store.
     Passive,
-    /// By nobody yet: its snapshot is being read.
-    Rehydrating,
     /// By an actor.
     Active(Slot),
     /// By nobody any more: its actor kept panicking.
@@ -220,6 +221,7 @@ impl Local {
         for for_group in batch.for_groups {
             match for_group {
                 ForGroup::Said { to, from } => self.hear(&to, from),
+                ForGroup::Lost(from) => self.hear_lost(&from),
                 ForGroup::Changed { filter, asker } => {
                     self.look_at_group(&filter);
                     if let Some(asker) = asker {
@@ -234,14 +236,20 @@ impl Local {
         }
     }
 
-    /// The actor in `slot` died: its groups hear that it is gone, but not what it keeps. Gives whose it was.
-    pub fn lose_groups(&mut self, slot: Slot) -> Option<SessionNumber> {
-        let state = self.slot(slot)?;
-        let member = state.number;
-        let shared = state.filters.iter().filter(|filter| filter.is_shared());
-        for filter in shared.cloned().collect::<Vec<_>>() {
-            self.tell_group(WhichGroup::Filter(filter), member, slot, Said::Lost);
+    /// The actor in `slot` died: all groups hear that its session is gone. Gives whose it was.
+    pub fn lose_member(&mut self, slot: Slot) -> Option<SessionNumber> {
+        let member = self.slot(slot)?.number;
+        let from = FromMember {
+            member,
+            place: self.place(slot),
+            said: Said::Lost,
+        };
+        for (shard, outbox) in self.groups.outboxes.iter_mut().enumerate() {
+            if shard != usize::from(self.shard.0) {
+                outbox.for_groups.push(ForGroup::Lost(from.clone()));
+            }
         }
+        self.hear_lost(&from);
         Some(member)
     }
 
@@ -272,19 +280,41 @@ impl Local {
         }
     }
 
-    /// Puts something into a member's slot. What comes too late for it was returned to the group when the member left.
+    /// Puts something into a member's slot.
     fn hand_over(&mut self, news: ForMember) {
-        let Some(state) = self.slot(news.slot) else {
-            return;
-        };
-        if state.number != news.member {
-            return;
+        let ForMember { slot, member, what } = news;
+        let there = self.slot(slot).filter(|state| state.number == member);
+        match (what, there) {
+            (MemberNews::Leased(leased), Some(state)) => {
+                state.waiting.leased.push(leased);
+                state.wake();
+            }
+            (MemberNews::Joined(question), Some(state)) => {
+                state.waiting.joined.push(question);
+                state.wake();
+            }
+            (MemberNews::Leased(leased), None) => self.return_lease(slot, member, leased),
+            (MemberNews::Joined(_), None) => {}
         }
-        match news.what {
-            MemberNews::Leased(leased) => state.waiting.leased.push(leased),
-            MemberNews::Joined(question) => state.waiting.joined.push(question),
+    }
+
+    /// A lease found nobody any more: the group hears of it, so that none is out for good.
+    pub(super) fn return_lease(&mut self, slot: Slot, member: SessionNumber, leased: Leased) {
+        match leased.what {
+            Lease::Record { at, message } => {
+                let returned = Said::Returned {
+                    fence: leased.fence,
+                    at,
+                    message,
+                    full: false,
+                };
+                let to = WhichGroup::Group(leased.group);
+                self.tell_group(to, member, slot, returned);
+            }
+            Lease::Once(_) => self.count(Counter::DroppedOffline),
+            // It left, and that is on its way to the group.
+            Lease::Recount => {}
         }
-        state.wake();
     }
 
     /// A member's session said something to a group that lives here.
@@ -299,45 +329,56 @@ impl Local {
         else {
             return; // it is over
         };
+        let before = resident.online.len();
         match &from.said {
             Said::Online(online) => {
-                let online = (online.fence, from.place);
-                if resident.online.insert(from.member, online).is_none() {
-                    self.cells.shift(Gauge::GroupMembersOnline, 1);
-                }
+                resident
+                    .online
+                    .insert(from.member, (online.fence, from.place));
             }
             Said::Offline { fence, .. } => {
                 let online = resident.online.get(&from.member);
                 if online.is_some_and(|(known, _)| known == fence) {
                     resident.online.remove(&from.member);
-                    self.cells.shift(Gauge::GroupMembersOnline, -1);
                 }
             }
             Said::Left | Said::Lost => {
-                if resident.online.remove(&from.member).is_some() {
-                    self.cells.shift(Gauge::GroupMembersOnline, -1);
-                }
+                resident.online.remove(&from.member);
             }
-            Said::Found { .. }
+            Said::Recounted(_)
             | Said::Settled(..)
             | Said::Taken(..)
             | Said::Freed(_)
             | Said::Returned { .. }
             | Said::Room(..) => {}
         }
-        resident.said.push(from);
+        let after = resident.online.len();
+        if before != after {
+            let more = i64::try_from(after).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+            self.cells.shift(Gauge::GroupMembersOnline, more);
+        }
         match resident.state {
             GroupState::Active(slot) => {
+                resident.said.push(from);
                 if let Some(state) = self.slot(slot) {
                     state.wake();
                 }
             }
-            GroupState::Fresh(_) | GroupState::Passive => {
-                if !resident.online.is_empty() {
-                    self.want_group_actor(number);
-                }
+            // Before the first one is online nobody has anything to say that an actor would have to know.
+            GroupState::Fresh(_) | GroupState::Passive if after > 0 => {
+                resident.said.push(from);
+                self.want_group_actor(number);
             }
-            GroupState::Rehydrating | GroupState::Quarantined => {}
+            GroupState::Fresh(_) | GroupState::Passive | GroupState::Quarantined => {}
+        }
+    }
+
+    /// A session's actor died, wherever it was: any group may have leased it something.
+    fn hear_lost(&mut self, from: &FromMember) {
+        let residents = self.groups.residents.values();
+        let filters: Vec<_> = residents.map(|resident| resident.filter.clone()).collect();
+        for filter in filters {
+            self.hear(&WhichGroup::Filter(filter), from.clone());
         }
     }
 }

@@ -40,12 +40,7 @@ impl Local {
     /// A session reads nothing any more: it is detached, or its actor died.
     pub fn mute_all(&mut self, slot: Slot) {
         let Some(state) = self.slot(slot) else { return };
-        // Groups are told in words of their own.
-        let (groups, filters) = std::mem::take(&mut state.filters)
-            .into_iter()
-            .partition(Filter::is_shared);
-        state.filters = groups;
-        let filters: Vec<_> = filters;
+        let filters = std::mem::take(&mut state.filters);
         // What is still on its way to these subscriptions must not reach those of a successor in this slot.
         let late = state.waiting.used();
         let late = late.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.live));

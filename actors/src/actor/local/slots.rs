@@ -176,9 +176,14 @@ impl Local {
     pub fn vacate(&mut self, slot: Slot) -> Option<SlotState> {
         self.count_subscriptions(slot, 0);
         self.count_replays(slot, 0);
-        let state = self.slots.get_mut(slot.0 as usize)?.take()?;
+        let mut state = self.slots.get_mut(slot.0 as usize)?.take()?;
         self.vacant.push(slot);
         self.cells.shift(state.occupant.gauge(), -1);
+        let late = state.waiting.used();
+        let late = late.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.leased));
+        for leased in late {
+            self.return_lease(slot, state.number, leased);
+        }
         Some(state)
     }
 
@@ -239,18 +244,6 @@ impl SlotState {
             Occupant::Session(session) => Some(session),
             Occupant::Group(_) => None,
         }
-    }
-
-    /// The session is online in the group of this shared subscription.
-    pub fn remember(&mut self, filter: &Filter) {
-        if !self.filters.contains(filter) {
-            self.filters.push(filter.clone());
-        }
-    }
-
-    /// The session is not online any more in the group of this shared subscription.
-    pub fn forget(&mut self, filter: &Filter) {
-        self.filters.retain(|known| known != filter);
     }
 
     /// Tells something to a session's actor.

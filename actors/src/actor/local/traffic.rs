@@ -187,7 +187,7 @@ impl Local {
     /// Gives a ticket that is answered when all that any shard submitted before is.
     pub fn ask(&mut self) -> u64 {
         self.asked = true;
-        self.ticket
+        self.ticket + 1
     }
 
     /// The ticket of the last submission.
@@ -243,13 +243,19 @@ impl Local {
     }
 
     fn submit(&mut self, slot: Slot) {
-        if self.entries.is_empty() && !std::mem::take(&mut self.asked) {
-            return;
-        }
-        self.asked = false;
         let ticket = self.ticket;
-        self.ticket += 1;
         let entries = std::mem::take(&mut self.entries);
+        if !entries.is_empty() {
+            self.submit_as(ticket, slot, entries);
+        }
+        if std::mem::take(&mut self.asked) {
+            // By itself: it may have to wait for others, which these entries need not.
+            self.submit_as(ticket + 1, slot, Vec::new());
+        }
+    }
+
+    fn submit_as(&mut self, ticket: u64, slot: Slot, entries: Vec<Entry>) {
+        self.ticket = ticket + 1;
         if let Some(state) = self.slot(slot) {
             state.last_ticket = ticket;
         }

@@ -95,19 +95,14 @@ impl SessionActor {
         self.barrier(ticket);
     }
 
-    /// Says something to a group. The slot remembers which groups to tell if the actor dies.
+    /// Says something to a group. Once it is online in one, the slot knows whom the groups' words are for.
     pub(super) fn tell_group(&self, member: SessionNumber, to: WhichGroup, said: Said) {
         let slot = self.sentinel.slot();
         let mut local = self.local.borrow_mut();
-        if let WhichGroup::Filter(filter) = &to
+        if matches!(said, Said::Online(_))
             && let Some(state) = local.slot(slot)
         {
-            if matches!(said, Said::Online(_)) {
-                state.number = member;
-                state.remember(filter);
-            } else {
-                state.forget(filter);
-            }
+            state.number = member;
         }
         local.tell_group(to, member, slot, said);
     }

@@ -180,7 +180,7 @@ impl ShardActor {
         } = died;
         let mut local = self.local.borrow_mut();
         let now = local.shared.clock.now();
-        let member = local.lose_groups(slot);
+        let member = local.lose_member(slot);
         local.mute_all(slot);
         local.undo_holds(slot);
         local.flush_unanswered(); // what its last turn left half done

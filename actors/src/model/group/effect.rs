@@ -1,5 +1,6 @@
 //! What a group is told and what must happen next. Effects are performed in order; nobody waits for what they append.
 
+use super::snapshot::GroupSnapshot;
 use super::talk::{FromMember, Lease, Place};
 use crate::model::counter::Counter;
 use crate::model::cursor::ReadId;
@@ -38,6 +39,8 @@ pub enum GroupInput {
     },
     /// A read came to nothing: what is still wanted is asked for again.
     ReadFailed,
+    /// The answer to [`GroupEffect::Recall`]; `None` if it came to nothing.
+    Recalled(Option<Box<GroupSnapshot>>),
     /// Time has passed; a spurious one changes nothing.
     Tick,
     /// The last member is gone, and nobody declared the group.
@@ -78,6 +81,8 @@ pub enum GroupEffect {
     },
     /// Read these returned records.
     Reread(Vec<Offset>),
+    /// Read the group's snapshot once everything is committed that anybody submitted until now.
+    Recall,
     /// Count.
     Count(Counter),
     /// The group is over.

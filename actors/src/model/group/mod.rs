@@ -6,10 +6,12 @@
 //! Invariants:
 //! - a record is leased to at most one member at a time; what is settled or taken is never leased again;
 //! - only members that are online are given records, each within its receive maximum; who has no room is passed over;
+//! - a record waits in one place: ahead of the cursor, or behind it in `returned`, `front`, `leases` or `doubts`;
 //! - the recorded cursor passes only what is settled, taken, or named as unsettled beside it;
 //! - a group that is not durable has nothing in the journal and waits for no disk.
 
 pub mod directory;
+mod doubts;
 mod effect;
 mod members;
 mod settle;
@@ -21,11 +23,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::doubts::Doubts;
 pub use self::effect::{GroupEffect, GroupInput};
 use self::members::Members;
 pub use self::members::Strategy;
-use self::snapshot::GroupSnapshot;
-use self::talk::{Lease, MEMORY_LEASES_FROM, Place, is_in_memory};
+use self::talk::{Lease, MEMORY_LEASES_FROM, is_in_memory};
 use super::counter::Counter;
 use super::cursor::Cursor;
 use super::effect::Live;
@@ -56,8 +58,17 @@ enum LeaseState {
     Out,
     /// The member left with the delivery begun; that it is durable is still to come.
     Begun,
-    /// The member's actor died.
-    Lost,
+}
+
+/// Where a group's messages of QoS 1 and 2 are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backing {
+    /// With the group: they end with its actor.
+    Memory,
+    /// In the journal; how far the group came is not known yet.
+    Unread,
+    /// In the journal.
+    Journal,
 }
 
 /// One group.
@@ -68,14 +79,13 @@ pub struct Group {
     filter: Filter,
     /// What it reads.
     plain: Filter,
-    durable: bool,
+    backing: Backing,
     listening: bool,
     cursor: Cursor,
-    /// Records that a read from the durable cursor on must pass: a member took them before a restart.
+    /// Records ahead of the cursor that it must pass: a member settled or took them before an actor of the group died.
     taken: BTreeSet<Offset>,
     members: Members,
-    /// Members that were online when the actor died, and have not said yet what they have.
-    awaited: BTreeSet<SessionNumber>,
+    doubts: Doubts,
     leases: BTreeMap<Offset, Leasing>,
     /// Records to lease again that must be read first.
     returned: BTreeSet<Offset>,
@@ -105,13 +115,13 @@ impl Group {
             limits,
             number,
             plain,
-            durable: false,
+            backing: Backing::Memory,
             listening: false,
             cursor: Cursor::default(),
             taken: BTreeSet::new(),
             members: Members::new(strategy, number.0),
             filter,
-            awaited: BTreeSet::new(),
+            doubts: Doubts::default(),
             leases: BTreeMap::new(),
             returned: BTreeSet::new(),
             rereading: false,
@@ -121,40 +131,6 @@ impl Group {
             unrecorded: 0,
             recorded_next: Offset::default(),
             progress_at: None,
-        }
-    }
-
-    /// The durable group that a snapshot describes.
-    pub fn restore(
-        snapshot: GroupSnapshot,
-        strategy: Strategy,
-        limits: Arc<SessionLimits>,
-    ) -> Self {
-        Self {
-            durable: true,
-            cursor: Cursor::new(snapshot.next),
-            recorded_next: snapshot.next,
-            taken: snapshot.taken,
-            returned: snapshot.unsettled,
-            ..Self::new(snapshot.number, snapshot.filter, strategy, limits)
-        }
-    }
-
-    /// The actor died and was rebuilt while these members were online: nothing is leased before each has said what it
-    /// has.
-    pub fn recount(
-        &mut self,
-        online: impl Iterator<Item = (SessionNumber, Fence, Place)>,
-        effects: &mut Vec<GroupEffect>,
-    ) {
-        for (member, fence, place) in online {
-            self.awaited.insert(member);
-            effects.push(GroupEffect::Lease {
-                member,
-                fence,
-                place,
-                lease: Lease::Recount,
-            });
         }
     }
 
@@ -172,7 +148,7 @@ impl Group {
             GroupInput::Live(live) => self.live(now, live, effects),
             GroupInput::Logged(record) => {
                 let inbox_max = self.limits.inbox_records_max as usize;
-                if self.listening && self.durable && self.cursor.committed(record, inbox_max) {
+                if self.listening && self.is_durable() && self.cursor.committed(record, inbox_max) {
                     effects.push(GroupEffect::Count(Counter::InboxOverflowed));
                 }
             }
@@ -187,6 +163,7 @@ impl Group {
                 self.cursor.abandon_read();
                 self.rereading = false;
             }
+            GroupInput::Recalled(snapshot) => self.recalled(now, snapshot, effects),
             GroupInput::End => self.end(effects),
         }
     }
@@ -213,7 +190,7 @@ impl Group {
 
     /// Whether it reads the journal.
     pub fn is_durable(&self) -> bool {
-        self.durable
+        self.backing != Backing::Memory
     }
 
     /// Its place in the journal.
@@ -233,14 +210,14 @@ impl Group {
 
     /// Messages that wait outside the cursor: returned ones, and those in memory.
     pub fn waiting(&self) -> usize {
-        self.returned.len() + self.front.len()
+        self.returned.len() + self.front.len() + self.doubts.begun()
     }
 
     fn become_durable(&mut self, next: Offset, effects: &mut Vec<GroupEffect>) {
-        if self.durable {
+        if self.is_durable() {
             return;
         }
-        self.durable = true;
+        self.backing = Backing::Journal;
         self.cursor = Cursor::new(next);
         self.recorded_next = next;
         if self.listening {
@@ -251,12 +228,12 @@ impl Group {
 
     /// Somebody is online, or nobody any more: with nobody the group waits where it is.
     fn look_around(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
-        let on = !self.members.is_empty();
+        let on = !self.members.is_empty() && self.backing != Backing::Unread;
         if on == self.listening {
             return;
         }
         self.listening = on;
-        let durable = self.durable;
+        let durable = self.is_durable();
         effects.push(GroupEffect::Listen { on, durable });
         if on {
             return self.schedule_progress(now);
@@ -324,17 +301,23 @@ impl Group {
         messages || (queue_bytes_max > 0 && self.front_bytes + bytes > queue_bytes_max)
     }
 
-    /// A message at hand waits for a member.
+    /// A message at hand waits for a member, unless the cursor will bring it.
     fn hold(&mut self, at: Offset, message: Arc<Message>) {
         if is_in_memory(at) {
             self.front_bytes += message.size_bytes() as u64;
+        } else if !self.cursor.has_passed(at) {
+            return;
         }
         self.front.insert(at, message);
     }
 
     /// Leases what there is to those who have room, and asks for more.
     pub fn pump(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
-        if !self.awaited.is_empty() || !self.listening {
+        if self.doubts.awaits() {
+            return;
+        }
+        self.recall(effects);
+        if !self.listening {
             return;
         }
         while self.members.has_room() {
@@ -385,7 +368,7 @@ impl Group {
     }
 
     fn ask(&mut self, effects: &mut Vec<GroupEffect>) {
-        if !self.listening || !self.durable {
+        if !self.is_durable() {
             return;
         }
         let returned_waits = self.front.first_key_value();
@@ -430,11 +413,11 @@ impl Group {
     /// What is in memory is dropped; what is in the journal nobody reads any more.
     fn end(&mut self, effects: &mut Vec<GroupEffect>) {
         let in_memory = self.front.keys().filter(|at| is_in_memory(**at)).count();
-        for _ in 0..in_memory + self.returned.len() {
+        for _ in 0..in_memory + self.returned.len() + self.doubts.begun() {
             effects.push(GroupEffect::Count(Counter::DroppedGroupEnded));
         }
         if std::mem::take(&mut self.listening) {
-            let durable = self.durable;
+            let durable = self.is_durable();
             effects.push(GroupEffect::Listen { on: false, durable });
         }
         effects.push(GroupEffect::End);

@@ -1,11 +1,13 @@
 //! What members say of what they have, and how the group's progress is recorded.
 
+use std::sync::Arc;
+
 use super::talk::{FromMember, Online, Place, Said, is_in_memory};
-use super::{Group, GroupEffect, LeaseState, Leasing};
+use super::{Backing, Group, GroupEffect, LeaseState, Leasing};
 use crate::model::counter::Counter;
 use crate::model::entry::GroupChange;
 use crate::model::ids::{Fence, Now, Offset, SessionNumber};
-use crate::model::message::QoS;
+use crate::model::message::{Message, QoS};
 
 impl Group {
     pub(super) fn said(&mut self, now: Now, from: FromMember, effects: &mut Vec<GroupEffect>) {
@@ -16,22 +18,22 @@ impl Group {
         } = from;
         match said {
             Said::Online(online) => self.online(member, place, &online),
+            Said::Recounted(online) => {
+                self.doubts.answered(member, online.fence);
+                self.online(member, place, &online);
+            }
             Said::Offline { fence, keeps } => self.offline(now, member, fence, &keeps, effects),
-            Said::Lost => self.lost(member),
-            Said::Found { keeps } => self.found(now, member, &keeps, effects),
+            Said::Lost => self.lost(now, member, effects),
             Said::Left => self.left(now, member, effects),
             Said::Settled(fence, at) => {
                 if self.take_lease(member, fence, at).is_some() {
                     self.members.freed(member, fence);
-                    effects.push(GroupEffect::Count(Counter::GroupSettled));
-                    self.changed(now, at, effects);
                 }
+                self.done(now, at, effects);
             }
             Said::Taken(fence, at) => {
-                if self.take_lease(member, fence, at).is_some() {
-                    effects.push(GroupEffect::Count(Counter::GroupSettled));
-                    self.changed(now, at, effects);
-                }
+                self.take_lease(member, fence, at);
+                self.done(now, at, effects);
             }
             Said::Freed(fence) => self.members.freed(member, fence),
             Said::Returned {
@@ -56,7 +58,7 @@ impl Group {
 
     /// Progress is recorded soon, if it concerns the journal.
     pub(super) fn changed(&mut self, now: Now, at: Offset, effects: &mut Vec<GroupEffect>) {
-        if is_in_memory(at) || !self.durable {
+        if is_in_memory(at) || !self.is_durable() {
             return;
         }
         self.unrecorded += 1;
@@ -71,7 +73,8 @@ impl Group {
     }
 
     pub(super) fn schedule_progress(&mut self, now: Now) {
-        if self.durable && self.progress_at.is_none() && (self.listening || self.unrecorded > 0) {
+        let journal = self.backing == Backing::Journal;
+        if journal && self.progress_at.is_none() && (self.listening || self.unrecorded > 0) {
             let millis = if self.unrecorded > 0 {
                 self.limits.progress_millis
             } else {
@@ -83,7 +86,7 @@ impl Group {
 
     /// Records how far the group came, if that is news.
     pub(super) fn record_progress(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
-        if !self.durable {
+        if self.backing != Backing::Journal {
             return;
         }
         self.progress_at = None;
@@ -102,30 +105,31 @@ impl Group {
         self.schedule_progress(now);
     }
 
-    /// Records of the journal that were handed out by the cursor and are not settled, ascending.
+    /// Records of the journal that the cursor has passed and that are not settled, ascending.
     pub fn unsettled(&self) -> Vec<Offset> {
+        let next = self.cursor.next();
         let leased = self.leases.keys();
         let mut unsettled: Vec<_> = leased
             .chain(self.front.keys())
             .chain(&self.returned)
+            .chain(self.doubts.records())
             .copied()
-            .filter(|at| !is_in_memory(*at))
+            .filter(|at| *at < next)
             .collect();
         unsettled.sort_unstable();
         unsettled
     }
 
     fn online(&mut self, member: SessionNumber, place: Place, online: &Online) {
-        self.awaited.remove(&member);
         self.members.join(member, place, online);
         for at in &online.holds {
-            // It was rebuilt and thought that nobody has it.
+            // An actor of this group that died leased it.
             self.returned.remove(at);
             self.front.remove(at);
             let lease = self.leases.entry(*at).or_insert(Leasing {
                 member,
                 fence: online.fence,
-                qos: online.qos,
+                qos: QoS::AtLeastOnce,
                 state: LeaseState::Out,
                 message: None,
             });
@@ -143,7 +147,7 @@ impl Group {
         keeps: &[Offset],
         effects: &mut Vec<GroupEffect>,
     ) {
-        self.awaited.remove(&member);
+        self.doubts.answered(member, fence);
         if self.members.get(member, fence).is_some() {
             self.members.leave(member);
         }
@@ -154,68 +158,29 @@ impl Group {
             if keeps.contains(&at) {
                 lease.state = LeaseState::Begun;
             } else if let Some(lease) = self.leases.remove(&at) {
-                self.give_back(at, lease, effects);
+                self.give_back(at, lease.message, effects);
                 self.changed(now, at, effects);
             }
-        }
-    }
-
-    /// A member's actor died: what it has begun with QoS 2 is known when it is back.
-    fn lost(&mut self, member: SessionNumber) {
-        self.awaited.remove(&member);
-        self.members.leave(member);
-        for lease in self.leases.values_mut() {
-            if lease.member == member {
-                lease.state = LeaseState::Lost;
-            }
-        }
-    }
-
-    /// The session of a member whose actor died is back.
-    fn found(
-        &mut self,
-        now: Now,
-        member: SessionNumber,
-        keeps: &[Offset],
-        effects: &mut Vec<GroupEffect>,
-    ) {
-        for at in self.leases_of(member, |lease| lease.state == LeaseState::Lost) {
-            let Some(lease) = self.leases.remove(&at) else {
-                continue;
-            };
-            if keeps.contains(&at) {
-                effects.push(GroupEffect::Count(Counter::GroupSettled));
-            } else {
-                self.give_back(at, lease, effects);
-            }
-            self.changed(now, at, effects);
         }
     }
 
     /// It unsubscribed, or its session is over. What it was sent while it is online it finishes; what was begun and never
     /// will be finished nobody else gets ([MQTT-4.8.2-5]).
     fn left(&mut self, now: Now, member: SessionNumber, effects: &mut Vec<GroupEffect>) {
-        self.awaited.remove(&member);
+        self.doubts.gone(member);
         self.members.leave(member);
-        for at in self.leases_of(member, |lease| lease.state != LeaseState::Out) {
-            let Some(lease) = self.leases.remove(&at) else {
-                continue;
-            };
-            match (lease.state, lease.qos) {
-                (LeaseState::Lost, QoS::AtMostOnce | QoS::AtLeastOnce) => {
-                    self.give_back(at, lease, effects);
-                }
-                (LeaseState::Lost, QoS::ExactlyOnce) => {
-                    effects.push(GroupEffect::Count(Counter::DroppedSessionEnded));
-                }
-                // Its session counted it with its window.
-                (LeaseState::Begun | LeaseState::Out, _) => {}
-            }
+        for at in self.leases_of(member, |lease| lease.state == LeaseState::Begun) {
+            // Its session counted it with its window.
+            self.leases.remove(&at);
             self.changed(now, at, effects);
         }
     }
 
-    fn leases_of(&self, member: SessionNumber, which: impl Fn(&Leasing) -> bool) -> Vec<Offset> {
+    pub(super) fn leases_of(
+        &self,
+        member: SessionNumber,
+        which: impl Fn(&Leasing) -> bool,
+    ) -> Vec<Offset> {
         let leases = self.leases.iter();
         leases
             .filter(|(_, lease)| lease.member == member && which(lease))
@@ -232,13 +197,39 @@ impl Group {
     }
 
     /// Somebody else gets it.
-    fn give_back(&mut self, at: Offset, lease: Leasing, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn give_back(
+        &mut self,
+        at: Offset,
+        message: Option<Arc<Message>>,
+        effects: &mut Vec<GroupEffect>,
+    ) {
         effects.push(GroupEffect::Count(Counter::GroupReturned));
-        match lease.message {
+        match message {
             Some(message) => self.hold(at, message),
-            None => {
+            // What is ahead of the cursor it will bring.
+            None if self.cursor.has_passed(at) => {
                 self.returned.insert(at);
             }
+            None => {}
         }
+    }
+
+    /// A member has settled or taken a record, by whatever lease: nobody else gets it, also if an actor of this group that
+    /// died had leased it.
+    fn done(&mut self, now: Now, at: Offset, effects: &mut Vec<GroupEffect>) {
+        if self.leases.contains_key(&at) {
+            return; // an older connection's word: somebody else has it by now
+        }
+        effects.push(GroupEffect::Count(Counter::GroupSettled));
+        if is_in_memory(at) {
+            return;
+        }
+        self.returned.remove(&at);
+        self.front.remove(&at);
+        self.doubts.settled(at);
+        if !self.cursor.has_passed(at) {
+            self.taken.insert(at);
+        }
+        self.changed(now, at, effects);
     }
 }

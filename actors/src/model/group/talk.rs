@@ -61,15 +61,17 @@ pub enum Lease {
         /// The message.
         message: Arc<Message>,
     },
-    /// The group was rebuilt and does not know any more what the member has: it says [`Said::Online`] again.
+    /// The group was rebuilt and does not know any more what the member has: it says [`Said::Recounted`].
     Recount,
 }
 
 /// Member's session -> group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// It is online, or was asked what it has.
+    /// It is online, or subscribes with other options.
     Online(Box<Online>),
+    /// The answer to [`Lease::Recount`]: whatever was leased to it before the question is in it.
+    Recounted(Box<Online>),
     /// It is online no more.
     Offline {
         /// The fence under which it was.
@@ -77,13 +79,8 @@ pub enum Said {
         /// Leases in its window that it keeps: QoS 2, begun. The others are returned.
         keeps: Vec<Offset>,
     },
-    /// Its actor died: what it keeps is known when it is rebuilt ([`Said::Found`]).
+    /// Its actor died, with or without a client. What it began with QoS 2 says the journal.
     Lost,
-    /// The session of a member whose actor died is back with these leases in its window, or over.
-    Found {
-        /// The leases.
-        keeps: Vec<Offset>,
-    },
     /// It unsubscribed. What it has it finishes, as long as it is online.
     Left,
     /// No work remains for this lease, and its place in the member's window is free.
@@ -92,7 +89,7 @@ pub enum Said {
     Taken(Fence, Offset),
     /// A place that a taken record had is free.
     Freed(Fence),
-    /// The member cannot send it now: its window is full, or it does not subscribe any more.
+    /// The member does not send it: its window is full, it does not subscribe any more, or it is gone.
     Returned {
         /// The fence under which it was leased.
         fence: Fence,

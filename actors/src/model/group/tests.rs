@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::snapshot::GroupSnapshot;
 use super::talk::{FromMember, Lease, Online, Place, Said};
 use super::*;
 use crate::model::ids::{Fence, GroupNumber, SessionNumber, ShardId, Timestamp};
@@ -41,6 +42,9 @@ struct Script {
     has: BTreeMap<u64, Vec<Offset>>,
     once: Vec<u64>,
     effects: Vec<GroupEffect>,
+    deaths: u32,
+    /// The group waits for its snapshot.
+    recalling: bool,
 }
 
 impl Script {
@@ -55,6 +59,8 @@ impl Script {
             has: BTreeMap::new(),
             once: Vec::new(),
             effects: Vec::new(),
+            deaths: 0,
+            recalling: false,
         }
     }
 
@@ -119,6 +125,10 @@ impl Script {
                 let records = records.collect();
                 self.input(GroupInput::Reread { asked, records });
             }
+            GroupEffect::Recall => {
+                assert!(!self.recalling, "it asks again before it has an answer");
+                self.recalling = true;
+            }
             GroupEffect::Listen { .. } | GroupEffect::Count(_) | GroupEffect::End => {}
         }
     }
@@ -136,17 +146,7 @@ impl Script {
     }
 
     fn online(&mut self, member: u64, max: u16) {
-        self.online_with(member, max, QoS::ExactlyOnce, Vec::new());
-    }
-
-    fn online_with(&mut self, member: u64, max: u16, qos: QoS, holds: Vec<Offset>) {
-        let online = Online {
-            fence: Fence(member),
-            max,
-            qos,
-            holds,
-            taken: 0,
-        };
+        let online = online(member, max, QoS::ExactlyOnce, Vec::new());
         self.say(member, Said::Online(Box::new(online)));
     }
 
@@ -206,10 +206,16 @@ impl Script {
         self.input(GroupInput::Tick);
     }
 
-    /// The actor dies and is rebuilt from what was recorded.
+    /// The actor dies and is rebuilt while these members are online.
     fn rebuild(&mut self, online: &[u64]) {
         let limits = Arc::new(SessionLimits::default());
-        self.group = Group::restore(self.snapshot.clone(), Strategy::RoundRobin, limits);
+        let make = if self.group.is_durable() {
+            Group::asleep
+        } else {
+            Group::new
+        };
+        self.group = make(GroupNumber(1), filter(), Strategy::RoundRobin, limits);
+        self.deaths += 1;
         let place = Place {
             shard: ShardId(0),
             slot: Slot(0),
@@ -218,7 +224,7 @@ impl Script {
             .iter()
             .map(|member| (SessionNumber(*member), Fence(*member), place));
         let mut effects = Vec::new();
-        self.group.recount(online, &mut effects);
+        self.group.recount(self.deaths, online, &mut effects);
         assert!(
             effects.iter().all(|effect| matches!(
                 effect,
@@ -229,6 +235,36 @@ impl Script {
             )),
             "it asks, and leases nothing"
         );
+        self.input(GroupInput::Tick);
+    }
+
+    /// The member answers that it has `holds` of QoS 1.
+    fn recounted(&mut self, member: u64, holds: Vec<Offset>) {
+        let online = online(member, 100, QoS::ExactlyOnce, holds);
+        self.say(member, Said::Recounted(Box::new(online)));
+    }
+
+    /// A member records that it begins a delivery with QoS 2.
+    fn record_sent(&mut self, at: Offset) {
+        self.snapshot.apply_sent(Offset(self.end), at);
+        self.end += 1;
+    }
+
+    /// The journal answers what the group asked of it about its snapshot.
+    fn recall(&mut self) {
+        assert!(std::mem::take(&mut self.recalling), "it did not ask");
+        let snapshot = Some(Box::new(self.snapshot.clone()));
+        self.input(GroupInput::Recalled(snapshot));
+    }
+}
+
+fn online(member: u64, max: u16, qos: QoS, holds: Vec<Offset>) -> Online {
+    Online {
+        fence: Fence(member),
+        max,
+        qos,
+        holds,
+        taken: 0,
     }
 }
 
@@ -343,37 +379,86 @@ fn what_was_begun_with_qos_2_is_never_leased_again() {
     s.has.clear();
     s.rebuild(&[]);
     s.online(2, 100);
+    s.recall();
     assert!(s.of(2).is_empty());
 }
 
 #[test]
-fn a_session_that_is_over_takes_what_it_began_with_it() {
+fn a_member_whose_actor_died_keeps_what_it_began_and_nothing_else() {
     // [MQTT-4.8.2-5]
     let mut s = Script::durable();
     s.online(1, 100);
-    s.publish("t/a", 1, QoS::ExactlyOnce);
+    let begun = s.publish("t/a", 1, QoS::ExactlyOnce);
+    let unsent = s.publish("t/a", 1, QoS::ExactlyOnce);
     let first = s.publish("t/a", 1, QoS::AtLeastOnce);
     s.online(2, 100);
-    s.say(1, Said::Lost);
-    assert!(s.of(2).is_empty(), "what it keeps is not known yet");
+    s.record_sent(begun);
     s.has.clear();
-    s.say(1, Said::Left);
-    assert_eq!(s.of(2), [first]);
-    assert_eq!(s.counted(Counter::DroppedSessionEnded), 1);
+    s.say(1, Said::Lost);
+    assert_eq!(s.of(2), [first], "what it began is not known yet");
+    s.tick();
+    assert_eq!(s.group.unsettled(), [begun, unsent, first]);
+    s.recall();
+    assert_eq!(s.of(2), [first, unsent]);
+    assert_eq!(s.group.unsettled(), [unsent, first]);
 }
 
 #[test]
-fn a_session_that_was_rebuilt_says_what_it_keeps() {
+fn a_member_that_dies_after_it_left_strands_nothing() {
     let mut s = Script::durable();
     s.online(1, 100);
-    let kept = s.publish("t/a", 1, QoS::ExactlyOnce);
-    let unsent = s.publish("t/a", 1, QoS::ExactlyOnce);
+    let at = s.publish("t/a", 1, QoS::AtLeastOnce);
     s.online(2, 100);
-    s.say(1, Said::Lost);
+    s.say(1, Said::Left);
+    assert!(s.of(2).is_empty(), "it finishes what it has");
     s.has.clear();
-    s.say(1, Said::Found { keeps: vec![kept] });
-    assert_eq!(s.of(2), [unsent]);
-    assert_eq!(s.group.unsettled(), [unsent]);
+    s.say(1, Said::Lost);
+    assert_eq!(s.of(2), [at]);
+}
+
+#[test]
+fn a_death_while_the_snapshot_is_on_its_way_asks_for_another() {
+    let mut s = Script::durable();
+    for member in [1, 2, 3] {
+        s.online(member, 100);
+    }
+    let all: Vec<_> = (0..3)
+        .map(|_| s.publish("t/a", 1, QoS::ExactlyOnce))
+        .collect();
+    s.has.clear();
+    s.say(1, Said::Lost);
+    let before = s.snapshot.clone();
+    s.record_sent(all[1]);
+    s.say(2, Said::Lost);
+    s.recalling = false;
+    s.input(GroupInput::Recalled(Some(Box::new(before))));
+    assert_eq!(s.of(3), [all[0]], "of the other one it says nothing");
+    s.recall();
+    assert_eq!(s.of(3), [all[0]], "it was begun");
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_asked_for_again() {
+    let mut s = Script::durable();
+    s.online(1, 100);
+    let at = s.publish("t/a", 1, QoS::ExactlyOnce);
+    s.has.clear();
+    s.rebuild(&[]);
+    s.online(2, 100);
+    for _ in 0..2 {
+        s.recalling = false;
+        s.input(GroupInput::Recalled(None));
+        assert!(s.of(2).is_empty());
+    }
+    s.recall();
+    assert_eq!(s.of(2), [at]);
+    s.say(2, Said::Lost);
+    s.has.clear();
+    s.online(3, 100);
+    s.recalling = false;
+    s.input(GroupInput::Recalled(None));
+    s.recall();
+    assert_eq!(s.of(3), [at]);
 }
 
 #[test]
@@ -413,6 +498,7 @@ fn a_crash_repeats_what_was_not_recorded_and_nothing_that_was() {
     s.has.clear();
     s.rebuild(&[]);
     s.online(2, 100);
+    s.recall();
     let again: BTreeSet<_> = s.of(2).into_iter().collect();
     let expected: BTreeSet<_> = [1, 2, 4, 5].into_iter().map(|at: usize| all[at]).collect();
     assert_eq!(again, expected, "what was settled since is QoS 1: again");
@@ -423,22 +509,88 @@ fn a_rebuilt_group_leases_nothing_before_its_members_said_what_they_have() {
     let mut s = Script::durable();
     s.online(1, 100);
     s.online(2, 100);
-    let all = s.publish_many(4);
+    s.publish_many(4);
     let (first, second) = (s.of(1), s.of(2));
     s.rebuild(&[1, 2]);
-    s.online_with(1, 100, QoS::AtLeastOnce, first.clone());
-    assert_eq!(
-        s.counts().iter().sum::<usize>(),
-        4,
-        "the other one is awaited"
-    );
-    s.online_with(2, 100, QoS::AtLeastOnce, second);
-    assert_eq!(s.counts().iter().sum::<usize>(), 4, "nothing twice");
+    s.recounted(1, first.clone());
+    assert!(!s.recalling, "the other one is awaited");
+    // It was on its way before the question, and says nothing of what came after it.
+    s.online(2, 100);
+    assert!(!s.recalling);
+    s.recounted(2, second);
     s.settle(1, first[0]);
+    s.recall();
+    assert_eq!(s.counts().iter().sum::<usize>(), 3, "nothing twice");
     let next = s.publish("t/a", 1, QoS::AtLeastOnce);
     assert!(s.of(1).contains(&next) || s.of(2).contains(&next));
     assert_eq!(s.group.unsettled().len(), 4);
-    assert!(all.contains(&first[0]));
+    s.tick();
+    assert_eq!(s.snapshot.unsettled.len(), 4);
+}
+
+#[test]
+fn what_a_member_had_when_the_group_died_comes_back_once() {
+    let mut s = Script::durable();
+    s.online(1, 100);
+    let all = s.publish_many(3);
+    s.rebuild(&[1]);
+    s.recounted(1, all.clone());
+    s.recall();
+    s.tick();
+    // The cursor has yet to pass what the member had when the group died.
+    s.offline(1, &[]);
+    s.online(2, 100);
+    assert_eq!(s.of(2), all);
+    assert_eq!(s.group.leases().len(), 3);
+}
+
+/// The group died between leases and what became of them.
+#[test]
+fn what_was_begun_or_settled_while_the_group_was_rebuilt_is_never_leased_again() {
+    // [MQTT-4.8.2-5]
+    let mut s = Script::durable();
+    s.online(1, 100);
+    let begun = s.publish("t/a", 1, QoS::ExactlyOnce);
+    let settled = s.publish("t/a", 1, QoS::AtLeastOnce);
+    s.rebuild(&[1]);
+    s.say(1, Said::Settled(Fence(1), settled));
+    s.record_sent(begun);
+    s.recounted(1, Vec::new());
+    s.say(1, Said::Taken(Fence(1), begun));
+    s.has.clear();
+    s.online(2, 100);
+    s.recall();
+    assert!(s.of(1).is_empty() && s.of(2).is_empty(), "leased again");
+    s.tick();
+    assert!(s.group.unsettled().is_empty());
+    assert!(s.snapshot.unsettled.is_empty());
+    let next = s.publish("t/a", 1, QoS::ExactlyOnce);
+    assert_eq!([s.of(1), s.of(2)].concat(), [next]);
+}
+
+#[test]
+fn a_rebuilt_group_in_memory_numbers_no_lease_as_one_that_is_still_out() {
+    let mut s = Script::with(Strategy::RoundRobin, SessionLimits::default());
+    let live = || {
+        GroupInput::Live(Live {
+            message: message("t/a", 1, QoS::AtLeastOnce),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Default::default(),
+        })
+    };
+    s.online(1, 100);
+    s.online(2, 100);
+    s.input(live());
+    s.input(live());
+    let (first, second) = (s.of(1), s.of(2));
+    s.rebuild(&[1, 2]);
+    s.recounted(1, first);
+    s.input(live());
+    s.recounted(2, second);
+    s.input(live());
+    assert_eq!(s.counts(), [2, 2]);
+    assert_eq!(s.group.leases().len(), 4);
 }
 
 #[test]

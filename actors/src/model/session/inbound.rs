@@ -142,6 +142,7 @@ impl Session {
             let removed = self.subscriptions.remove(filter);
             existed.push(removed.is_some());
             if let Some(known) = removed {
+                self.forget_group(&known.filter);
                 self.drop_subscription(known, effects);
                 if self.kept {
                     self.persist(

@@ -43,7 +43,8 @@ impl Session {
             }
             (Lease::Recount, Some(options)) => {
                 self.know(group, filter.clone());
-                self.tell_online(filter, options, effects);
+                let online = self.online(&filter, options);
+                self.tell(group, Said::Recounted(Box::new(online)), effects);
             }
             // Its leaving is on its way to the group.
             (Lease::Recount, None) => {}
@@ -94,20 +95,42 @@ impl Session {
 
     /// The client settled a lease.
     pub(super) fn lease_settled(
-        &self,
+        &mut self,
         group: GroupNumber,
         sent: Unsettled,
         effects: &mut Vec<Effect>,
     ) {
-        let known = self.pending.groups.iter();
-        let Some((group, _)) = known.into_iter().find(|(known, _)| known.number == group) else {
+        let mut known = self.pending.groups.iter();
+        let Some((group, filter)) = known.find(|(known, _)| known.number == group) else {
             return; // leased on an earlier connection: the group has no place to free
         };
+        let (group, left) = (*group, self.subscriptions.get(filter).is_none());
         let said = match sent.qos {
             QoS::ExactlyOnce => Said::Freed(self.fence),
             QoS::AtMostOnce | QoS::AtLeastOnce => Said::Settled(self.fence, sent.offset),
         };
-        self.tell(*group, said, effects);
+        self.tell(group, said, effects);
+        if left {
+            self.forget_settled(group.number);
+        }
+    }
+
+    /// The client unsubscribed: its group is remembered as long as something leased is unsettled.
+    pub(super) fn forget_group(&mut self, filter: &Filter) {
+        let mut known = self.pending.groups.iter();
+        if let Some((group, _)) = known.find(|(_, known)| known == filter) {
+            self.forget_settled(group.number);
+        }
+    }
+
+    fn forget_settled(&mut self, number: GroupNumber) {
+        if !self.inflight.leases().any(|(group, _)| group == number)
+            && let Some(pending) = self.pending.used()
+        {
+            pending.groups.retain(|(known, _)| known.number != number);
+            pending.starved.retain(|known| known.number != number);
+            self.pending.tidy();
+        }
     }
 
     /// Groups whose lease found no room are told that there is some.
@@ -128,8 +151,17 @@ impl Session {
         options: SubscriptionOptions,
         effects: &mut Vec<Effect>,
     ) {
+        let online = self.online(&filter, options);
+        effects.push(Effect::TellGroup {
+            member: self.number,
+            to: WhichGroup::Filter(filter),
+            said: Said::Online(Box::new(online)),
+        });
+    }
+
+    fn online(&self, filter: &Filter, options: SubscriptionOptions) -> Online {
         let known = self.pending.groups.iter();
-        let known = known.into_iter().find(|(_, known)| *known == filter);
+        let known = known.into_iter().find(|(_, known)| known == filter);
         let number = known.map(|(group, _)| group.number);
         let mine = || {
             let leases = self.inflight.leases();
@@ -137,18 +169,13 @@ impl Session {
         };
         let holds = mine().filter(|(_, sent)| sent.qos == QoS::AtLeastOnce);
         let taken = mine().filter(|(_, sent)| sent.qos == QoS::ExactlyOnce);
-        let online = Online {
+        Online {
             fence: self.fence,
             max: self.inflight.max(),
             qos: options.qos,
             taken: u16::try_from(taken.count()).unwrap_or(u16::MAX),
             holds: holds.map(|(_, sent)| sent.offset).collect(),
-        };
-        effects.push(Effect::TellGroup {
-            member: self.number,
-            to: WhichGroup::Filter(filter),
-            said: Said::Online(Box::new(online)),
-        });
+        }
     }
 
     /// Tells all groups that the client is there.

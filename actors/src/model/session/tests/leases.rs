@@ -10,6 +10,12 @@ const GROUP: GroupRef = GroupRef {
     home: ShardId(0),
 };
 
+const AT: Offset = Offset(900);
+
+fn shared() -> Filter {
+    filter("$share/g/t")
+}
+
 fn said(s: &Script) -> Vec<Said> {
     let effects = s.effects.iter().filter_map(|effect| match effect {
         Effect::TellGroup {
@@ -22,38 +28,116 @@ fn said(s: &Script) -> Vec<Said> {
     effects.collect()
 }
 
+/// A member of the group.
+fn member() -> Script {
+    let mut s = Script::attached("member");
+    s.send(Inbound::Subscribe {
+        packet_id: id(9),
+        filters: vec![(shared(), SubscriptionOptions::of_qos(QOS2), None)],
+    });
+    s
+}
+
+fn lease(s: &mut Script, what: Lease) {
+    let leased = Leased {
+        group: GROUP,
+        filter: shared(),
+        fence: s.session.fence(),
+        what,
+    };
+    s.input(Input::Leased(leased));
+}
+
+/// Leases a record; gives the packet identifier under which the client has it.
+fn lease_record(s: &mut Script, at: Offset, qos: QoS) -> PacketId {
+    let message = Arc::new(Message::new(parts_of("x", qos)));
+    lease(s, Lease::Record { at, message });
+    let leases = s.session.inflight().leases();
+    leases.last().expect("it is sent").1.packet_id
+}
+
+fn leave(s: &mut Script) {
+    s.unsubscribe(&["$share/g/t"]);
+}
+
 #[test]
 fn a_lease_that_its_client_refuses_is_settled_and_not_returned() {
     // [MQTT-4.8.2-6]
-    let mut s = Script::attached("member");
-    let filter = Filter::new("$share/g/t").unwrap();
-    let fence = s.session.fence();
-    s.input(Input::Packet {
-        fence,
-        packet: Inbound::Subscribe {
-            packet_id: PacketId::FIRST,
-            filters: vec![(
-                filter.clone(),
-                SubscriptionOptions::of_qos(QoS::AtLeastOnce),
-                None,
-            )],
-        },
-    });
-    let at = Offset(900);
-    let message = Arc::new(Message::new(parts("x")));
-    s.input(Input::Leased(Leased {
-        group: GROUP,
-        filter,
-        fence,
-        what: Lease::Record { at, message },
-    }));
-    let (_, sent) = s.session.inflight().leases().next().unwrap();
-    let packet_id = sent.packet_id;
+    let mut s = member();
+    let packet_id = lease_record(&mut s, AT, QOS1);
     let failed = true;
-    s.input(Input::Packet {
-        fence,
-        packet: Inbound::PubAck { packet_id, failed },
-    });
-    assert_eq!(said(&s), [Said::Settled(fence, at)]);
+    s.send(Inbound::PubAck { packet_id, failed });
+    assert_eq!(said(&s), [Said::Settled(s.session.fence(), AT)]);
     assert!(s.session.inflight().is_empty());
+}
+
+#[test]
+fn asked_what_it_has_a_session_names_qos_1_and_counts_what_is_its_own() {
+    let mut s = member();
+    lease_record(&mut s, AT, QOS1);
+    lease_record(&mut s, Offset(901), QOS2);
+    s.effects.clear();
+    lease(&mut s, Lease::Recount);
+    let said = said(&s);
+    let [Said::Recounted(online)] = said.as_slice() else {
+        panic!("{said:?}");
+    };
+    assert_eq!((online.fence, online.qos), (s.session.fence(), QOS2));
+    assert_eq!(
+        (online.holds.as_slice(), online.taken),
+        ([AT].as_slice(), 1)
+    );
+}
+
+#[test]
+fn what_a_client_has_it_settles_after_it_unsubscribed_and_then_the_group_is_forgotten() {
+    let mut s = member();
+    let packet_id = lease_record(&mut s, AT, QOS1);
+    leave(&mut s);
+    let failed = false;
+    s.send(Inbound::PubAck { packet_id, failed });
+    assert_eq!(said(&s), [Said::Settled(s.session.fence(), AT)]);
+    s.effects.clear();
+    // No word of it is left when the connection ends.
+    s.close();
+    assert!(
+        !s.effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::TellGroup { .. }))
+    );
+}
+
+#[test]
+fn a_group_that_is_left_with_nothing_unsettled_is_forgotten_at_once() {
+    let mut s = member();
+    let packet_id = lease_record(&mut s, AT, QOS1);
+    let failed = false;
+    s.send(Inbound::PubAck { packet_id, failed });
+    leave(&mut s);
+    s.effects.clear();
+    s.close();
+    assert!(
+        !s.effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::TellGroup { .. }))
+    );
+}
+
+#[test]
+fn what_is_leased_after_the_client_unsubscribed_goes_back() {
+    let mut s = member();
+    leave(&mut s);
+    let message = Arc::new(Message::new(parts("x")));
+    let what = Lease::Record {
+        at: AT,
+        message: Arc::clone(&message),
+    };
+    lease(&mut s, what);
+    let returned = Said::Returned {
+        fence: s.session.fence(),
+        at: AT,
+        message,
+        full: false,
+    };
+    assert_eq!(said(&s), [returned]);
 }
