@@ -216,6 +216,8 @@ fn read_packet(stream: &mut TcpStream) -> Result<Vec<u8>, Vec<u8>> {
             Ok(0) => return Err(bytes),
             Ok(_) => bytes.push(byte[0]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(bytes),
+            // Whoever stopped this process lets it go on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("the broker neither answers nor closes: {error}"),
         }
     }
