@@ -167,6 +167,16 @@ impl Client {
         }
     }
 
+    /// What else the broker has sent on its own: all that comes before the answer to a ping.
+    pub(crate) fn rest_of_the_window(&mut self) -> Vec<Packet> {
+        self.send(&wire::packet(0xC0, &[]));
+        let mut packets: Vec<_> = self.aside.drain(..).collect();
+        while let Some(packet) = self.read().filter(|packet| *packet != Packet::Pingresp) {
+            packets.push(packet);
+        }
+        packets
+    }
+
     /// The broker closes the connection; the reason it gave (5.0), messages before it are skipped.
     pub(crate) fn closed(&mut self) -> Option<u8> {
         self.goodbye().map(|(code, _)| code)

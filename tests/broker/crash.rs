@@ -1,6 +1,8 @@
 //! A long backlog for a session that is away, with the broker killed three times on the way.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::fs;
 
 use crate::client::Client;
 use crate::harness::Broker;
@@ -92,6 +94,33 @@ impl Writer {
     }
 }
 
+/// What tells a lost message from one that comes late, twice or from elsewhere: the packet, the rest of the window, what
+/// this process of the broker counted (a delivery that it did not make is not its own), and what lies on the disk.
+fn evidence(broker: &Broker, message: &Publish, reader: &mut Client) -> String {
+    let Publish {
+        id, qos, duplicate, ..
+    } = message;
+    let mut said = format!("id {id}, qos {qos}, dup {duplicate}\nbehind it:");
+    for packet in reader.rest_of_the_window() {
+        match packet {
+            Packet::Publish(message) => write!(said, " {}", message.text()).unwrap(),
+            other => write!(said, " {other:?}").unwrap(),
+        }
+    }
+    let metrics = broker.admin_get("/metrics").map(|(_, body)| body);
+    let metrics = metrics.unwrap_or_else(|| "no metrics".to_owned());
+    let counted = metrics.lines().filter(|line| !line.starts_with('#'));
+    for line in counted.filter(|line| !line.ends_with(" 0")) {
+        write!(said, "\n{line}").unwrap();
+    }
+    for entry in fs::read_dir(broker.data_dir().join("journal")).unwrap() {
+        let entry = entry.unwrap();
+        let bytes = entry.metadata().unwrap().len();
+        write!(said, "\n{}: {bytes} bytes", entry.path().display()).unwrap();
+    }
+    said
+}
+
 fn survives_three_crashes(qos: u8, count: u32) {
     let mut broker = Broker::start();
     let mut reader = Client::kept(&broker, Version::V311, "reader");
@@ -116,7 +145,8 @@ fn survives_three_crashes(qos: u8, count: u32) {
                 // QoS 1: what was under way at a crash may have been published twice.
                 assert!(
                     number == next || (qos == 1 && number < next),
-                    "{number}, expected {next}"
+                    "{number}, expected {next}; {}",
+                    evidence(&broker, &message, &mut reader)
                 );
                 next = next.max(number + 1);
                 let kind = if qos == 1 { Ack::Puback } else { Ack::Pubrec };

@@ -1,5 +1,7 @@
 //! Starts the real program on free ports with its own data directory, and stops it in every way.
 //!
+//! `OUTLIVE_TEST_KEEP=1` keeps the data of a broker whose test failed.
+//!
 //! Invariants: nothing sleeps for a fixed time and hopes; whatever is waited for has a deadline and says what it was. A broker never outlives its test.
 
 use std::fs::{self, File, OpenOptions};
@@ -258,6 +260,10 @@ impl Drop for Broker {
                 "--- log of the broker, its end:\n{}",
                 log.get(from..).unwrap_or(&log)
             );
+            if std::env::var_os("OUTLIVE_TEST_KEEP").is_some() {
+                self.dir.disable_cleanup(true);
+                println!("--- its data: {}", self.data_dir().display());
+            }
         }
     }
 }
