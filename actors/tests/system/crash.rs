@@ -316,12 +316,12 @@ fn a_record_on_its_way_to_a_session_that_hangs_up_is_not_lost() {
                 held.lock().expect("one holds").recv().expect("it goes on");
             }
         }));
-        let committed = world.observe().appender.committed;
+        let recorded = world.recorded().len();
         publisher.begin_publish("news", "second", 1);
         publisher.begin_publish("hold", "", 0);
         world
             .until("the record is committed", |seen| {
-                seen.appender.committed > committed
+                world.recorded().len() > recorded && seen.appender.waiting == 0
             })
             .await;
         reader.hang_up();

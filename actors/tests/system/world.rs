@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use outlive_actors::actor::appender::Durability;
 use outlive_actors::clock::ManualClock;
+use outlive_actors::journal::JournalReader as _;
 use outlive_actors::journal::memory::MemoryFiles;
+use outlive_actors::journal::recovery;
+use outlive_actors::journal::segments::JournalOptions;
 use outlive_actors::model::counter::Counter;
-use outlive_actors::model::ids::{ClientId, Timestamp};
+use outlive_actors::model::entry::Entry;
+use outlive_actors::model::ids::{ClientId, Offset, Timestamp};
 use outlive_actors::model::limits::{SessionLimits, SharedLimits};
 use outlive_actors::model::quota::QuotaLimits;
 use outlive_actors::model::retained::RetainedLimits;
@@ -97,6 +101,21 @@ impl World {
 
     pub(crate) fn gauge(&self, gauge: Gauge) -> i64 {
         self.observe().shards.gauge(gauge)
+    }
+
+    /// What a start after a power cut would find in the journal, without the registry's stamps: those come when they
+    /// please.
+    pub(crate) fn recorded(&self) -> Vec<Entry> {
+        let files = Arc::new(self.files.crash(0));
+        let (_, journal) = recovery::open(files, JournalOptions::default(), 1).expect("in order");
+        let mut entries = Vec::new();
+        journal
+            .replay(Offset(0), &mut |_, entry| match entry {
+                Entry::Liveness { .. } | Entry::HighWater(_) => {}
+                entry => entries.push(entry),
+            })
+            .expect("readable");
+        entries
     }
 
     /// Waits until what the system shows of itself is as it should be.
