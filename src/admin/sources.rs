@@ -230,7 +230,7 @@ fn plain_gauge(name: &'static str, help: &'static str, value: u64) -> Sample {
     Sample::gauge(name, help, &[], number(value))
 }
 
-fn journal_samples(seen: &SystemObservation) -> [Sample; 11] {
+fn journal_samples(seen: &SystemObservation) -> [Sample; 12] {
     let (counter, gauge) = (plain_counter, plain_gauge);
     let (journal, appender) = (&seen.journal, &seen.appender);
     [
@@ -288,6 +288,11 @@ fn journal_samples(seen: &SystemObservation) -> [Sample; 11] {
             "outlive_journal_entries_refused_total",
             "Entries that the disk refused.",
             appender.refused,
+        ),
+        gauge(
+            "outlive_journal_failing",
+            "1 from the first write or sync that fails until as much could be written again, else 0.",
+            u64::from(appender.failing),
         ),
     ]
 }

@@ -12,13 +12,14 @@
 //! - while the disk refuses, publications are refused, state changes wait: what a session decided is never undone.
 
 mod load;
+mod outage;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -66,6 +67,8 @@ pub struct AppenderObservation {
     pub batches: u64,
     /// Entries refused because the disk refused them.
     pub refused: u64,
+    /// Whether the disk fails: from the first write or sync that failed until as much was written again.
+    pub failing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +77,7 @@ struct Cells {
     committed: AtomicU64,
     batches: AtomicU64,
     refused: AtomicU64,
+    failing: AtomicBool,
 }
 
 /// What is needed of the journal, as of a checkpoint.
@@ -178,6 +182,7 @@ impl AppenderHandle {
             committed,
             batches: read(&self.cells.batches),
             refused,
+            failing: self.cells.failing.load(Ordering::Relaxed),
         }
     }
 }

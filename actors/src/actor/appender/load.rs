@@ -16,14 +16,22 @@ pub(super) struct Load {
     bytes: usize,
 }
 
+/// What the messages among `entries` take.
+pub(super) fn message_bytes(entries: &[Entry]) -> usize {
+    let bytes = entries.iter().map(|entry| match entry {
+        Entry::Message { message, .. } => message.size_bytes(),
+        Entry::Session { .. }
+        | Entry::Group { .. }
+        | Entry::Liveness { .. }
+        | Entry::HighWater(_) => 0,
+    });
+    bytes.sum()
+}
+
 impl Load {
     pub(super) fn add(&mut self, submission: &Submission) {
         self.entries += submission.entries.len();
-        for entry in &submission.entries {
-            if let Entry::Message { message, .. } = entry {
-                self.bytes += message.size_bytes();
-            }
-        }
+        self.bytes += message_bytes(&submission.entries);
     }
 
     pub(super) fn is_full(&self) -> bool {

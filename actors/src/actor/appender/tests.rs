@@ -204,6 +204,30 @@ fn on_a_full_disk_state_gets_through_and_messages_are_refused() {
 }
 
 #[test]
+fn a_disk_that_takes_small_messages_only_fails_until_it_takes_large_ones() {
+    let bench = warm();
+    let large = vec![message(QoS::AtLeastOnce); 100];
+    let mut ticket = 1;
+    let mut takes = |entries: &[Entry]| {
+        ticket += 1;
+        bench.submit(0, ticket, entries.to_vec());
+        bench.answer(0).failed.is_empty()
+    };
+    assert!(takes(&large[..1]), "the reserve is there");
+    let full = bench.files.used_bytes();
+    for room in [500, 1_000] {
+        bench.files.limit_space(Some(full + room));
+        assert!(!takes(&large));
+        assert!(takes(&large[..1]), "a small one fits");
+        assert!(bench.handle.observe().failing);
+    }
+    bench.files.limit_space(None);
+    assert!(takes(&large));
+    assert!(!bench.handle.observe().failing);
+    bench.handle.stop();
+}
+
+#[test]
 fn publishers_that_insist_do_not_keep_state_from_a_full_disk() {
     let mut bench = Bench::new(Durability::Always);
     bench.files.limit_space(Some(bench.files.used_bytes()));

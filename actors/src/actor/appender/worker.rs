@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 
-use super::load::Load;
+use super::load::{Load, message_bytes};
+use super::outage::Outage;
 use super::{AppenderParts, Cells, Command, Durability, Needed};
 use crate::actor::protocol::{Committed, Submission};
 use crate::journal::{AppendError, Needs};
@@ -34,7 +35,7 @@ pub(super) struct Worker {
     due: Receiver<Instant>,
     /// Something was written and not synced (`interval`).
     unsynced: bool,
-    failing: bool,
+    outage: Outage,
 }
 
 impl Worker {
@@ -50,7 +51,7 @@ impl Worker {
             stuck: Vec::new(),
             due: never(),
             unsynced: false,
-            failing: false,
+            outage: Outage::default(),
         }
     }
 
@@ -86,7 +87,8 @@ impl Worker {
                 return;
             }
             // Whoever waits was answered: now is the time for what nobody waits for.
-            while !self.failing && self.commands.is_empty() && self.parts.writer.maintain() {}
+            while !self.outage.lasts() && self.commands.is_empty() && self.parts.writer.maintain() {
+            }
         }
     }
 
@@ -123,16 +125,18 @@ impl Worker {
             let end = self.parts.writer.end();
             return self.answer(&batch, entries, end);
         }
+        let bytes = message_bytes(&entries);
         match self.write(&entries) {
             Ok(first) => {
                 // That state gets through says nothing: there is room kept for it.
-                if has_message && std::mem::take(&mut self.failing) {
+                if has_message && self.outage.wrote(bytes) {
+                    self.cells.failing.store(false, Ordering::Relaxed);
                     tracing::info!("journal takes entries again");
                 }
                 self.answer(&batch, entries, first);
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if self.failed(bytes) {
                     tracing::error!(%error, "journal refuses entries, acknowledgements stop");
                 }
                 let mut entries = entries.into_iter();
@@ -140,7 +144,6 @@ impl Worker {
                     submission.entries.extend(entries.by_ref().take(length));
                 }
                 self.refuse(batch);
-                self.due = after(RETRY_INTERVAL);
                 if has_message {
                     self.commit_state();
                 }
@@ -228,6 +231,13 @@ impl Worker {
         }
     }
 
+    /// A batch of so many message bytes failed; whether that is news.
+    fn failed(&mut self, bytes: usize) -> bool {
+        self.due = after(RETRY_INTERVAL);
+        self.cells.failing.store(true, Ordering::Relaxed);
+        self.outage.failed(bytes)
+    }
+
     /// Publications are refused at once, so that their publishers know; whoever changed its state waits.
     fn refuse(&mut self, batch: Vec<Submission>) {
         let mut failed: Vec<Vec<u64>> = vec![Vec::new(); self.parts.answers.len()];
@@ -257,12 +267,13 @@ impl Worker {
     }
 
     fn sync_rest(&mut self) {
-        if let Err(error) = self.parts.writer.sync() {
-            self.failing = true;
-            self.due = after(RETRY_INTERVAL);
-            tracing::error!(%error, "journal cannot be synced");
-        } else {
-            self.unsynced = false;
+        match self.parts.writer.sync() {
+            Ok(()) => self.unsynced = false,
+            Err(error) => {
+                if self.failed(0) {
+                    tracing::error!(%error, "journal cannot be synced");
+                }
+            }
         }
     }
 
