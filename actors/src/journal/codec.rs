@@ -35,7 +35,7 @@ const RETAIN: u8 = 0x04;
 const EXPIRES: u8 = 0x08;
 const RECEIVED: u8 = 0x10;
 const PROPERTIES: u8 = 0x20;
-/// Reserved for a tenant number; and one bit for what nobody thought of.
+/// For what nobody thought of.
 const UNKNOWN_FLAGS: u8 = 0xc0;
 
 /// What a record is.

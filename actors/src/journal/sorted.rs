@@ -20,7 +20,7 @@ use super::select::{Postings, Selector};
 use crate::model::ids::Offset;
 
 const MAGIC: [u8; 8] = *b"OUTLIVEX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 64;
 /// Written or checked at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -279,29 +279,25 @@ fn decode_meta(meta: &[u8]) -> Option<(Bloom, Vec<Block>)> {
     };
     let mut blocks = Vec::new();
     while !rest.is_empty() {
-        let length = usize::from(u16_at(rest, 12)?);
-        let topic = rest.get(14..14 + length)?;
+        let length = u32_at(rest, 12)? as usize;
+        let topic = rest.get(16..16 + length)?;
         blocks.push(Block {
             at: u64_at(rest, 0)?,
             bytes: u32_at(rest, 8)?,
             first_topic: Box::from(std::str::from_utf8(topic).ok()?),
         });
-        rest = &rest[14 + length..];
+        rest = &rest[16 + length..];
     }
     (!bloom.words.is_empty()).then_some((bloom, blocks))
 }
 
 fn take_topic<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, u32, u32)> {
-    let length = usize::from(u16_at(rest, 0)?);
-    let topic = std::str::from_utf8(rest.get(2..2 + length)?).ok()?;
-    let at = u32_at(rest, 2 + length)?;
-    let count = u32_at(rest, 6 + length)?;
-    *rest = rest.get(10 + length..)?;
+    let length = u32_at(rest, 0)? as usize;
+    let topic = std::str::from_utf8(rest.get(4..4 + length)?).ok()?;
+    let at = u32_at(rest, 4 + length)?;
+    let count = u32_at(rest, 8 + length)?;
+    *rest = rest.get(12 + length..)?;
     Some((topic, at, count))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

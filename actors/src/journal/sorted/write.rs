@@ -38,7 +38,7 @@ pub(in crate::journal) fn write(
     for (topic, positions) in index.topics() {
         bloom.insert(topic);
         first_topic.get_or_insert_with(|| Box::from(topic));
-        let (length, count) = (short(topic.len())?, long(positions.len())?);
+        let (length, count) = (long(topic.len())?, long(positions.len())?);
         block.extend_from_slice(&length.to_le_bytes());
         block.extend_from_slice(topic.as_bytes());
         block.extend_from_slice(&postings.to_le_bytes());
@@ -142,14 +142,10 @@ fn encode_meta(bloom: &Bloom, blocks: &[Block]) -> io::Result<Vec<u8>> {
     for block in blocks {
         meta.extend_from_slice(&block.at.to_le_bytes());
         meta.extend_from_slice(&block.bytes.to_le_bytes());
-        meta.extend_from_slice(&short(block.first_topic.len())?.to_le_bytes());
+        meta.extend_from_slice(&long(block.first_topic.len())?.to_le_bytes());
         meta.extend_from_slice(block.first_topic.as_bytes());
     }
     Ok(meta)
-}
-
-fn short(length: usize) -> io::Result<u16> {
-    u16::try_from(length).map_err(io::Error::other)
 }
 
 fn long(length: usize) -> io::Result<u32> {
