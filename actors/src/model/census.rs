@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 
 use super::ids::{ClientId, Timestamp};
+use super::tenant;
 
 /// How far ahead it is said how many units come free, in milliseconds: an hour, a day.
 pub const AHEAD_MILLIS: [u64; 2] = [3_600_000, 86_400_000];
@@ -46,6 +47,15 @@ pub struct Census {
     pub other_prefixes: u64,
 }
 
+/// What client ids have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix<'a> {
+    /// The clients' tenant, if they have one.
+    pub tenant: Option<&'a str>,
+    /// How their ids begin.
+    pub text: &'a str,
+}
+
 /// Sessions whose client ids begin alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrefixCount {
@@ -78,7 +88,7 @@ impl Census {
         };
         self.online += online;
         self.offline += offline;
-        self.add(prefix(client_id.as_str()), PrefixCount { online, offline });
+        self.add(prefix(client_id), PrefixCount { online, offline });
     }
 
     /// Both together.
@@ -99,8 +109,8 @@ impl Census {
         self
     }
 
-    /// The prefixes with the most sessions, the largest first.
-    pub fn top(&self, count: usize) -> Vec<(&str, PrefixCount)> {
+    /// The prefixes with the most sessions, the largest first, with the tenants of their clients.
+    pub fn top(&self, count: usize) -> Vec<(Prefix<'_>, PrefixCount)> {
         let mut all: Vec<_> = self
             .prefixes
             .iter()
@@ -108,7 +118,11 @@ impl Census {
             .collect();
         all.sort_unstable_by(|(a, x), (b, y)| y.sum().cmp(&x.sum()).then_with(|| a.cmp(b)));
         all.truncate(count);
-        all
+        let shown = all.into_iter().map(|(known, of)| {
+            let (tenant, text) = tenant::split(known);
+            (Prefix { tenant, text }, of)
+        });
+        shown.collect()
     }
 
     fn add(&mut self, prefix: &str, more: PrefixCount) {
@@ -129,19 +143,24 @@ impl PrefixCount {
     }
 }
 
-/// What ids of one kind have in common: up to the first separator, or the first characters.
-fn prefix(client_id: &str) -> &str {
+/// What ids of one kind and one tenant have in common: the own ones up to the first separator, or the first characters.
+fn prefix(client_id: &ClientId) -> &str {
+    let (known, own) = (client_id.as_str(), client_id.own());
     let separator = |c: char| matches!(c, '-' | '_' | '/' | ':' | '.' | '@');
-    if let Some(at) = client_id.find(separator) {
-        return &client_id[..=at];
-    }
-    let end = client_id.char_indices().nth(PREFIX_CHARS);
-    end.map_or(client_id, |(at, _)| &client_id[..at])
+    let end = match own.find(separator) {
+        Some(at) => at + 1,
+        None => {
+            let end = own.char_indices().nth(PREFIX_CHARS);
+            end.map_or(own.len(), |(at, _)| at)
+        }
+    };
+    &known[..known.len() - own.len() + end]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::tenant::Tenant;
 
     #[test]
     fn ids_of_one_kind_have_one_prefix() {
@@ -154,7 +173,9 @@ mod tests {
             ("", ""),
             ("-x", "-"),
         ] {
-            assert_eq!(prefix(id), expected);
+            assert_eq!(prefix(&id.into()), expected);
+            let of_tenant = Tenant::new("t").unwrap().client_id(id);
+            assert_eq!(prefix(&of_tenant), format!("t\0{expected}"));
         }
     }
 
@@ -187,7 +208,8 @@ mod tests {
             online: 2,
             offline: 0,
         };
-        assert_eq!(sum.top(1), [("b-", two)]);
+        let (tenant, text) = (None, "b-");
+        assert_eq!(sum.top(1), [(Prefix { tenant, text }, two)]);
         assert_eq!(sum.online, 4);
         let many: Vec<String> = (0..PREFIXES_MAX + 5).map(|at| format!("{at}-")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -6,16 +6,28 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-/// The client identifier of an MQTT session, 1 to 65,535 bytes of UTF-8 ([MQTT-3.1.3-5]).
+use super::tenant;
+
+/// The client identifier of an MQTT session, 1 to 65,535 bytes of UTF-8 ([MQTT-3.1.3-5]), and its tenant if it has one.
 ///
 /// Cheap to clone. Untrusted text: never a metric label, never a file name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClientId(Arc<str>);
 
 impl ClientId {
-    /// The text as the client sent it.
+    /// The text by which the broker tells clients apart, those of all tenants.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The tenant's name.
+    pub fn tenant(&self) -> Option<&str> {
+        tenant::split(&self.0).0
+    }
+
+    /// The text as the client sent it.
+    pub fn own(&self) -> &str {
+        tenant::split(&self.0).1
     }
 }
 
@@ -26,8 +38,12 @@ impl From<&str> for ClientId {
 }
 
 impl fmt::Display for ClientId {
+    /// For people: `tenant:own`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self.tenant() {
+            Some(tenant) => write!(f, "{tenant}:{}", self.own()),
+            None => f.write_str(&self.0),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::group::Strategy;
+use super::tenant;
 
 /// What happens when a transient session's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +83,12 @@ pub struct SharedLimits {
 impl SharedLimits {
     /// How the group of this name chooses a member.
     pub fn strategy_of(&self, name: &str) -> Strategy {
-        let declared = self.declared.get(name).copied().flatten();
+        let declared = self.declared.get(tenant::split(name).1).copied().flatten();
         declared.unwrap_or(self.strategy)
     }
 
-    /// Whether the group of this name is declared.
+    /// Whether the group of this name is declared: each tenant has its own of every declared name.
     pub fn is_declared(&self, name: &str) -> bool {
-        self.declared.contains_key(name)
+        self.declared.contains_key(tenant::split(name).1)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{SessionNumber, Timestamp};
+use super::tenant::Tenant;
 
 /// Quality of service (MQTT 5.0 section 4.3). Ordered: `AtMostOnce < AtLeastOnce < ExactlyOnce`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,9 +91,19 @@ impl Message {
     /// # Panics
     /// If topic and properties together exceed `u32`; the wire's packet limit (256 MiB) keeps them far below.
     pub fn new(parts: MessageParts<'_>) -> Self {
-        let properties_at = parts.topic.len();
+        Self::below("", parts)
+    }
+
+    /// Copies the parts into a message whose topic is that of the parts with `prefix` in front: see
+    /// [`Tenant::prefix_of`](super::tenant::Tenant::prefix_of).
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn below(prefix: &str, parts: MessageParts<'_>) -> Self {
+        let properties_at = prefix.len() + parts.topic.len();
         let payload_at = properties_at + parts.properties.len();
         let mut bytes = Vec::with_capacity(payload_at + parts.payload.len());
+        bytes.extend_from_slice(prefix.as_bytes());
         bytes.extend_from_slice(parts.topic.as_bytes());
         bytes.extend_from_slice(parts.properties);
         bytes.extend_from_slice(parts.payload);
@@ -106,6 +117,22 @@ impl Message {
             expires_at: parts.expires_at,
             publisher: parts.publisher,
         }
+    }
+
+    /// This message on the topic of the same name of a tenant.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &Tenant) -> Self {
+        let parts = MessageParts {
+            topic: self.topic(),
+            payload: self.payload(),
+            properties: self.properties(),
+            qos: self.qos,
+            retain: self.retain,
+            published_at: self.published_at,
+            expires_at: self.expires_at,
+            publisher: self.publisher,
+        };
+        Self::below(tenant.prefix_of(self.topic()), parts)
     }
 
     /// The topic name.

@@ -25,4 +25,5 @@ pub mod routes;
 pub mod session;
 pub mod snapshot;
 pub mod subscriptions;
+pub mod tenant;
 pub mod topic;

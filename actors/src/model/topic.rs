@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::tenant;
+
 /// A valid topic filter; may hold wildcards, may be shared (`$share/{group}/{filter}`). Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Filter(Arc<str>);
@@ -28,7 +30,14 @@ impl Filter {
         (is_valid(text) && wildcards_are_valid(plain)).then(|| Self(Arc::from(text)))
     }
 
-    /// The text as the client sent it.
+    /// A filter of a tenant, of which [`tenant`] knows that it is valid.
+    ///
+    /// [`tenant`]: super::tenant
+    pub(super) fn known(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The text: as the client sent it, if it has no tenant.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -76,8 +85,9 @@ impl Borrow<str> for Filter {
 }
 
 impl fmt::Display for Filter {
+    /// For people; see [`super::tenant`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        tenant::show(self, f)
     }
 }
 

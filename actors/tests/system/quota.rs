@@ -281,7 +281,11 @@ fn a_census_tells_who_is_there_and_what_comes_free_when() {
             assert_eq!((census.offline, census.never_resumed), (3, 2));
             // The passivations took time; door-1 left after the first of them.
             assert_eq!(census.free_within, [2, 3]);
-            let top: Vec<_> = census.top(1).into_iter().map(|(name, _)| name).collect();
+            let top: Vec<_> = census
+                .top(1)
+                .into_iter()
+                .map(|(name, _)| name.text)
+                .collect();
             assert_eq!(top, ["meter-"]);
         }
         world.stop().await;

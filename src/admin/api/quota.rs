@@ -103,6 +103,8 @@ struct ShownListener {
 
 #[derive(Debug, Serialize)]
 struct ShownPrefix {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     prefix: String,
     online: u64,
     offline: u64,
@@ -201,7 +203,8 @@ fn shown(
             .top(top)
             .into_iter()
             .map(|(prefix, count)| ShownPrefix {
-                prefix: prefix.to_owned(),
+                tenant: prefix.tenant.map(str::to_owned),
+                prefix: prefix.text.to_owned(),
                 online: count.online,
                 offline: count.offline,
             })

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::tenant::{TENANT_BYTES_MAX, Tenant};
 
 #[test]
 fn a_record_is_seen_only_once_it_is_committed() {
@@ -49,6 +50,28 @@ fn a_broad_filter_over_many_topics_finds_all_of_them() {
         assert_eq!(journal.offsets(&["in/#"]).len(), 3000);
         assert_eq!(journal.offsets(&["+/7/x", "in/8/+", "out/7/x"]).len(), 4);
         assert_eq!(journal.offsets(&["+/+/x"]).len(), 6000);
+        // Sealed, and then the same from the index file.
+        journal.publish(&["end", "end"]);
+        journal.writer.maintain();
+    }
+}
+
+#[test]
+fn the_longest_topic_of_the_longest_tenant_is_found() {
+    let tenant = Tenant::new(&"t".repeat(TENANT_BYTES_MAX)).unwrap();
+    let own = Filter::new(&"a".repeat(65_535)).unwrap();
+    let known = tenant.filter(&own);
+    let mut journal = Journal::new();
+    journal.publish(&[known.as_str()]);
+    for _ in 0..2 {
+        let filters = [(known.clone(), Offset(0))];
+        let request = ReadRequest {
+            filters: &filters,
+            from: Offset(0),
+            records_max: 9,
+            bytes_max: usize::MAX,
+        };
+        assert_eq!(journal.reader.read(&request).unwrap().records.len(), 1);
         // Sealed, and then the same from the index file.
         journal.publish(&["end", "end"]);
         journal.writer.maintain();
