@@ -2,6 +2,7 @@
 
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 
 use crate::client::{Setup, kept};
 use crate::world::{World, run};
@@ -54,17 +55,21 @@ fn twenty_takeovers_in_a_row_are_free_and_the_next_ones_take_turns() {
 fn strangers_cannot_start_a_fight() {
     run(async {
         let mut world = World::start().await;
-        let mut holder = world.connect("id", kept()).await;
         let stranger = Setup {
             principal: "stranger",
             ..kept()
         };
-        for _ in 0..50 {
-            let answer = world.ask("id", stranger.clone()).answer().await;
-            assert_eq!(answer, Err(Refusal::NotAuthorized));
+        // Nor can they if both are charged to one tenant.
+        let of_tenant = Tenant::new("t").unwrap().client_id("id");
+        for id in ["id", of_tenant.as_str()] {
+            let mut holder = world.connect(id, kept()).await;
+            for _ in 0..50 {
+                let answer = world.ask(id, stranger.clone()).answer().await;
+                assert_eq!(answer, Err(Refusal::NotAuthorized));
+            }
+            world.connect(id, kept()).await;
+            assert_eq!(holder.closed().await, Refusal::TakenOver);
         }
-        world.connect("id", kept()).await;
-        assert_eq!(holder.closed().await, Refusal::TakenOver);
         world.stop().await;
     });
 }

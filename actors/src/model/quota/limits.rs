@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::Claim;
 use crate::model::ids::{Listener, Principal};
 
-/// How many sessions there may be, in all and of whom. A limit of 0 is none.
+/// How many sessions there may be, in all and of whom. A limit of 0 is none. Sessions that have a tenant are the tenant's
+/// here, as if it were their principal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaLimits {
     /// Sessions in all.
@@ -83,12 +84,12 @@ impl QuotaLimits {
     }
 
     /// The reserve that a session fits, by number.
-    pub(super) fn reserve_of(&self, claim: &Claim<'_>) -> Option<u16> {
+    pub(super) fn reserve_of(&self, claim: &Claim<'_>, payer: &Principal) -> Option<u16> {
         let at = self.reserved.iter().position(|reserve| {
             let id_fits = reserve.client_id.as_ref();
             let principal_fits = reserve.principal.as_ref();
-            id_fits.is_none_or(|pattern| pattern.matches(claim.client_id.as_str()))
-                && principal_fits.is_none_or(|principal| principal == claim.principal)
+            id_fits.is_none_or(|pattern| pattern.matches(claim.client_id.own()))
+                && principal_fits.is_none_or(|principal| principal == payer)
         });
         at.and_then(|at| u16::try_from(at).ok())
     }

@@ -34,6 +34,8 @@ pub struct Quota(Mutex<Units>);
 pub struct Permit {
     quota: Arc<Quota>,
     account: Arc<Account>,
+    /// The owner of the session, if its unit is charged to a tenant.
+    owner: Option<Box<Principal>>,
 }
 
 /// Whose session wants a unit.
@@ -45,6 +47,19 @@ pub struct Claim<'a> {
     pub principal: &'a Principal,
     /// Where it began.
     pub listener: &'a Listener,
+}
+
+impl Claim<'_> {
+    /// Whom the unit is charged to: the tenant, whose name is that of a principal then, or else the owner.
+    fn payer(&self) -> Principal {
+        let tenant = self.client_id.tenant();
+        tenant.map_or_else(|| self.principal.clone(), Principal::from)
+    }
+
+    fn owner_beside_payer(&self) -> Option<Box<Principal>> {
+        let tenant = self.client_id.tenant();
+        tenant.map(|_| Box::new(self.principal.clone()))
+    }
 }
 
 impl<'a> From<&'a Connect> for Claim<'a> {
@@ -71,7 +86,7 @@ pub struct Shortage {
 pub enum Scope {
     /// All sessions; those within a reserve do not count if the newcomer has none.
     Sessions,
-    /// The sessions of a principal.
+    /// The sessions of a principal or tenant.
     Principal(Principal),
     /// The sessions that began on a listener.
     Listener(Listener),
@@ -159,7 +174,7 @@ impl Quota {
         if let Some(shortage) = units.shortage(&account) {
             return Err(shortage);
         }
-        Ok(self.permit(units.take(account, now)))
+        Ok(self.permit(&claim, units.take(account, now)))
     }
 
     /// Takes a unit even above the limit: for what is in already, such as a session that survived a restart under a
@@ -167,7 +182,7 @@ impl Quota {
     pub fn adopt(self: &Arc<Self>, claim: Claim<'_>, now: Timestamp) -> Permit {
         let mut units = self.lock();
         let account = units.account_of(&claim);
-        self.permit(units.take(account, now))
+        self.permit(&claim, units.take(account, now))
     }
 
     /// Counts a newcomer that got no unit; gives what it is told.
@@ -254,10 +269,11 @@ impl Quota {
         }
     }
 
-    fn permit(self: &Arc<Self>, account: Arc<Account>) -> Permit {
+    fn permit(self: &Arc<Self>, claim: &Claim<'_>, account: Arc<Account>) -> Permit {
         Permit {
             quota: Arc::clone(self),
             account,
+            owner: claim.owner_beside_payer(),
         }
     }
 
@@ -270,7 +286,7 @@ impl Quota {
 impl Permit {
     /// The owner of the session that holds it.
     pub fn principal(&self) -> &Principal {
-        &self.account.principal
+        self.owner.as_deref().unwrap_or(&self.account.principal)
     }
 
     /// Where the session began that holds it.
@@ -286,6 +302,7 @@ impl Permit {
         let mut units = self.quota.lock();
         let account = units.account_of(&claim);
         if account == *self.account {
+            self.owner = claim.owner_beside_payer();
             return Ok(());
         }
         let interval = units.interval;
@@ -297,6 +314,9 @@ impl Permit {
         };
         self.account = units.take(account, now);
         units.interval = interval;
+        if shortage.is_none() {
+            self.owner = claim.owner_beside_payer();
+        }
         shortage.map_or(Ok(()), Err)
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::model::tenant::Tenant;
 
 const NOW: Timestamp = Timestamp(7);
 
@@ -277,4 +278,60 @@ fn the_high_water_mark_of_earlier_starts_counts() {
     assert_eq!(quota.observe().high_water, before, "reached, not passed");
     let _two = anybody(&quota).unwrap();
     assert_eq!(quota.observe().high_water, HighWater { units: 2, at: NOW });
+}
+
+#[test]
+fn devices_of_a_tenant_are_charged_to_it_whoever_they_are() {
+    let quota = Quota::new(QuotaLimits {
+        sessions_max: 10,
+        principals: [("a".into(), 2), ("b".into(), 1)].into(),
+        reserved: vec![Reserve {
+            name: "alarms".into(),
+            client_id: Some("alarm-*".into()),
+            principal: Some("b".into()),
+            units: 1,
+        }],
+        ..QuotaLimits::default()
+    });
+    let listener = Listener::default();
+    let ask = |tenant: &str, own: &str, owner: &str| {
+        let client_id = Tenant::new(tenant).unwrap().client_id(own);
+        let principal = Principal::from(owner);
+        let claim = Claim {
+            client_id: &client_id,
+            principal: &principal,
+            listener: &listener,
+        };
+        quota.try_acquire(claim, NOW)
+    };
+    let mut first = ask("a", "alarm-1", "a/1").unwrap();
+    let second = ask("a", "alarm-2", "a/2").unwrap();
+    assert_eq!(
+        scope(ask("a", "x", "a/3")),
+        Scope::Principal("a".into()),
+        "the limit of the tenant"
+    );
+    let other = ask("b", "alarm-1", "b/1").unwrap();
+    assert_eq!(quota.report(9).reserves[0].used, 1, "by the own id");
+    let shortage = ask("b", "x", "b/2").unwrap_err();
+    assert!(quota.helps(&other, &shortage) && !quota.helps(&first, &shortage));
+    let named: Vec<_> = quota
+        .report(9)
+        .principals
+        .into_iter()
+        .map(|known| (known.name.as_str().to_owned(), known.used, known.limit))
+        .collect();
+    assert_eq!(named, [("a".to_owned(), 2, 2), ("b".to_owned(), 1, 1)]);
+    // Yet each session has its owner, also one that follows another under the same id.
+    assert_eq!(first.principal().as_str(), "a/1");
+    let (client_id, principal) = (Tenant::new("a").unwrap().client_id("alarm-1"), "a/9".into());
+    let claim = Claim {
+        client_id: &client_id,
+        principal: &principal,
+        listener: &listener,
+    };
+    assert_eq!(first.pass_on(claim, NOW), Ok(()));
+    assert_eq!(first.principal().as_str(), "a/9");
+    drop((first, second, other));
+    assert_eq!(quota.used(), 0);
 }

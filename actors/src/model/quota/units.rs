@@ -10,6 +10,7 @@ use crate::model::ids::{Listener, Principal, Timestamp};
 /// Whom a unit is charged to. Shared by all units of the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Account {
+    /// The owner; of sessions that have a tenant, the tenant.
     pub(super) principal: Principal,
     pub(super) listener: Listener,
     /// Which of [`QuotaLimits::reserved`] the session fits.
@@ -56,10 +57,11 @@ impl Units {
 
     /// Whose unit it would be.
     pub(super) fn account_of(&self, claim: &Claim<'_>) -> Account {
+        let principal = claim.payer();
         Account {
-            principal: claim.principal.clone(),
+            reserve: self.limits.reserve_of(claim, &principal),
+            principal,
             listener: claim.listener.clone(),
-            reserve: self.limits.reserve_of(claim),
         }
     }
 
