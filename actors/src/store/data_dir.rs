@@ -1,6 +1,6 @@
 //! The data directory: one broker at a time, one format.
 //!
-//! Owns: the lock, the format mark, the names inside. Does not know: what the files hold.
+//! Owns: the lock, the marks of format and tenancy, the names inside. Does not know: what the files hold.
 //!
 //! Invariants:
 //! - whoever holds a [`DataDir`] is the only one that does, on this machine;
@@ -23,10 +23,14 @@ pub const FORMAT: u32 = 1;
 
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_FILE: &str = "VERSION";
+const TENANCY_FILE: &str = "TENANCY";
 const STORE_FILE: &str = "sessions.redb";
 const STORE_FILE_NEW: &str = "sessions.redb.new";
 const JOURNAL_DIR: &str = "journal";
 const FORMAT_PREFIX: &str = "outlive data directory, format ";
+
+/// What a directory without a mark of its own was made with.
+pub const TENANCY_OFF: &str = "off";
 
 /// A locked data directory; the lock goes when it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -57,6 +61,19 @@ pub enum DataDirError {
         path: String,
         /// What the mark says.
         found: String,
+    },
+    /// Made with other tenants.
+    #[error(
+        "data directory {path} was made with tenancy {found}, and this start wants tenancy {wanted}: sessions and messages \
+         would be nobody's; set tenancy as it was, or start with another data directory; nothing was changed"
+    )]
+    Tenancy {
+        /// The directory.
+        path: String,
+        /// What the directory was made with.
+        found: String,
+        /// What was asked for.
+        wanted: String,
     },
     /// The system refused.
     #[error("data directory {path}: {source}")]
@@ -108,6 +125,33 @@ impl DataDir {
         })
     }
 
+    /// Holds the directory to the tenancy that it was made with; to this one if it is new.
+    ///
+    /// # Errors
+    /// [`DataDirError`]; nothing was changed.
+    pub fn keep_tenancy(&self, wanted: &str) -> Result<(), DataDirError> {
+        let refused = |source| DataDirError::Io {
+            path: self.path.display().to_string(),
+            source,
+        };
+        if self.is_new {
+            return self.write_mark(TENANCY_FILE, wanted).map_err(refused);
+        }
+        let found = match fs::read_to_string(self.path.join(TENANCY_FILE)) {
+            Ok(found) => found.trim_end().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => TENANCY_OFF.to_owned(),
+            Err(error) => return Err(refused(error)),
+        };
+        if found == wanted {
+            return Ok(());
+        }
+        Err(DataDirError::Tenancy {
+            path: self.path.display().to_string(),
+            found,
+            wanted: wanted.to_owned(),
+        })
+    }
+
     /// Where the journal's files belong.
     pub fn journal_path(&self) -> PathBuf {
         self.path.join(JOURNAL_DIR)
@@ -130,7 +174,7 @@ impl DataDir {
         }
         let store = RedbStore::open(&path, cache_bytes)?;
         if self.is_new {
-            self.write_format()
+            self.write_mark(FORMAT_FILE, &format!("{FORMAT_PREFIX}{FORMAT}"))
                 .map_err(|error| store_io(&path, error))?;
             self.is_new = false;
         }
@@ -151,12 +195,12 @@ impl DataDir {
             .map_err(|error| store_io(path, error))
     }
 
-    fn write_format(&self) -> io::Result<()> {
-        let new = self.path.join(format!("{FORMAT_FILE}.new"));
+    fn write_mark(&self, name: &str, text: &str) -> io::Result<()> {
+        let new = self.path.join(format!("{name}.new"));
         let mut file = File::create(&new)?;
-        file.write_all(format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
+        file.write_all(format!("{text}\n").as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new, self.path.join(FORMAT_FILE))?;
+        fs::rename(&new, self.path.join(name))?;
         self.sync()
     }
 

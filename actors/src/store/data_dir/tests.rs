@@ -119,3 +119,41 @@ fn a_first_start_that_was_cut_short_is_made_again() {
     made(temporary.path());
     assert!(temporary.path().join("VERSION").exists());
 }
+
+#[test]
+fn a_directory_keeps_to_the_tenancy_of_its_first_whole_start() {
+    let temporary = tempfile::tempdir().unwrap();
+    let start = |tenancy: &str| {
+        let mut directory = DataDir::lock(temporary.path()).unwrap();
+        directory.keep_tenancy(tenancy)?;
+        directory.open_store(CACHE_BYTES_DEFAULT).unwrap();
+        Ok::<_, DataDirError>(())
+    };
+    // Cut before the directory was made.
+    let cut_short = DataDir::lock(temporary.path()).unwrap();
+    cut_short.keep_tenancy("listener").unwrap();
+    drop(cut_short);
+    start("principal up to \"/\"").unwrap();
+    let before = files(temporary.path());
+    for other in [
+        TENANCY_OFF,
+        "listener",
+        "principal",
+        "principal up to \"-\"",
+    ] {
+        let error = start(other).unwrap_err().to_string();
+        let said = format!(
+            "made with tenancy principal up to \"/\", and this start wants tenancy {other}"
+        );
+        assert!(error.contains(&said), "{error}");
+    }
+    assert_eq!(files(temporary.path()), before);
+    start("principal up to \"/\"").unwrap();
+    // Made before there were tenants.
+    fs::remove_file(temporary.path().join("TENANCY")).unwrap();
+    assert!(matches!(
+        start("listener"),
+        Err(DataDirError::Tenancy { .. })
+    ));
+    start(TENANCY_OFF).unwrap();
+}
