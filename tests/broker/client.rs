@@ -55,7 +55,12 @@ impl Client {
 
     /// Connects; the answer is in `connack`.
     pub(crate) fn try_connect(broker: &Broker, connect: &Connect) -> Self {
-        let mut client = Self::open(broker.address(), connect.version, &connect.client_id);
+        Self::try_connect_to(broker.address(), connect)
+    }
+
+    /// Connects to one of several listeners; the answer is in `connack`.
+    pub(crate) fn try_connect_to(address: SocketAddr, connect: &Connect) -> Self {
+        let mut client = Self::open(address, connect.version, &connect.client_id);
         client.send(&connect.encode());
         let Packet::Connack {
             present,

@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Broker {
     dir: TempDir,
-    listen: Port,
+    listen: Vec<Port>,
     admin: Port,
     settings: Vec<String>,
     /// Whether it reads `config.toml` in `dir`.
@@ -38,9 +38,14 @@ impl Broker {
 
     /// Starts one with some settings, each `KEY=VALUE`.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
+        Self::start_on(1, settings)
+    }
+
+    /// Starts one with so many listeners.
+    pub(crate) fn start_on(listeners: usize, settings: &[&str]) -> Self {
         let mut broker = Self {
             dir: TempDir::new().unwrap(),
-            listen: Port::reserve(),
+            listen: (0..listeners).map(|_| Port::reserve()).collect(),
             admin: Port::reserve(),
             settings: settings.iter().map(|one| (*one).to_owned()).collect(),
             has_file: false,
@@ -54,7 +59,7 @@ impl Broker {
     pub(crate) fn start_with_file(text: &str) -> Self {
         let mut broker = Self {
             dir: TempDir::new().unwrap(),
-            listen: Port::reserve(),
+            listen: vec![Port::reserve()],
             admin: Port::reserve(),
             settings: Vec::new(),
             has_file: true,
@@ -76,7 +81,12 @@ impl Broker {
 
     /// Where MQTT is spoken.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.listen.address
+        self.address_of(0)
+    }
+
+    /// Where MQTT is spoken, by the number of the listener.
+    pub(crate) fn address_of(&self, listener: usize) -> SocketAddr {
+        self.listen[listener].address
     }
 
     /// Where the state is.
@@ -174,7 +184,7 @@ impl Broker {
 
     /// A further process with the same data directory and other ports; its exit status and what it wrote.
     pub(crate) fn second_process(&self) -> (ExitStatus, String) {
-        let (listen, admin) = (Port::reserve(), Port::reserve());
+        let (listen, admin) = ([Port::reserve()], Port::reserve());
         let mut child = command(&self.data_dir(), &listen, &admin, &[])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -268,15 +278,17 @@ impl Drop for Broker {
     }
 }
 
-fn command(data_dir: &Path, listen: &Port, admin: &Port, settings: &[String]) -> Command {
+fn command(data_dir: &Path, listen: &[Port], admin: &Port, settings: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outlive"));
     command
         .arg("run")
         .arg("--data-dir")
         .arg(data_dir)
-        .args(["--listen", &listen.address.to_string()])
         .args(["--set", &format!("admin.listen={}", admin.address)])
         .stdin(Stdio::null());
+    for port in listen {
+        command.args(["--listen", &port.address.to_string()]);
+    }
     for setting in settings {
         command.args(["--set", setting]);
     }

@@ -16,7 +16,7 @@ use crate::wire::{self, Connect, Packet, Version, property};
 const METHOD: &str = "SCRAM-SHA-256";
 
 /// The line of a user, as the program prints it.
-fn line(name: &str, password: &str) -> Vec<u8> {
+pub(crate) fn line(name: &str, password: &str) -> Vec<u8> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_outlive"))
         .args(["scram", name])
         .stdin(Stdio::piped())
@@ -40,7 +40,7 @@ fn start() -> (Broker, NamedTempFile) {
 }
 
 /// The client's side of an exchange.
-struct User {
+pub(crate) struct User {
     name: &'static str,
     password: &'static str,
     /// What the broker must say at last.
@@ -48,7 +48,7 @@ struct User {
 }
 
 impl User {
-    fn new(name: &'static str, password: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str, password: &'static str) -> Self {
         Self {
             name,
             password,
@@ -115,7 +115,7 @@ fn auth(client: &mut Client, expected: u8) -> String {
 }
 
 /// Goes through the exchange of a CONNECT; what comes next is its CONNACK.
-fn begin(broker: &Broker, client_id: &str, user: &mut User) -> Client {
+pub(crate) fn begin(broker: &Broker, client_id: &str, user: &mut User) -> Client {
     let connect = Connect::kept(Version::V5, client_id)
         .raw_properties(&wire::authentication(METHOD, user.first().as_bytes()));
     let mut client = Client::raw(broker, Version::V5, &connect.encode());
@@ -125,7 +125,7 @@ fn begin(broker: &Broker, client_id: &str, user: &mut User) -> Client {
     client
 }
 
-fn connack(client: &mut Client) -> (u8, wire::Properties) {
+pub(crate) fn connack(client: &mut Client) -> (u8, wire::Properties) {
     match client.receive() {
         Packet::Connack {
             code, properties, ..
