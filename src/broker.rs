@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::{
     self, ActorMetrics, Admin, Api, Guard, MetricsSource, QuotaApi, Readiness, WireMetrics,
 };
-use crate::auth::{Anonymous, Authenticator, Scram, Users, UsersError};
+use crate::auth::{Anonymous, Authenticator, Scram, Tenancy, Users, UsersError};
 use crate::config::{
     self, Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
     SharedConfig,
@@ -120,6 +120,7 @@ impl Broker {
             config: Arc::new(WireConfig::from(&config.mqtt)),
             authenticator,
             authorizer: Arc::new(Anonymous),
+            tenancy: Tenancy::from(&config.tenancy),
             counters,
             clock,
         };
@@ -318,6 +319,7 @@ fn system_config(config: &Config) -> SystemConfig {
     };
     SystemConfig {
         data_dir: config.storage.data_dir.clone(),
+        tenancy: Tenancy::from(&config.tenancy).to_string().into(),
         shards,
         limits: SessionLimits {
             expiry_seconds_max: config.session.expiry_seconds_max,

@@ -34,7 +34,7 @@ use crate::model::refusal::Refusal;
 use crate::model::retained::RetainedLimits;
 use crate::model::topic::Filter;
 use crate::observe::{GroupObservation, SessionObservation, ShardCells, ShardObservation};
-use crate::store::data_dir::{DataDir, DataDirError};
+use crate::store::data_dir::{DataDir, DataDirError, TENANCY_OFF};
 use crate::store::{SnapshotStore, StoreError};
 
 pub use quota::QuotaHandle;
@@ -47,6 +47,9 @@ const READERS_PER_SHARD: usize = 4;
 pub struct SystemConfig {
     /// Where journal and checkpoints lie; one process owns it.
     pub data_dir: PathBuf,
+    /// What names the tenants of clients, as the program puts it; "off" if there are none. A data directory keeps to what
+    /// it was made with.
+    pub tenancy: Box<str>,
     /// Shards, 1 to 64: one thread each.
     pub shards: u8,
     /// Limits per session.
@@ -78,6 +81,7 @@ impl SystemConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            tenancy: TENANCY_OFF.into(),
             shards: 1,
             limits: SessionLimits::default(),
             shared: SharedLimits::default(),
@@ -211,6 +215,7 @@ impl ActorSystem {
     /// [`StartError`]; a damaged or foreign file is named and left as it is.
     pub async fn start(config: SystemConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let mut data_dir = DataDir::lock(&config.data_dir)?;
+        data_dir.keep_tenancy(&config.tenancy)?;
         let store: Arc<dyn SnapshotStore> = Arc::new(data_dir.open_store(config.cache_bytes)?);
         let files = DiskFiles::open(&data_dir.journal_path()).map_err(|source| StartError::Io {
             what: "journal directory",

@@ -1,8 +1,10 @@
 //! Who a client is and what it may do: the seam between the wire and authenticators and authorizers.
 //!
-//! Owns: the traits, the anonymous implementation of both, and SCRAM. Does not know: packets, sessions.
+//! Owns: the traits, the anonymous implementation of both, SCRAM, and who belongs to which tenant. Does not know: packets,
+//! sessions.
 
 mod scram;
+mod tenancy;
 
 use std::fmt;
 use std::future::Future;
@@ -13,6 +15,7 @@ use outlive_actors::model::ids::{ClientId, Principal};
 use outlive_actors::model::refusal::Refusal;
 
 pub use scram::{ITERATIONS, METHOD, Scram, Users, UsersError, Verifier};
+pub use tenancy::Tenancy;
 
 /// What a client says about itself in its CONNECT.
 #[derive(Clone, Copy)]
@@ -81,7 +84,8 @@ pub enum Step {
     },
 }
 
-/// Decides what a principal may do. Called on shard threads for every packet: it must answer from memory.
+/// Decides what a principal may do. Called on shard threads for every packet: it must answer from memory. It hears client ids,
+/// topics and filters as the client says them, whatever its tenant.
 pub trait Authorizer: Send + Sync + fmt::Debug {
     /// Whether it never says no; then it is not asked at all.
     fn allows_all(&self) -> bool {

@@ -15,6 +15,7 @@ mod reload;
 mod rules;
 mod sections;
 mod shared;
+mod tenancy;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ pub use sections::{
 };
 pub(crate) use shared::declared;
 pub use shared::{SharedConfig, Strategy};
+pub use tenancy::{TenancyConfig, TenancyKey};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub session: SessionConfig,
     /// Shared subscriptions.
     pub shared: SharedConfig,
+    /// Whose clients are whose.
+    pub tenancy: TenancyConfig,
     /// What all sessions together may hold.
     pub quota: QuotaConfig,
     /// Retained messages of all topics.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use outlive_actors::model::topic::is_topic_name;
 
-use super::{Config, Problem, shared};
+use super::{Config, Problem, TenancyKey, shared};
 use crate::auth::Users;
 use crate::telemetry;
 
@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     admin(config, &mut problems);
     sizes(config, &mut problems);
     quota(config, &mut problems);
+    tenancy(config, &mut problems);
     let prefix = &config.mqtt.response_information;
     if !prefix.is_empty() && !is_topic_name(prefix) {
         problems.push(Problem::new(
@@ -161,6 +162,24 @@ fn quota(config: &Config, problems: &mut Vec<Problem>) {
                 listener.listen
             );
             problem("quota.listeners", why);
+        }
+    }
+}
+
+fn tenancy(config: &Config, problems: &mut Vec<Problem>) {
+    match config.tenancy.by {
+        TenancyKey::Off => {}
+        TenancyKey::Principal if config.auth.scram_file.as_os_str().is_empty() => {
+            let why =
+                "must be set for tenancy.by = \"principal\": nothing else gives clients a name";
+            problems.push(Problem::new("auth.scram_file", why));
+        }
+        TenancyKey::Principal => {}
+        TenancyKey::Listener => {
+            if config.mqtt.listen.iter().any(|address| address.port() == 0) {
+                let why = "may not have port 0 with tenancy.by = \"listener\": tenants would have other names after each start";
+                problems.push(Problem::new("mqtt.listen", why));
+            }
         }
     }
 }

@@ -66,7 +66,7 @@ impl WireConfig {
     /// What CONNACK tells a client that asks what response topics shall begin with.
     pub(super) fn response_information(&self, client_id: &ClientId) -> Option<String> {
         let text = &self.response_information;
-        let text = text.replace("{client_id}", client_id.as_str());
+        let text = text.replace("{client_id}", client_id.own());
         // A client id may hold what a topic may not.
         is_topic_name(&text).then_some(text)
     }

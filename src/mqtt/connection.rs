@@ -261,9 +261,10 @@ impl Connection {
     }
 }
 
-fn around(shared: &Shared, version: ProtocolVersion) -> Surroundings<'_> {
+fn around<'a>(shared: &'a Shared, version: ProtocolVersion, door: &'a Door) -> Surroundings<'a> {
     Surroundings {
         version,
+        tenant: door.tenant(),
         config: &shared.setup.config,
         counters: &shared.setup.counters,
         clock: &*shared.setup.clock,

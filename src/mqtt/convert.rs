@@ -1,7 +1,7 @@
 //! From frames to the vocabulary of the model; with `connect` and `codec`, alone knows both versions of ntex's packets.
 //!
-//! Owns: the way through guard and codec, topic aliases of one connection, the checks that need more than one frame's
-//! bytes. Does not know: sockets, actors, reason codes.
+//! Owns: the way through guard and codec, topic aliases of one connection, the tenant in front of topics and filters, the
+//! checks that need more than one frame's bytes. Does not know: sockets, actors, reason codes.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use outlive_actors::model::packet::{
     Inbound, ProtocolVersion, RetainHandling, SubscriptionOptions,
 };
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 use outlive_actors::model::topic::{Filter, is_topic_name};
 
 use super::codec::{Head, decode_v3, decode_v5, qos};
@@ -65,18 +66,23 @@ impl Decoder {
         self.version
     }
 
-    /// Decodes `frame`, which [`guard::peek`] found at the start of `buf`, and which arrived at `now`.
+    /// Decodes `frame`, which [`guard::peek`] found at the start of `buf`, and which arrived at `now`, from a client of
+    /// `tenant`.
     pub(super) fn decode(
         &mut self,
         frame: Frame,
         buf: &[u8],
         now: Timestamp,
+        tenant: Option<&Tenant>,
     ) -> Result<Packet, Refusal> {
         let body = buf
             .get(frame.body_at..frame.end)
             .ok_or(Refusal::Malformed)?;
         match frame.kind() {
-            guard::PUBLISH => return self.publish(frame.first, body, now).map(Packet::Session),
+            guard::PUBLISH => {
+                let message = self.publish(frame.first, body, now, tenant);
+                return message.map(Packet::Session);
+            }
             guard::PINGREQ => return guard::ping(body).map(|()| Packet::Ping),
             guard::PUBACK | guard::PUBREC | guard::PUBREL | guard::PUBCOMP => {
                 // Two bytes mean success in every version: by far the most frequent frame after PUBLISH.
@@ -104,26 +110,34 @@ impl Decoder {
                 v5::Decoded::Publish(..) | v5::Decoded::PayloadChunk(..) => Err(Refusal::Malformed),
             },
         }
-        .map(Packet::Session)
+        .map(|packet| Packet::Session(of_tenant(packet, tenant)))
     }
 
-    fn publish(&mut self, first: u8, body: &[u8], now: Timestamp) -> Result<Inbound, Refusal> {
+    fn publish(
+        &mut self,
+        first: u8,
+        body: &[u8],
+        now: Timestamp,
+        tenant: Option<&Tenant>,
+    ) -> Result<Inbound, Refusal> {
+        let prefix_of = |own| tenant.map_or("", |tenant| tenant.prefix_of(own));
         let layout = guard::publish(self.version, first, body)?;
         let payload = body.get(layout.payload_at..).ok_or(Refusal::Malformed)?;
         match self.version {
             ProtocolVersion::V31 | ProtocolVersion::V311 => {
                 let head = HeadV3::read(first, &body[..layout.payload_at])?;
+                let parts = MessageParts {
+                    topic: head.topic,
+                    payload,
+                    properties: &[],
+                    qos: head.qos,
+                    retain: first & 0x01 != 0,
+                    published_at: now,
+                    expires_at: None,
+                    publisher: self.publisher,
+                };
                 Ok(Inbound::Publish {
-                    message: Arc::new(Message::new(MessageParts {
-                        topic: head.topic,
-                        payload,
-                        properties: &[],
-                        qos: head.qos,
-                        retain: first & 0x01 != 0,
-                        published_at: now,
-                        expires_at: None,
-                        publisher: self.publisher,
-                    })),
+                    message: Arc::new(Message::below(prefix_of(head.topic), parts)),
                     packet_id: head.packet_id,
                     dup: first & 0x08 != 0,
                 })
@@ -147,17 +161,18 @@ impl Decoder {
                     return Err(Refusal::TopicName);
                 }
                 let block = ApplicationBlock::of(body, &layout)?;
+                let parts = MessageParts {
+                    topic,
+                    payload,
+                    properties: block.bytes(),
+                    qos: qos(packet.qos),
+                    retain: packet.retain,
+                    published_at: now,
+                    expires_at: expires_at(&packet.properties, &layout, now),
+                    publisher: self.publisher,
+                };
                 Ok(Inbound::Publish {
-                    message: Arc::new(Message::new(MessageParts {
-                        topic,
-                        payload,
-                        properties: block.bytes(),
-                        qos: qos(packet.qos),
-                        retain: packet.retain,
-                        published_at: now,
-                        expires_at: expires_at(&packet.properties, &layout, now),
-                        publisher: self.publisher,
-                    })),
+                    message: Arc::new(Message::below(prefix_of(topic), parts)),
                     packet_id: packet.packet_id.map(PacketId),
                     dup: packet.dup,
                 })
@@ -187,6 +202,26 @@ impl Decoder {
             _ => Ok(Arc::clone(slot.insert(Arc::from(topic)))),
         }
     }
+}
+
+/// The packet with the filters by which the broker knows them.
+fn of_tenant(mut packet: Inbound, tenant: Option<&Tenant>) -> Inbound {
+    let Some(tenant) = tenant else {
+        return packet;
+    };
+    let own: &mut dyn Iterator<Item = &mut Filter> = match &mut packet {
+        Inbound::Subscribe { filters, .. } => &mut filters.iter_mut().map(|(filter, ..)| filter),
+        Inbound::Unsubscribe { filters, .. } => &mut filters.iter_mut(),
+        Inbound::Publish { .. }
+        | Inbound::PubAck { .. }
+        | Inbound::PubRec { .. }
+        | Inbound::PubRel { .. }
+        | Inbound::PubComp { .. }
+        | Inbound::Disconnect { .. }
+        | Inbound::Room => return packet,
+    };
+    own.for_each(|filter| *filter = tenant.filter(filter));
+    packet
 }
 
 /// The header of a 3.x PUBLISH, which every publication of such a client begins with: three fields that the guard has

@@ -69,13 +69,14 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 32] = [
+pub const REFUSALS: [Refusal; 33] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
     Refusal::ClientId,
     Refusal::Credentials,
     Refusal::NotAuthorized,
+    Refusal::NoTenant,
     Refusal::AuthMethod,
     Refusal::SessionQuota,
     Refusal::PrincipalQuota,

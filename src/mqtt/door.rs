@@ -1,7 +1,7 @@
 //! What a client may publish and subscribe to, as far as no session need be asked.
 //!
-//! Owns: the maximum QoS, the topic level limit, reserved topics, shared subscriptions (not offered), the check of payloads that say they
-//! are UTF-8, and the question to the authorizer.
+//! Owns: the maximum QoS, the topic level limit, reserved topics, the check of payloads that say they are UTF-8, and the
+//! question to the authorizer; whose client it is, for all of them are about what the client says itself.
 //! Does not know: how a refusal is told.
 //!
 //! What becomes of a refused PUBLISH: 5.0 clients get the code in PUBACK or PUBREC. 3.x has no code for it, and
@@ -15,6 +15,7 @@ use outlive_actors::model::ids::{ClientId, Principal};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::SubscriptionOptions;
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 use outlive_actors::model::topic::Filter;
 
 use super::config::WireConfig;
@@ -27,13 +28,23 @@ pub(super) struct Door {
     topic_levels_max: u16,
     check_payload_format: bool,
     qos_max: QoS,
+    /// `None` if all clients are alike: most brokers have no tenants and allow everything.
+    client: Option<Box<Client>>,
+}
+
+/// What is different from client to client.
+#[derive(Debug)]
+struct Client {
+    /// Whose client it is. What it says is judged without that.
+    tenant: Option<Tenant>,
     /// `None` if the authorizer allows everything.
-    access: Option<Box<Access>>,
+    access: Option<Access>,
 }
 
 #[derive(Debug)]
 struct Access {
     authorizer: Arc<dyn Authorizer>,
+    /// Its own.
     client_id: ClientId,
     principal: Principal,
 }
@@ -46,19 +57,28 @@ impl Door {
         client_id: &ClientId,
         principal: &Principal,
     ) -> Self {
-        let access = (!authorizer.allows_all()).then(|| {
-            Box::new(Access {
-                authorizer: Arc::clone(authorizer),
-                client_id: client_id.clone(),
-                principal: principal.clone(),
-            })
+        let tenant = Tenant::of(client_id);
+        let access = (!authorizer.allows_all()).then(|| Access {
+            authorizer: Arc::clone(authorizer),
+            client_id: ClientId::from(client_id.own()),
+            principal: principal.clone(),
         });
+        let is_different = tenant.is_some() || access.is_some();
         Self {
             topic_levels_max: config.topic_levels_max,
             check_payload_format: config.check_payload_format,
             qos_max: config.qos_max,
-            access,
+            client: is_different.then(|| Box::new(Client { tenant, access })),
         }
+    }
+
+    /// Whose client this is; `None` if it is nobody's.
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        self.client.as_ref()?.tenant.as_ref()
+    }
+
+    fn access(&self) -> Option<&Access> {
+        self.client.as_ref()?.access.as_ref()
     }
 
     /// Whether a message may be published.
@@ -73,10 +93,11 @@ impl Door {
     }
 
     fn topic(&self, topic: &str) -> Result<(), Refusal> {
+        let topic = self.own(topic);
         if is_reserved(topic) || self.is_too_deep(topic) {
             return Err(Refusal::TopicName);
         }
-        match &self.access {
+        match self.access() {
             Some(access)
                 if !access
                     .authorizer
@@ -105,21 +126,29 @@ impl Door {
     fn filter(&self, filter: &Filter) -> Option<Refusal> {
         // Members of a group need the right to what they share, and the depth is that of what they share.
         let shared = filter.share();
-        let filter = shared.as_ref().map_or(filter, |(_, plain)| plain);
-        if self.is_too_deep(filter.as_str()) {
+        let filter = self.own(shared.as_ref().map_or(filter, |(_, plain)| plain).as_str());
+        if self.is_too_deep(filter) {
             return Some(Refusal::TopicFilter);
         }
-        match &self.access {
+        match self.access() {
             Some(access)
                 if !access.authorizer.may_subscribe(
                     &access.client_id,
                     &access.principal,
-                    filter.as_str(),
+                    filter,
                 ) =>
             {
                 Some(Refusal::NotAuthorized)
             }
             _ => None,
+        }
+    }
+
+    /// A topic or filter as the client said it.
+    fn own<'a>(&self, known: &'a str) -> &'a str {
+        match self.tenant() {
+            Some(tenant) => &known[tenant.prefix_bytes(known.as_bytes())..],
+            None => known,
         }
     }
 
@@ -167,17 +196,16 @@ mod tests {
     }
 
     fn door(authorizer: &Arc<dyn Authorizer>) -> Door {
+        door_for(&ClientId::from("me"), authorizer)
+    }
+
+    fn door_for(client_id: &ClientId, authorizer: &Arc<dyn Authorizer>) -> Door {
         let config = WireConfig {
             topic_levels_max: 3,
             check_payload_format: true,
             ..WireConfig::default()
         };
-        Door::new(
-            &config,
-            authorizer,
-            &ClientId::from("me"),
-            &Principal::anonymous(),
-        )
+        Door::new(&config, authorizer, client_id, &Principal::anonymous())
     }
 
     #[test]
@@ -257,5 +285,36 @@ mod tests {
             ]
         );
         assert_eq!(door(&own).topic("you/a"), Err(Refusal::NotAuthorized));
+    }
+
+    #[test]
+    fn what_a_client_of_a_tenant_says_is_judged_as_it_says_it() {
+        let own: Arc<dyn Authorizer> = Arc::new(OnlyOwn);
+        let anonymous: Arc<dyn Authorizer> = Arc::new(Anonymous);
+        let tenant = Tenant::new("t").unwrap();
+        let of_tenant = |authorizer| door_for(&tenant.client_id("me"), authorizer);
+        for topic in [
+            "me/a", "me/a/b", "me/a/b/c", "you/a", "t/me", "$SYS/a", "$share/a", "$own/a",
+        ] {
+            let known = format!("{}{topic}", tenant.prefix_of(topic));
+            for authorizer in [&own, &anonymous] {
+                let expected = door(authorizer).topic(topic);
+                assert_eq!(of_tenant(authorizer).topic(&known), expected, "{topic}");
+            }
+        }
+        for filter in [
+            "me/#",
+            "me/a/b/c",
+            "you/+",
+            "$share/g/me/a/+",
+            "$share/me/you",
+        ] {
+            let filter = Filter::new(filter).unwrap();
+            let known = tenant.filter(&filter);
+            for authorizer in [&own, &anonymous] {
+                let expected = door(authorizer).filter(&filter);
+                assert_eq!(of_tenant(authorizer).filter(&known), expected, "{filter}");
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! client its messages; 0x80 would be read as some QoS. So a refused filter ends a 3.1 connection, which is the only
 //! "no" that version has ([`Unsent::Unsayable`]).
 
+use std::num::NonZeroU16;
+
 use outlive_actors::model::ids::{PacketId, Timestamp};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::{Delivery, Outbound, ProtocolVersion, Routed};
@@ -31,30 +33,33 @@ pub(super) fn pingresp(out: &mut Vec<u8>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Oversized;
 
-/// PUBLISH. `now` says how much of the message expiry interval is left.
+/// PUBLISH, on `topic` as its client knows it. `now` says how much of the message expiry interval is left.
 pub(super) fn publish(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
-    delivery: &Delivery,
+    (delivery, topic): (&Delivery, &[u8]),
     now: impl Fn() -> Timestamp,
     terms: Option<&mut Terms>,
 ) -> Result<(), Oversized> {
+    let named = (topic, None);
     let Some(terms) = terms else {
-        return put_publish(out, version, delivery, now, Topic::Named, u32::MAX);
+        return put_publish(out, version, delivery, now, named, u32::MAX);
     };
-    let topic = delivery.message.topic_bytes();
-    let said = terms.topic(topic);
     let bytes_max = terms.packet_bytes_max;
-    let written = put_publish(out, version, delivery, &now, said, bytes_max);
-    match said {
-        Topic::Named | Topic::Aliased(_) => written,
-        // It may fit without the alias.
-        Topic::Sets(_) if written.is_err() => {
-            put_publish(out, version, delivery, &now, Topic::Named, bytes_max)
+    match terms.topic(topic) {
+        Topic::Named => put_publish(out, version, delivery, now, named, bytes_max),
+        Topic::Aliased(alias) => {
+            let aliased = (&[][..], Some(alias));
+            put_publish(out, version, delivery, now, aliased, bytes_max)
         }
         Topic::Sets(alias) => {
-            terms.set(topic, alias);
-            written
+            let sets = (topic, Some(alias));
+            if put_publish(out, version, delivery, &now, sets, bytes_max).is_ok() {
+                terms.set(topic, alias);
+                return Ok(());
+            }
+            // It may fit without the alias.
+            put_publish(out, version, delivery, now, named, bytes_max)
         }
     }
 }
@@ -68,15 +73,10 @@ fn put_publish(
     version: ProtocolVersion,
     delivery: &Delivery,
     now: impl Fn() -> Timestamp,
-    said: Topic,
+    (topic, alias): (&[u8], Option<NonZeroU16>),
     bytes_max: u32,
 ) -> Result<(), Oversized> {
     let message = &*delivery.message;
-    let (topic, alias) = match said {
-        Topic::Named => (message.topic_bytes(), None),
-        Topic::Sets(alias) => (message.topic_bytes(), Some(alias)),
-        Topic::Aliased(alias) => (&[][..], Some(alias)),
-    };
     let packet_id = delivery
         .packet_id
         .filter(|_| delivery.qos != QoS::AtMostOnce);

@@ -182,7 +182,7 @@ async fn read_more(stream: &mut Stream, buf: &mut Vec<u8>) -> io::Result<usize> 
 
 async fn authenticate(
     shared: &Arc<Shared>,
-    packet: ConnectPacket,
+    mut packet: ConnectPacket,
     proven: Option<Proven>,
     origin: &Origin,
 ) -> Result<Client, Refusal> {
@@ -206,7 +206,15 @@ async fn authenticate(
             setup.authenticator.authenticate(credentials).await?
         }
     };
-    if let Some(will) = &packet.will {
+    let tenant = setup.tenancy.tenant(&principal, &origin.listener)?;
+    let client_id = match &tenant {
+        Some(tenant) => tenant.client_id(client_id.as_str()),
+        None => client_id,
+    };
+    if let Some(will) = &mut packet.will {
+        if let Some(tenant) = &tenant {
+            will.message = Arc::new(will.message.of_tenant(tenant));
+        }
         let door = Door::new(&setup.config, &setup.authorizer, &client_id, &principal);
         door.publish(&will.message)?;
     }

@@ -8,6 +8,9 @@
 //! to the home shard, where a `connection` actor owns it. `guard` sees each frame before the codec; `codec`, `convert`
 //! and `connect` alone know ntex. The way out: `outbox` holds what waits, `encode` writes it within the client's `terms`,
 //! `reason` has the codes.
+//!
+//! A client of a tenant is known behind the door by its tenant's names: `handshake` gives it such a client id and will,
+//! `convert` such topics and filters, `encode` writes topics as the client knows them; `door` looks at what it says itself.
 
 mod auth;
 mod codec;
@@ -49,7 +52,7 @@ pub use listener::bind;
 
 use pace::Pace;
 
-use crate::auth::{Authenticator, Authorizer};
+use crate::auth::{Authenticator, Authorizer, Tenancy};
 
 /// Tells the home shard of a client id, as an index into [`Setup::shards`].
 pub type Home = Arc<dyn Fn(&ClientId) -> usize + Send + Sync>;
@@ -67,6 +70,8 @@ pub struct Setup {
     pub authenticator: Arc<dyn Authenticator>,
     /// What they may do.
     pub authorizer: Arc<dyn Authorizer>,
+    /// Whose they are.
+    pub tenancy: Tenancy,
     /// Where the wire counts.
     pub counters: Arc<WireCounters>,
     /// The wall clock.

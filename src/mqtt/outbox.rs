@@ -15,9 +15,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use outlive_actors::model::ids::Timestamp;
-use outlive_actors::model::message::QoS;
+use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::{Delivery, Inbound, Outbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 
 use tokio::time::Instant;
 
@@ -68,11 +69,22 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a WireConfig,
     pub(super) counters: &'a WireCounters,
     pub(super) clock: &'a dyn outlive_actors::clock::Clock,
+    /// Whose client it is.
+    pub(super) tenant: Option<&'a Tenant>,
 }
 
 impl Surroundings<'_> {
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A message's topic as the client knows it.
+    fn own_topic<'m>(&self, message: &'m Message) -> &'m [u8] {
+        let topic = message.topic_bytes();
+        match self.tenant {
+            Some(tenant) => &topic[tenant.prefix_bytes(topic)..],
+            None => topic,
+        }
     }
 }
 
@@ -252,7 +264,8 @@ impl Waiting {
             return Ok(());
         };
         let bytes = &mut self.bytes;
-        match encode::publish(bytes, around.version, delivery, || around.now(), terms) {
+        let named = (delivery, around.own_topic(&delivery.message));
+        match encode::publish(bytes, around.version, named, || around.now(), terms) {
             Ok(()) => {
                 around.counters.add(WireCounter::PacketsOut, 1);
                 around.counters.add(WireCounter::PublishesOut, 1);

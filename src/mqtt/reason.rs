@@ -27,7 +27,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         Refusal::Version => 0x84,
         Refusal::ClientId => 0x85,
         Refusal::Credentials => 0x86,
-        Refusal::NotAuthorized | Refusal::GroupNotDeclared => 0x87,
+        Refusal::NotAuthorized | Refusal::NoTenant | Refusal::GroupNotDeclared => 0x87,
         Refusal::JournalUnavailable | Refusal::TakenOver | Refusal::ShuttingDown => 0x88,
         Refusal::Busy | Refusal::NotReading => 0x89,
         Refusal::Administrative => 0x8A,
@@ -69,6 +69,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::Internal => Some(0x03),
         Refusal::Credentials => Some(0x04),
         Refusal::NotAuthorized
+        | Refusal::NoTenant
         | Refusal::GroupNotDeclared
         | Refusal::AuthMethod
         | Refusal::Administrative => Some(0x05),
@@ -92,7 +93,10 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Malformed => 0x81,
         Refusal::Protocol | Refusal::Version | Refusal::ClientId | Refusal::PacketIdInUse => 0x82,
-        Refusal::Credentials | Refusal::NotAuthorized | Refusal::GroupNotDeclared => 0x87,
+        Refusal::Credentials
+        | Refusal::NotAuthorized
+        | Refusal::NoTenant
+        | Refusal::GroupNotDeclared => 0x87,
         Refusal::Busy | Refusal::NotReading => 0x89,
         Refusal::ShuttingDown => 0x8B,
         Refusal::AuthMethod => 0x8C,
@@ -124,6 +128,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Credentials
         | Refusal::NotAuthorized
+        | Refusal::NoTenant
         | Refusal::GroupNotDeclared
         | Refusal::Administrative => 0x87,
         Refusal::TopicName | Refusal::TopicFilter => 0x8F,
@@ -164,6 +169,7 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
         Err(
             Refusal::Credentials
             | Refusal::NotAuthorized
+            | Refusal::NoTenant
             | Refusal::GroupNotDeclared
             | Refusal::Administrative,
         ) => 0x87,
@@ -249,6 +255,8 @@ mod tests {
         assert_eq!(connack_v3(Refusal::ConnectRate), Some(3));
         assert_eq!(connack_v5(Refusal::NotAuthorized), 0x87);
         assert_eq!(connack_v3(Refusal::NotAuthorized), Some(5));
+        assert_eq!(connack_v5(Refusal::NoTenant), 0x87);
+        assert_eq!(connack_v3(Refusal::NoTenant), Some(5));
         assert_eq!(connack_v3(Refusal::Credentials), Some(4));
         assert_eq!(disconnect_v5(Refusal::TakenOver), 0x8E);
         assert_eq!(disconnect_v5(Refusal::KeepAlive), 0x8D);

@@ -132,7 +132,7 @@ impl Peer {
         let Some(frame) = guard::peek(bytes, Some(version), self.config.packet_bytes_max)? else {
             return Ok(None);
         };
-        let taken = match self.decoder.decode(frame, bytes, now)? {
+        let taken = match self.decoder.decode(frame, bytes, now, self.door.tenant())? {
             // Nobody began an exchange.
             Packet::Auth(_) => return Err(Refusal::Protocol),
             Packet::Ping => {
@@ -188,6 +188,7 @@ impl Peer {
             config: &self.config,
             counters: &self.counters,
             clock: &self.clock,
+            tenant: self.door.tenant(),
         };
         self.outbox.push(packet, around)?;
         Ok(self.outbox.take_settled())
@@ -211,6 +212,7 @@ impl Peer {
                 config: &self.config,
                 counters: &self.counters,
                 clock: &self.clock,
+                tenant: self.door.tenant(),
             };
             let bytes = self.outbox.unwritten(around)?;
             let some = &bytes[..bytes.len().min(bytes_max)];

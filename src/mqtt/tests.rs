@@ -165,6 +165,7 @@ impl World {
             config: Arc::new(options.config),
             authenticator: options.authenticator,
             authorizer: options.authorizer,
+            tenancy: Tenancy::Off,
             counters: Arc::clone(&counters),
             clock: Arc::new(ManualClock::new(Timestamp(1_000_000))),
         };

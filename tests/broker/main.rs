@@ -30,6 +30,7 @@ mod sessions;
 mod shared;
 mod shutdown;
 mod subscriptions;
+mod tenancy;
 mod versions;
 mod will;
 mod wire;

@@ -23,6 +23,9 @@ pub enum Refusal {
     /// The principal may not do this, or the session belongs to another principal.
     #[error("not authorized")]
     NotAuthorized,
+    /// A client of no tenant, where `tenancy.by` wants one.
+    #[error("client of no tenant")]
+    NoTenant,
     /// An authentication method that the broker does not offer.
     #[error("bad authentication method")]
     AuthMethod,

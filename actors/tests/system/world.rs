@@ -51,6 +51,7 @@ impl World {
     /// As [`Self::start`], with a configuration of one's own.
     pub(crate) async fn start_with(change: impl FnOnce(&mut SystemConfig)) -> Self {
         let mut config = SystemConfig {
+            tenancy: "off".into(),
             journal_bytes_max: 0,
             data_dir: "not looked at".into(),
             shards: 2,

@@ -126,6 +126,7 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::ClientId => &[("reason", "client_id")],
         Refusal::Credentials => &[("reason", "credentials")],
         Refusal::NotAuthorized => &[("reason", "not_authorized")],
+        Refusal::NoTenant => &[("reason", "no_tenant")],
         Refusal::AuthMethod => &[("reason", "auth_method")],
         Refusal::SessionQuota => &[("reason", "session_quota")],
         Refusal::PrincipalQuota => &[("reason", "principal_quota")],

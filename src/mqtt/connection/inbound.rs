@@ -147,7 +147,7 @@ impl Connection {
         batch: &mut Batch,
     ) -> Result<(), Ending> {
         batch.frames += 1;
-        match self.decoder.decode(frame, rest, now)? {
+        match self.decoder.decode(frame, rest, now, self.door.tenant())? {
             Packet::Ping => {
                 encode::pingresp(self.outbox.raw());
                 self.count(WireCounter::PacketsOut, 1);
@@ -242,7 +242,9 @@ impl Connection {
             QoS::ExactlyOnce => Outbound::PubRec { packet_id, result },
         };
         self.acknowledge(&answer);
-        self.outbox
-            .push(answer, around(self.seat.shared(), self.decoder.version()))
+        self.outbox.push(
+            answer,
+            around(self.seat.shared(), self.decoder.version(), &self.door),
+        )
     }
 }

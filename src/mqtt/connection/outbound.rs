@@ -15,9 +15,11 @@ impl Connection {
     /// Writes until the outbox is empty or the socket full.
     pub(super) fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
         loop {
-            let bytes = self
-                .outbox
-                .unwritten(around(self.seat.shared(), self.decoder.version()))?;
+            let bytes = self.outbox.unwritten(around(
+                self.seat.shared(),
+                self.decoder.version(),
+                &self.door,
+            ))?;
             if bytes.is_empty() {
                 // Gives the buffer back.
                 self.outbox.advance(0);
@@ -56,16 +58,19 @@ impl Connection {
             | Outbound::UnsubAck { .. }
             | Outbound::AwaitRoom) => {
                 self.acknowledge(&packet);
-                self.outbox
-                    .push(packet, around(self.seat.shared(), self.decoder.version()))?;
+                self.outbox.push(
+                    packet,
+                    around(self.seat.shared(), self.decoder.version(), &self.door),
+                )?;
             }
         }
         // A large batch shall not fill the outbox of a client that reads.
         if self.outbox.encoded() >= WRITE_EARLY_BYTES {
-            while let bytes = self
-                .outbox
-                .unwritten(around(self.seat.shared(), self.decoder.version()))?
-                && !bytes.is_empty()
+            while let bytes = self.outbox.unwritten(around(
+                self.seat.shared(),
+                self.decoder.version(),
+                &self.door,
+            ))? && !bytes.is_empty()
                 && let Ok(written @ 1..) = self.stream.try_write(bytes)
             {
                 self.wrote(written);
@@ -115,7 +120,7 @@ impl Connection {
             qos_max: Some(config.qos_max).filter(|max| *max < QoS::ExactlyOnce),
             packet_bytes_max: config.packet_bytes_max,
             topic_alias_max: config.topic_alias_max,
-            assigned_client_id: opening.assigned.then_some(self.client_id.as_str()),
+            assigned_client_id: opening.assigned.then_some(self.client_id.own()),
             keep_alive_seconds: opening.keep_alive_capped.then_some(self.keep_alive_seconds),
             response_information: response_information.as_deref(),
             authentication: opening

@@ -10,6 +10,15 @@ const BYTES_MAX: u32 = 1024;
 
 /// Takes the frames of `bytes` as a connection does; the packets, and why it stopped early.
 fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> (Vec<Packet>, usize, Option<Refusal>) {
+    decode_all_of(None, decoder, bytes)
+}
+
+/// As [`decode_all`], from a client of `tenant`.
+fn decode_all_of(
+    tenant: Option<&Tenant>,
+    decoder: &mut Decoder,
+    bytes: &[u8],
+) -> (Vec<Packet>, usize, Option<Refusal>) {
     let (mut packets, mut used) = (Vec::new(), 0);
     loop {
         let rest = &bytes[used..];
@@ -18,7 +27,7 @@ fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> (Vec<Packet>, usize, Optio
             Ok(None) => return (packets, used, None),
             Err(refusal) => return (packets, used, Some(refusal)),
         };
-        match decoder.decode(frame, rest, NOW) {
+        match decoder.decode(frame, rest, NOW, tenant) {
             Ok(packet) => packets.push(packet),
             Err(refusal) => return (packets, used, Some(refusal)),
         }
@@ -287,5 +296,54 @@ proptest! {
         }
         prop_assert_eq!(format!("{packets:?}"), format!("{whole:?}"));
         prop_assert_eq!(stopped, refusal);
+    }
+}
+
+/// The topics and filters by which the broker knows what a client of tenant `t` sent.
+fn known(version: ProtocolVersion, bytes: &[u8]) -> Vec<String> {
+    let tenant = Tenant::new("t").unwrap();
+    let mut decoder = Decoder::new(version, 4);
+    let (packets, _, refusal) = decode_all_of(Some(&tenant), &mut decoder, bytes);
+    assert_eq!(refusal, None);
+    let mut known = Vec::new();
+    for packet in &packets {
+        if let Packet::Session(Inbound::Publish { message, .. }) = packet {
+            known.push(message.topic().to_owned());
+        } else if let Packet::Session(Inbound::Subscribe { filters, .. }) = packet {
+            known.extend(filters.iter().map(|(of, ..)| of.as_str().to_owned()));
+        } else if let Packet::Session(Inbound::Unsubscribe { filters, .. }) = packet {
+            known.extend(filters.iter().map(|of| of.as_str().to_owned()));
+        }
+    }
+    known
+}
+
+#[test]
+fn topics_of_a_tenant_are_below_it() {
+    for version in [V31, V311] {
+        let bytes = b"\x30\x06\x00\x03a/bp\x30\x04\x00\x02$a\x32\x05\x00\x01/\x00\x07";
+        assert_eq!(known(version, bytes), ["t\0/a/b", "t\0$a", "t\0//"]);
+    }
+    // Set as an alias, and then by it; the same again for another topic.
+    let bytes = b"\x30\x07\x00\x01a\x03\x23\x00\x01\x30\x06\x00\x00\x03\x23\x00\x01\
+        \x30\x08\x00\x02$a\x03\x23\x00\x01\x30\x06\x00\x00\x03\x23\x00\x01";
+    assert_eq!(known(V5, bytes), ["t\0/a", "t\0/a", "t\0$a", "t\0$a"]);
+}
+
+#[test]
+fn filters_and_groups_of_a_tenant_are_below_it() {
+    for bytes in [
+        &b"\x82\x16\x00\x01\x00\x01#\x01\x00\x0d$share/g/$a/+\x01"[..],
+        b"\xa2\x14\x00\x01\x00\x01#\x00\x0d$share/g/$a/+",
+    ] {
+        let expected = ["t\0/#", "$share/t\0g/t\0$a/+"];
+        for version in [V31, V311] {
+            assert_eq!(known(version, bytes), expected);
+        }
+        // 5.0 has properties behind the packet identifier.
+        let mut v5 = bytes.to_vec();
+        v5.insert(4, 0);
+        v5[1] += 1;
+        assert_eq!(known(V5, &v5), expected);
     }
 }

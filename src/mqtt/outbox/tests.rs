@@ -31,6 +31,7 @@ impl Fixture {
             config: &self.config,
             counters: &self.counters,
             clock: &self.clock,
+            tenant: None,
         }
     }
 }

@@ -409,6 +409,7 @@ fn a_connection_moves_to_the_thread_of_its_home_shard() {
                 config: Arc::new(WireConfig::default()),
                 authenticator: Arc::new(Anonymous),
                 authorizer: Arc::new(Anonymous),
+                tenancy: Tenancy::Off,
                 counters: Arc::new(WireCounters::new()),
                 clock: Arc::new(ManualClock::default()),
             },
