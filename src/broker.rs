@@ -21,9 +21,10 @@ use crate::admin::{
 };
 use crate::auth::{Anonymous, Authenticator, Scram, Tenancy, Users, UsersError};
 use crate::config::{
-    self, Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
+    Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
     SharedConfig,
 };
+use crate::groups::{self, Declarations, DeclareError, Declared, DeclaredBy, DeclaredFile};
 use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
 use crate::quota::{Recorder, UsageFiles};
 use crate::telemetry::Level;
@@ -50,6 +51,9 @@ pub enum BrokerError {
     /// The users cannot be read.
     #[error("auth.scram_file: {0}")]
     Users(#[from] UsersError),
+    /// The groups that the API declared cannot be read.
+    #[error("declared groups: {0}; repair the file, or remove it to forget them")]
+    Groups(#[from] DeclareError),
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
@@ -65,6 +69,7 @@ pub struct Broker {
     system: ActorSystem,
     server: Server,
     recorder: Recorder,
+    groups: Declarations,
     readiness: Arc<Readiness>,
     admin: Option<actix_web::dev::ServerHandle>,
     drain_timeout: Duration,
@@ -88,7 +93,7 @@ impl Broker {
             .map(|address| bind("admin.listen", address))
             .transpose()?;
         let clock = Arc::new(SystemClock::new());
-        let system = ActorSystem::start(system_config(&config), clock.clone()).await?;
+        let (system, groups) = start_actors(&config, &clock).await?;
         readiness.rehydrated();
         let usage = UsageFiles::new(&config.storage.data_dir, config.quota.usage_bytes_max);
         let usage = Arc::new(usage);
@@ -101,7 +106,7 @@ impl Broker {
                 let admin = Admin {
                     readiness: Arc::clone(&readiness),
                     sources,
-                    api: api(&config, &system, &usage),
+                    api: api(&config, &system, &usage, &groups),
                 };
                 start_admin(listener, admin)
             })
@@ -137,6 +142,7 @@ impl Broker {
             system,
             server,
             recorder,
+            groups,
             readiness,
             admin,
             drain_timeout,
@@ -163,6 +169,8 @@ impl Broker {
         if let Err(error) = self.system.quota().set((&config.quota).into()).await {
             tracing::error!(%error, "quota not changed");
         }
+        self.groups
+            .reconfigure(groups::configured(&config.shared.groups));
         self.config.clone_from(config);
         reloaded
     }
@@ -277,7 +285,28 @@ fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener,
     })
 }
 
-fn api(config: &Config, system: &ActorSystem, usage: &Arc<UsageFiles>) -> Option<Api> {
+/// The actors, and which groups are declared among them.
+async fn start_actors(
+    config: &Config,
+    clock: &Arc<SystemClock>,
+) -> Result<(ActorSystem, Declarations), BrokerError> {
+    let file = DeclaredFile::new(&config.storage.data_dir);
+    let declared = DeclaredBy {
+        configured: groups::configured(&config.shared.groups),
+        added: file.read()?,
+    };
+    let system_config = system_config(config, declared.union());
+    let system = ActorSystem::start(system_config, clock.clone()).await?;
+    let groups = Declarations::new(file, system.groups(), declared);
+    Ok((system, groups))
+}
+
+fn api(
+    config: &Config,
+    system: &ActorSystem,
+    usage: &Arc<UsageFiles>,
+    groups: &Declarations,
+) -> Option<Api> {
     let address = config.admin.listen?;
     Some(Api {
         guard: Guard::new(address, &config.admin.token),
@@ -285,6 +314,7 @@ fn api(config: &Config, system: &ActorSystem, usage: &Arc<UsageFiles>) -> Option
             quota: system.quota(),
             usage: Arc::clone(usage),
         },
+        groups: groups.clone(),
     })
 }
 
@@ -311,7 +341,7 @@ fn start_admin(
     Ok(handle)
 }
 
-fn system_config(config: &Config) -> SystemConfig {
+fn system_config(config: &Config, declared: Declared) -> SystemConfig {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let shards = match config.runtime.shards {
         0 => u8::try_from(cores).unwrap_or(u8::MAX),
@@ -335,7 +365,7 @@ fn system_config(config: &Config) -> SystemConfig {
             },
             ..SessionLimits::default()
         },
-        shared: shared_limits(&config.shared),
+        shared: shared_limits(&config.shared, declared),
         retained: RetainedLimits {
             messages_max: config.retained.messages_max,
             bytes_max: config.retained.bytes_max,
@@ -357,18 +387,14 @@ fn system_config(config: &Config) -> SystemConfig {
     }
 }
 
-fn shared_limits(config: &SharedConfig) -> SharedLimits {
-    let declared = config.groups.iter();
-    let declared = declared.filter_map(|text| config::declared(text));
+fn shared_limits(config: &SharedConfig, declared: Declared) -> SharedLimits {
     SharedLimits {
         groups_max: config.groups_max,
         filters_per_group_max: config.filters_per_group_max,
         members_per_group_max: config.members_per_group_max,
         changes_per_second_max: config.changes_per_second_max,
         strategy: config.strategy.into(),
-        declared: declared
-            .map(|(name, strategy)| (name.into(), strategy))
-            .collect(),
+        declared,
         require_declared: config.require_declared_groups,
     }
 }

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod groups;
 pub mod mqtt;
 pub mod quota;
 pub mod telemetry;

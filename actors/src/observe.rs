@@ -5,11 +5,13 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use crate::journal::JournalReader;
 use crate::model::counter::Counter;
 use crate::model::entry::Step;
 use crate::model::group::Group;
+use crate::model::group::directory::Standing;
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::ids::{Fence, Offset, SessionNumber, Timestamp};
 use crate::model::session::Session;
 use crate::model::snapshot::SessionSnapshot;
 
@@ -214,53 +216,68 @@ impl From<&SessionSnapshot> for SessionObservation {
 /// What one group shows of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupObservation {
-    /// Its number.
-    pub number: GroupNumber,
+    /// What the directory says.
+    pub standing: Standing,
     /// It is run by an actor.
     pub has_actor: bool,
-    /// It reads the journal and survives a restart.
-    pub durable: bool,
-    /// Member sessions, online or not.
-    pub members: usize,
     /// Members that can be given records.
     pub members_online: usize,
     /// Records that members have and did not settle.
     pub leases: usize,
-    /// Messages that wait beside the cursor: returned ones, and those in memory.
+    /// Messages at hand that wait for a member: returned ones, those in memory, and those that were read.
     pub waiting: usize,
-    /// The next journal record to read.
+    /// The next journal record to hand out.
     pub next: Offset,
+    /// Journal entries that it has yet to look at; those that match are for its members.
+    pub unread_entries: u64,
     /// It gets records as they are committed, without reading behind.
     pub live: bool,
 }
 
 impl GroupObservation {
-    /// Of a group with an actor and so many members.
-    pub fn of(group: &Group, members: usize) -> Self {
+    /// Of a group with an actor.
+    pub fn of(standing: Standing, group: &Group, journal: &dyn JournalReader) -> Self {
+        let cursor = group.cursor();
+        let behind = group.is_durable() && !cursor.is_live();
         Self {
-            number: group.number(),
+            standing,
             has_actor: true,
-            durable: group.is_durable(),
-            members,
             members_online: group.members_online(),
             leases: group.leases().count(),
             waiting: group.waiting(),
-            next: group.cursor().next(),
-            live: group.cursor().is_live(),
+            next: cursor.next(),
+            unread_entries: match behind {
+                true => journal.entries_since(cursor.covered()),
+                false => 0,
+            },
+            live: cursor.is_live(),
         }
     }
 
-    /// Of a group without an actor, as last recorded.
-    pub fn asleep(snapshot: &GroupSnapshot, members: usize) -> Self {
+    /// Of a durable group without an actor, as last recorded.
+    pub fn asleep(
+        standing: Standing,
+        snapshot: &GroupSnapshot,
+        journal: &dyn JournalReader,
+    ) -> Self {
         Self {
-            number: snapshot.number,
-            has_actor: false,
-            durable: true,
-            members,
-            members_online: 0,
-            leases: 0,
             waiting: snapshot.unsettled.len(),
             next: snapshot.next,
+            unread_entries: journal.entries_since(snapshot.next),
+            ..Self::idle(standing)
+        }
+    }
+
+    /// Of a group without an actor that has nothing.
+    pub fn idle(standing: Standing) -> Self {
+        Self {
+            standing,
+            has_actor: false,
+            members_online: 0,
+            leases: 0,
+            waiting: 0,
+            next: Offset::default(),
+            unread_entries: 0,
             live: false,
         }
     }

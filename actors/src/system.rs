@@ -4,6 +4,7 @@
 //! Owns: the order of start and stop. Start: lock the data directory, open journal and store, recover, build the routes
 //! of every session that survived, and only then be ready for connections. Stop: in reverse.
 
+mod groups;
 mod quota;
 mod start;
 
@@ -18,8 +19,7 @@ use thiserror::Error;
 
 use crate::actor::appender::{AppenderObservation, Durability};
 use crate::actor::checkpointer::CheckpointObservation;
-use crate::actor::local::home_of;
-use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveGroup, ObserveSession};
+use crate::actor::protocol::{ConnectRequest, Drain, EndSession, ObserveSession};
 use crate::actor::recovery::RecoverError;
 use crate::actor::registry::RegistryActor;
 use crate::actor::shard::ShardActor;
@@ -32,11 +32,12 @@ use crate::model::limits::{SessionLimits, SharedLimits};
 use crate::model::quota::{QuotaLimits, QuotaObservation};
 use crate::model::refusal::Refusal;
 use crate::model::retained::RetainedLimits;
-use crate::model::topic::Filter;
-use crate::observe::{GroupObservation, SessionObservation, ShardCells, ShardObservation};
+use crate::observe::{SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError, TENANCY_OFF};
 use crate::store::{SnapshotStore, StoreError};
 
+pub use groups::GroupsHandle;
+use groups::GroupsShard;
 pub use quota::QuotaHandle;
 
 /// Threads on which one shard reads from the disk.
@@ -303,11 +304,17 @@ impl ActorSystem {
         shard.address.send(observe).await.ok().flatten()
     }
 
-    /// What the group behind a shared subscription shows of itself; `None` if there is none.
-    pub async fn observe_group(&self, filter: Filter) -> Option<GroupObservation> {
-        let shard = &self.shards[usize::from(home_of(&filter, self.shards.len()).0)];
-        let observe = ObserveGroup { filter };
-        shard.address.send(observe).await.ok().flatten()
+    /// The groups of shared subscriptions, to observe and to declare.
+    pub fn groups(&self) -> GroupsHandle {
+        GroupsHandle {
+            shared: Arc::clone(&self.shared),
+            shards: (self.shards.iter())
+                .map(|shard| GroupsShard {
+                    batches: shard.address.clone().recipient(),
+                    observers: shard.address.clone().recipient(),
+                })
+                .collect(),
+        }
     }
 
     /// The quota, to observe and to change.

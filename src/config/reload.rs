@@ -6,6 +6,7 @@ use super::{Config, layers};
 /// start.
 pub const RELOADABLE: &[&str] = &[
     "mqtt.connects_per_second_max",
+    "shared.groups",
     "quota.sessions_max",
     "quota.policy",
     "quota.reserved",

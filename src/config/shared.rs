@@ -1,5 +1,6 @@
 //! Section `shared`: groups of subscribers that share what they subscribe to.
 
+use outlive_actors::model::group::directory::is_name;
 use serde::{Deserialize, Serialize};
 
 /// Shared subscriptions.
@@ -54,6 +55,20 @@ pub enum Strategy {
     HashTopic,
 }
 
+impl From<outlive_actors::model::group::Strategy> for Strategy {
+    fn from(strategy: outlive_actors::model::group::Strategy) -> Self {
+        use outlive_actors::model::group::Strategy as Chosen;
+        match strategy {
+            Chosen::RoundRobin => Self::RoundRobin,
+            Chosen::Random => Self::Random,
+            Chosen::LeastInflight => Self::LeastInflight,
+            Chosen::Sticky => Self::Sticky,
+            Chosen::HashPublisher => Self::HashPublisher,
+            Chosen::HashTopic => Self::HashTopic,
+        }
+    }
+}
+
 impl From<Strategy> for outlive_actors::model::group::Strategy {
     fn from(strategy: Strategy) -> Self {
         match strategy {
@@ -78,6 +93,5 @@ pub(crate) fn declared(
         }
         None => (text, None),
     };
-    let valid = !name.is_empty() && !name.contains(['/', '+', '#', '\0']);
-    valid.then_some((name, strategy))
+    is_name(name).then_some((name, strategy))
 }

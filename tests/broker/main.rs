@@ -16,6 +16,7 @@ mod connect;
 mod crash;
 mod frames;
 mod goodbye;
+mod groups;
 mod harness;
 mod limits;
 mod messages;

@@ -262,14 +262,18 @@ impl Handler<ToGroup> for GroupActor {
         match told {
             ToGroup::Wake => self.turn([], ctx),
             ToGroup::Durable(next) => self.turn([GroupInput::Durable { next }], ctx),
+            ToGroup::Strategy(strategy) => self.turn([GroupInput::Strategy(strategy)], ctx),
             ToGroup::Tick => self.turn([GroupInput::Tick], ctx),
             ToGroup::Recalled(image) => self.recalled(image, ctx),
             ToGroup::Observe(answer) => {
                 let local = self.local.borrow();
                 let standing = local.shared.groups.lock().get(self.group.filter());
-                let members = standing.map_or(0, |standing| standing.members);
-                // Whoever asked may have given up.
-                answer.send(GroupObservation::of(&self.group, members)).ok();
+                if let Some(standing) = standing {
+                    let journal = &*local.shared.journal;
+                    let observation = GroupObservation::of(standing, &self.group, journal);
+                    // Whoever asked may have given up.
+                    answer.send(observation).ok();
+                }
             }
             ToGroup::End => self.turn([GroupInput::End], ctx),
         }

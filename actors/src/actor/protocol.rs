@@ -12,6 +12,7 @@ use crate::journal::Record;
 use crate::model::census::Census;
 use crate::model::effect::WhichGroup;
 use crate::model::entry::Entry;
+use crate::model::group::Strategy;
 use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::group::talk::{FromMember, Leased, Place};
 use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId, Timestamp};
@@ -190,6 +191,8 @@ pub enum ToGroup {
     Wake,
     /// A member needs it to be durable from here on.
     Durable(Offset),
+    /// How it chooses its members from now on.
+    Strategy(Strategy),
     /// Its deadline passed.
     Tick,
     /// The snapshot that it asked for.

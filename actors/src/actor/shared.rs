@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::journal::JournalReader;
 use crate::model::group::directory::Directory;
 use crate::model::ids::{SessionNumber, ShardId, ShardSet};
-use crate::model::limits::{SessionLimits, SharedLimits};
+use crate::model::limits::SessionLimits;
 use crate::model::message::{Message, QoS};
 use crate::model::quota::Quota;
 use crate::model::retained::{Retained, RetainedLimits};
@@ -73,8 +73,6 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Limits per session.
     pub limits: Arc<SessionLimits>,
-    /// Limits and strategies of groups.
-    pub shared_limits: Arc<SharedLimits>,
     /// Who belongs to which group.
     pub groups: Mutex<Directory>,
     /// Who wants what.

@@ -73,6 +73,9 @@ pub trait JournalWriter: Send + std::fmt::Debug {
 
     /// The committed end, as [`JournalReader::end`].
     fn end(&self) -> Offset;
+
+    /// As [`JournalReader::entries_since`].
+    fn entries_since(&self, from: Offset) -> u64;
 }
 
 /// What is needed of the journal, and by whom.
@@ -112,6 +115,9 @@ pub trait JournalReader: Send + Sync + std::fmt::Debug {
 
     /// The first offset that is still there.
     fn start(&self) -> Offset;
+
+    /// How many committed entries lie at or above `from`: offsets have gaps.
+    fn entries_since(&self, from: Offset) -> u64;
 
     /// What the journal holds and what its readers did.
     fn observe(&self) -> JournalObservation;

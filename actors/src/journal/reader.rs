@@ -100,6 +100,10 @@ impl JournalReader for SegmentReader {
         self.shared.start()
     }
 
+    fn entries_since(&self, from: Offset) -> u64 {
+        self.shared.entries_since(from)
+    }
+
     fn observe(&self) -> JournalObservation {
         self.shared.observe()
     }

@@ -100,6 +100,17 @@ impl Segments {
         filled.next().map_or(end, |segment| segment.header.first)
     }
 
+    /// How many committed entries lie at or above `from`.
+    pub(super) fn entries_since(&self, from: Offset) -> u64 {
+        let end = self.end();
+        let list = self.list();
+        let within = list.iter().map(|segment| {
+            let end = segment.extent().end.min(end);
+            end.0.saturating_sub(from.max(segment.header.first).0)
+        });
+        within.sum()
+    }
+
     pub(super) fn observe(&self) -> JournalObservation {
         let list = self.list();
         let bytes = list

@@ -363,6 +363,10 @@ impl JournalWriter for SegmentWriter {
     fn end(&self) -> Offset {
         self.shared.end()
     }
+
+    fn entries_since(&self, from: Offset) -> u64 {
+        self.shared.entries_since(from)
+    }
 }
 
 fn forget(segment: &Segment, from: u32) {

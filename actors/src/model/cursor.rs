@@ -96,6 +96,16 @@ impl Cursor {
         self.next
     }
 
+    /// The first offset that is not yet read.
+    pub fn covered(&self) -> Offset {
+        self.covered
+    }
+
+    /// How many records are read and not handed out.
+    pub fn waiting(&self) -> usize {
+        self.inbox.records.len()
+    }
+
     /// Whether the record at `offset`, if it matches, was handed out.
     pub fn has_passed(&self, offset: Offset) -> bool {
         offset < self.next || (self.is_drained() && offset < self.covered)

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::group::Strategy;
-use super::tenant;
 
 /// What happens when a transient session's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,21 +73,8 @@ pub struct SharedLimits {
     pub changes_per_second_max: u32,
     /// How groups choose a member, unless they are declared with a strategy of their own.
     pub strategy: Strategy,
-    /// Declared groups: they keep their progress without members.
+    /// Groups that are declared from the start on: they keep their progress without members.
     pub declared: BTreeMap<Box<str>, Option<Strategy>>,
     /// No other groups are allowed.
     pub require_declared: bool,
-}
-
-impl SharedLimits {
-    /// How the group of this name chooses a member.
-    pub fn strategy_of(&self, name: &str) -> Strategy {
-        let declared = self.declared.get(tenant::split(name).1).copied().flatten();
-        declared.unwrap_or(self.strategy)
-    }
-
-    /// Whether the group of this name is declared: each tenant has its own of every declared name.
-    pub fn is_declared(&self, name: &str) -> bool {
-        self.declared.contains_key(tenant::split(name).1)
-    }
 }

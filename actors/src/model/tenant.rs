@@ -116,24 +116,47 @@ pub(super) fn split(known: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Writes a filter for people: `tenant:filter`, as the client said it.
-pub(super) fn show(filter: &Filter, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let share = filter.share();
-    let (group, plain) = match &share {
-        Some((group, plain)) => (Some(split(group).1), plain),
-        None => (None, filter),
-    };
-    let (tenant, own) = split(plain.as_str());
-    let own = match tenant {
-        Some(tenant) => {
-            write!(f, "{tenant}:")?;
-            own.strip_prefix('/').unwrap_or(own)
+/// A filter as its client said it, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnFilter {
+    /// The tenant's name.
+    pub tenant: Option<String>,
+    /// The group, of a shared subscription.
+    pub group: Option<String>,
+    /// The filter; of a shared subscription what its group reads.
+    pub filter: String,
+}
+
+impl From<&Filter> for OwnFilter {
+    fn from(known: &Filter) -> Self {
+        let share = known.share();
+        let (group, plain) = match &share {
+            Some((group, plain)) => (Some(split(group).1), plain),
+            None => (None, known),
+        };
+        let (tenant, own) = split(plain.as_str());
+        let own = match tenant {
+            Some(_) => own.strip_prefix('/').unwrap_or(own),
+            None => own,
+        };
+        Self {
+            tenant: tenant.map(str::to_owned),
+            group: group.map(str::to_owned),
+            filter: own.to_owned(),
         }
-        None => own,
-    };
-    match group {
-        Some(group) => write!(f, "$share/{group}/{own}"),
-        None => f.write_str(own),
+    }
+}
+
+/// For people: `tenant:filter`.
+impl fmt::Display for OwnFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tenant) = &self.tenant {
+            write!(f, "{tenant}:")?;
+        }
+        if let Some(group) = &self.group {
+            write!(f, "$share/{group}/")?;
+        }
+        f.write_str(&self.filter)
     }
 }
 

@@ -87,7 +87,7 @@ impl Borrow<str> for Filter {
 impl fmt::Display for Filter {
     /// For people; see [`super::tenant`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        tenant::show(self, f)
+        tenant::OwnFilter::from(self).fmt(f)
     }
 }
 

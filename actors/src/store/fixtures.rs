@@ -201,6 +201,10 @@ impl JournalReader for VecJournal {
         Offset(0)
     }
 
+    fn entries_since(&self, from: Offset) -> u64 {
+        self.end().0.saturating_sub(from.0)
+    }
+
     fn observe(&self) -> JournalObservation {
         JournalObservation::default()
     }

@@ -92,7 +92,6 @@ pub(super) async fn start(
     let shared = Arc::new(Shared {
         clock: Arc::clone(&clock),
         limits: Arc::new(config.limits),
-        shared_limits,
         groups: Mutex::new(recovered.groups),
         routes: Arc::new(SharedRoutes::default()),
         retained,

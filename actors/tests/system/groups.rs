@@ -67,7 +67,9 @@ impl Story {
     }
 
     async fn publish(&self, world: &World) {
-        let ready = |seen: &GroupObservation| seen.members == 2 && seen.durable;
+        let ready = |seen: &GroupObservation| {
+            seen.standing.members == 2 && seen.standing.durable_from.is_some()
+        };
         until_group(world, &self.filter, ready).await;
         let name = &self.name;
         let mut publisher = world.connect(&format!("{name}-p"), transient()).await;
@@ -192,7 +194,7 @@ async fn until_group(world: &World, filter: &str, is_so: impl Fn(&GroupObservati
     let seen = RefCell::new(None);
     let fact = async || {
         let filter = Filter::new(filter).expect("a filter");
-        *seen.borrow_mut() = world.system().observe_group(filter).await;
+        *seen.borrow_mut() = world.system().groups().observe(filter).await;
         seen.borrow().as_ref().is_some_and(&is_so)
     };
     until(fact, || format!("never came true of {filter}: {seen:#?}")).await;

@@ -6,7 +6,9 @@ use actix_web::web;
 use serde::Serialize;
 
 use super::guard::Guard;
+use crate::groups::Declarations;
 
+mod groups;
 mod quota;
 
 pub use quota::QuotaApi;
@@ -21,6 +23,8 @@ pub struct Api {
     pub guard: Guard,
     /// Sessions and their limits.
     pub quota: QuotaApi,
+    /// Groups of shared subscriptions.
+    pub groups: Declarations,
 }
 
 /// Why a request is not answered with what it asks for.
@@ -32,6 +36,10 @@ pub(super) enum Denied {
     NeedsToken,
     /// It cannot be done as asked.
     BadRequest(String),
+    /// There is none.
+    NotFound(String),
+    /// Something else has to change first.
+    Conflict(String),
     /// The disk, or a bug.
     Internal(String),
 }
@@ -56,6 +64,8 @@ impl From<Denied> for HttpResponse {
                 "changes need admin.token, or admin.listen on loopback and a request to its address",
             ),
             Denied::BadRequest(why) => (StatusCode::BAD_REQUEST, "BAD_REQUEST", &**why),
+            Denied::NotFound(why) => (StatusCode::NOT_FOUND, "NOT_FOUND", &**why),
+            Denied::Conflict(why) => (StatusCode::CONFLICT, "CONFLICT", &**why),
             Denied::Internal(why) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", &**why),
         };
         Self::build(status).json(Problem { code, message })
@@ -77,6 +87,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         web::scope("/api/v1")
             .app_data(json)
             .app_data(query)
+            .route("/groups", web::get().to(groups::list))
+            .route("/groups/{name}", web::put().to(groups::declare))
+            .route("/groups/{name}", web::delete().to(groups::undeclare))
             .route("/quota", web::get().to(quota::show))
             .route("/quota", web::put().to(quota::change))
             .route("/quota/usage", web::get().to(quota::usage)),

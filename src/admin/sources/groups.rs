@@ -40,7 +40,7 @@ pub(super) fn samples(seen: &SystemObservation) -> [Sample; 8] {
         ),
         plain_gauge(
             "outlive_group_waiting",
-            "Messages of groups that wait beside their cursors: returned ones, and those in memory.",
+            "Messages at hand of groups that wait for a member: returned ones, those in memory, and those that were read.",
             gauge(Gauge::GroupWaiting),
         ),
         plain_gauge(

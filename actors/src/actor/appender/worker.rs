@@ -297,7 +297,7 @@ impl Worker {
         match self.parts.writer.trim_to_bytes(bytes_max, &needs) {
             Ok(0) => {}
             Ok(records) => {
-                let lag = self.parts.writer.end().0.saturating_sub(floor.0);
+                let lag = self.parts.writer.entries_since(floor);
                 tracing::warn!(
                     records,
                     lag,

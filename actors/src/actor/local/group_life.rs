@@ -7,7 +7,8 @@ use super::super::recovery::GroupSummary;
 use super::Local;
 use super::groups::{GroupResident, GroupState};
 use crate::model::entry::{Entry, GroupChange};
-use crate::model::ids::GroupNumber;
+use crate::model::group::Strategy;
+use crate::model::ids::{GroupNumber, Offset};
 use crate::model::message::QoS;
 use crate::model::packet::SubscriptionOptions;
 use crate::model::routes::Slot;
@@ -17,15 +18,13 @@ use crate::observe::Gauge;
 impl Local {
     /// Takes over a group that survived a restart: routable, passive.
     pub fn inherit_group(&mut self, summary: GroupSummary) {
-        if !summary.recorded {
-            return self.look_at_group(&summary.filter);
+        if summary.recorded {
+            let resident = self.add_group(summary.number, &summary.filter, GroupState::Passive);
+            resident.durable = true;
+            let plain = resident.plain.clone();
+            self.hold(&plain);
         }
-        let filter = summary.filter;
-        let plain = filter
-            .share()
-            .map_or_else(|| filter.clone(), |(_, plain)| plain);
-        self.hold(&plain);
-        self.add_group(summary.number, filter, plain, true, GroupState::Passive);
+        self.look_at_group(&summary.filter);
     }
 
     /// Routes publications to a group, or to it no more.
@@ -67,29 +66,41 @@ impl Local {
         let Some(standing) = standing else { return };
         let number = standing.number;
         if !self.groups.residents.contains_key(&number) {
-            let plain = filter
-                .share()
-                .map_or_else(|| filter.clone(), |(_, plain)| plain);
-            let fresh = GroupState::Fresh(None);
-            self.add_group(number, filter.clone(), plain, false, fresh);
+            self.add_group(number, filter, GroupState::Fresh(None));
         }
-        let (Some(resident), Some(next)) = (
-            self.groups.residents.get_mut(&number),
-            standing.durable_from,
-        ) else {
+        self.choose_like(number, standing.strategy);
+        if let Some(next) = standing.durable_from {
+            self.make_durable(number, next);
+        }
+    }
+
+    fn choose_like(&mut self, number: GroupNumber, strategy: Strategy) {
+        let Some(resident) = self.groups.residents.get_mut(&number) else {
+            return;
+        };
+        if std::mem::replace(&mut resident.strategy, strategy) != strategy
+            && let GroupState::Active(slot) = resident.state
+            && let Some(state) = self.slot(slot)
+        {
+            state.tell_group(ToGroup::Strategy(strategy));
+        }
+    }
+
+    fn make_durable(&mut self, number: GroupNumber, next: Offset) {
+        let Some(resident) = self.groups.residents.get_mut(&number) else {
             return;
         };
         if std::mem::replace(&mut resident.durable, true) {
             return;
         }
         let plain = resident.plain.clone();
+        let filter = resident.filter.clone();
         let mut active = None;
         match &mut resident.state {
             GroupState::Fresh(from) => *from = Some(next),
             GroupState::Active(slot) => active = Some(*slot),
             GroupState::Passive | GroupState::Quarantined => {}
         }
-        let filter = filter.clone();
         self.append(Entry::group(number, GroupChange::Created { filter, next }));
         self.hold(&plain);
         if let Some(state) = active.and_then(|slot| self.slot(slot)) {
@@ -100,17 +111,17 @@ impl Local {
     fn add_group(
         &mut self,
         number: GroupNumber,
-        filter: Filter,
-        plain: Filter,
-        durable: bool,
+        filter: &Filter,
         state: GroupState,
-    ) {
+    ) -> &mut GroupResident {
         self.cells.shift(Gauge::Groups, 1);
         self.groups.numbers.insert(filter.clone(), number);
+        let plain = filter.share().map(|(_, plain)| plain);
         let resident = GroupResident {
-            filter,
-            plain,
-            durable,
+            plain: plain.unwrap_or_else(|| filter.clone()),
+            filter: filter.clone(),
+            strategy: Strategy::default(),
+            durable: false,
             state,
             online: BTreeMap::new(),
             panics: None,
@@ -118,7 +129,8 @@ impl Local {
             said: Vec::new(),
             deadline: None,
         };
-        self.groups.residents.insert(number, resident);
+        let residents = &mut self.groups.residents;
+        residents.entry(number).insert(resident).into_mut()
     }
 
     /// The last member of a group that lives here is gone.

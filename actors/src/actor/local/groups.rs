@@ -19,6 +19,7 @@ use super::super::protocol::{Asker, ForGroup, ForMember, GroupBatch, MemberNews}
 use super::Local;
 use crate::model::counter::Counter;
 use crate::model::effect::WhichGroup;
+use crate::model::group::Strategy;
 use crate::model::group::directory::name_of;
 use crate::model::group::talk::{FromMember, Lease, Leased, Place, Said};
 use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
@@ -34,6 +35,8 @@ pub struct GroupResident {
     pub filter: Filter,
     /// What the group reads.
     pub plain: Filter,
+    /// How it chooses the member that gets a message.
+    pub strategy: Strategy,
     /// It reads the journal: its filter is held.
     pub durable: bool,
     /// How it is run.

@@ -6,19 +6,15 @@ use std::sync::Arc;
 use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::super::local::GroupState;
-use super::super::protocol::{GroupBatch, GroupDied, ObserveGroup, ToGroup};
-use super::super::shared::Shared;
+use super::super::local::{GroupResident, GroupState};
+use super::super::protocol::{GroupBatch, GroupDied, ObserveGroup, RecalledImage, ToGroup};
 use super::ShardActor;
-use crate::model::group::directory::name_of;
-use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::group::{Group, GroupInput};
 use crate::model::ids::{GroupNumber, Now, SessionNumber};
+use crate::model::limits::SessionLimits;
 use crate::model::routes::Slot;
 use crate::model::snapshot::SessionSnapshot;
-use crate::model::topic::Filter;
 use crate::observe::{Gauge, GroupObservation};
-use crate::store::StoreError;
 use crate::supervise::{PANICS_MAX, Panics};
 
 /// No session's slot: for what a shard says in the name of a session that has no actor.
@@ -30,6 +26,7 @@ impl ShardActor {
         let due = self.local.borrow_mut().groups.take_due();
         for number in due {
             let mut local = self.local.borrow_mut();
+            let limits = Arc::clone(&local.shared.limits);
             let Some(resident) = local.groups.get(number) else {
                 continue;
             };
@@ -38,9 +35,8 @@ impl ShardActor {
                 GroupState::Passive => None,
                 GroupState::Active(_) | GroupState::Quarantined => continue,
             };
-            let passive = matches!(resident.state, GroupState::Passive);
-            let filter = resident.filter.clone();
-            let mut group = Self::group(&local.shared, number, filter, passive);
+            let recorded = matches!(resident.state, GroupState::Passive);
+            let mut group = make(number, resident, recorded, limits);
             drop(local);
             if let Some(next) = durable_from {
                 let durable = GroupInput::Durable { next };
@@ -48,13 +44,6 @@ impl ShardActor {
             }
             self.spawn_group(group, ctx);
         }
-    }
-
-    /// A group without a past, or one whose past is in the journal.
-    fn group(shared: &Shared, number: GroupNumber, filter: Filter, recorded: bool) -> Group {
-        let strategy = shared.shared_limits.strategy_of(name_of(&filter));
-        let make = if recorded { Group::asleep } else { Group::new };
-        make(number, filter, strategy, Arc::clone(&shared.limits))
     }
 
     fn spawn_group(&self, group: Group, ctx: &mut Context<Self>) {
@@ -126,6 +115,7 @@ impl ShardActor {
         local.flush_unanswered(); // what its last turn left half done
         local.vacate(slot);
         local.cells.restarted();
+        let limits = Arc::clone(&local.shared.limits);
         let Some(resident) = local.groups.get(number) else {
             return;
         };
@@ -135,10 +125,9 @@ impl ShardActor {
             .get_or_insert_with(|| Box::new(Panics::none(now)))
             .count(now);
         let rebuild = panics <= PANICS_MAX;
-        let (durable, filter) = (resident.durable, resident.filter.clone());
-        tracing::error!(%filter, panics, rebuild, "group actor panicked");
+        tracing::error!(filter = %resident.filter, panics, rebuild, "group actor panicked");
         if rebuild {
-            let group = Self::group(&local.shared, number, filter, durable);
+            let group = make(number, resident, resident.durable, limits);
             drop(local);
             self.spawn_group(group, ctx);
         } else {
@@ -147,6 +136,17 @@ impl ShardActor {
             local.cells.shift(Gauge::Quarantined, 1);
         }
     }
+}
+
+/// A group without a past, or one whose past is in the journal.
+fn make(
+    number: GroupNumber,
+    resident: &GroupResident,
+    recorded: bool,
+    limits: Arc<SessionLimits>,
+) -> Group {
+    let make = if recorded { Group::asleep } else { Group::new };
+    make(number, resident.filter.clone(), resident.strategy, limits)
 }
 
 impl Handler<GroupBatch> for ShardActor {
@@ -174,29 +174,33 @@ impl Handler<ObserveGroup> for ShardActor {
 
     fn handle(&mut self, observe: ObserveGroup, _: &mut Self::Context) -> Self::Result {
         let mut local = self.local.borrow_mut();
-        let standing = local.shared.groups.lock().get(&observe.filter);
-        let Some((number, resident)) = local.groups.find(&observe.filter) else {
+        let shared = Arc::clone(&local.shared);
+        let standing = shared.groups.lock().get(&observe.filter);
+        let found = local.groups.find(&observe.filter);
+        let (Some(standing), Some((number, resident))) = (standing, found) else {
             return Box::pin(std::future::ready(None));
         };
-        let members = standing.map_or(0, |standing| standing.members);
+        if !resident.durable && !matches!(resident.state, GroupState::Active(_)) {
+            let idle = GroupObservation::idle(standing);
+            return Box::pin(std::future::ready(Some(idle)));
+        }
+        let (answer, observation) = oneshot::channel();
         if let GroupState::Active(slot) = resident.state {
-            let (answer, observation) = oneshot::channel();
             if let Some(state) = local.slot(slot) {
                 state.tell_group(ToGroup::Observe(answer));
             }
             return Box::pin(async move { observation.await.ok() });
         }
-        let (answer, observation) = oneshot::channel();
-        let reply = move |image: Result<Option<GroupSnapshot>, StoreError>| {
-            let snapshot = image.ok().flatten();
-            let observation = snapshot.map(|snapshot| GroupObservation::asleep(&snapshot, members));
-            // Whoever asked may have given up.
-            answer.send(observation).ok();
+        let journal = Arc::clone(&shared.journal);
+        let reply = move |image: RecalledImage| {
+            if let Ok(Some(snapshot)) = image {
+                let observation = GroupObservation::asleep(standing, &snapshot, &*journal);
+                // Whoever asked may have given up.
+                answer.send(observation).ok();
+            }
         };
-        let shared = &local.shared;
-        shared
-            .checkpointer
-            .group(number, shared.journal.end(), Box::new(reply));
-        Box::pin(async move { observation.await.ok().flatten() })
+        let end = shared.journal.end();
+        shared.checkpointer.group(number, end, Box::new(reply));
+        Box::pin(async move { observation.await.ok() })
     }
 }

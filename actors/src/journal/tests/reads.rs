@@ -34,6 +34,29 @@ fn an_open_batch_behind_committed_records_stays_hidden() {
 }
 
 #[test]
+fn entries_are_counted_over_segments_and_epochs() {
+    let files = MemoryFiles::new();
+    let mut journal = Journal::open(files.clone(), OPTIONS, 1);
+    let first = journal.publish(&["a"; 100])[0];
+    let last = journal.publish(&["b"; 50])[49];
+    drop(journal);
+    let mut journal = Journal::open(files, OPTIONS, 2);
+    let next = journal.publish(&["c"; 7])[0];
+    assert!(next.0 - last.0 > 1_000_000, "offsets have a gap");
+    let end = journal.reader.end();
+    for (from, count) in [
+        (first, 157),
+        (last, 8),
+        (next, 7),
+        (end, 0),
+        (Offset(0), 157),
+    ] {
+        assert_eq!(journal.reader.entries_since(from), count, "{from:?}");
+    }
+    assert_eq!(journal.writer.entries_since(last), 8);
+}
+
+#[test]
 fn a_broad_filter_over_many_topics_finds_all_of_them() {
     let options = JournalOptions {
         segment_bytes_max: 1 << 20,

@@ -1,6 +1,6 @@
 //! Who belongs to which group: the one truth about membership, from SUBSCRIBE to the end of the subscription.
 //!
-//! Owns: members by group, whether a group is durable, limits. Does not know: who is online, what groups lease. Shared by
+//! Owns: members by group, whether a group is durable, which groups are declared, limits. Does not know: who is online, what groups lease. Shared by
 //! all shards; locking is the caller's.
 //!
 //! Invariants:
@@ -11,9 +11,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Strategy;
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::limits::SharedLimits;
 use crate::model::refusal::Refusal;
+use crate::model::tenant;
 use crate::model::topic::Filter;
 
 /// Milliseconds over which changes are counted together.
@@ -23,6 +25,8 @@ const CHANGES_WINDOW_MILLIS: u64 = 1000;
 #[derive(Debug)]
 pub struct Directory {
     limits: Arc<SharedLimits>,
+    /// Groups that live without members, and their strategy if they have one of their own.
+    declared: BTreeMap<Box<str>, Option<Strategy>>,
     names: BTreeMap<Box<str>, Named>,
     /// The last number given.
     last: u64,
@@ -54,6 +58,8 @@ pub struct Standing {
     pub durable_from: Option<Offset>,
     /// Its members, online or not.
     pub members: usize,
+    /// How it chooses the member that gets a message.
+    pub strategy: Strategy,
 }
 
 impl Named {
@@ -67,6 +73,7 @@ impl Directory {
     /// No groups. Numbers follow `last`, which no group has or had.
     pub fn new(limits: Arc<SharedLimits>, last: u64) -> Self {
         Self {
+            declared: limits.declared.clone(),
             limits,
             names: BTreeMap::new(),
             last,
@@ -99,7 +106,7 @@ impl Directory {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let name = name_of(filter);
-        if self.limits.require_declared && !self.limits.is_declared(name) {
+        if self.limits.require_declared && !self.is_declared(name) {
             return Err(Refusal::GroupNotDeclared);
         }
         let limits = Arc::clone(&self.limits);
@@ -144,7 +151,7 @@ impl Directory {
         log_end: Offset,
     ) {
         let name = name_of(filter);
-        let durable = queues && (kept || self.limits.is_declared(name));
+        let durable = queues && (kept || self.is_declared(name));
         let Some(known) = self.membership(filter) else {
             return;
         };
@@ -159,7 +166,7 @@ impl Directory {
 
     /// A session does not subscribe to `filter` any more.
     pub fn leave(&mut self, filter: &Filter, session: SessionNumber) {
-        let declared = self.limits.is_declared(name_of(filter));
+        let declared = self.is_declared(name_of(filter));
         let Some(named) = self.names.get_mut(name_of(filter)) else {
             return;
         };
@@ -226,10 +233,10 @@ impl Directory {
 
     /// Forgets what survived a restart without a member, unless it is declared; gives what it was.
     pub fn disinherit(&mut self) -> Vec<GroupNumber> {
-        let limits = &self.limits;
+        let declared = &self.declared;
         let mut gone = Vec::new();
         self.names.retain(|name, named| {
-            if !limits.is_declared(name) {
+            if !declared.contains_key(tenant::split(name).1) {
                 named.filters.retain(|_, known| {
                     let stays = !known.members.is_empty();
                     gone.extend((!stays).then_some(known.number));
@@ -241,16 +248,54 @@ impl Directory {
         gone
     }
 
+    /// The declared groups, and their strategy if they have one of their own.
+    pub fn declared(&self) -> &BTreeMap<Box<str>, Option<Strategy>> {
+        &self.declared
+    }
+
+    /// From now on only these groups are declared. A group that is not any more and has no members is over. Gives the
+    /// shared subscriptions whose standing may be another one now.
+    pub fn declare(&mut self, declared: BTreeMap<Box<str>, Option<Strategy>>) -> Vec<Filter> {
+        let before = std::mem::replace(&mut self.declared, declared);
+        let mut changed = Vec::new();
+        let declared = &self.declared;
+        self.names.retain(|name, named| {
+            let name = tenant::split(name).1;
+            if declared.get(name) != before.get(name) {
+                changed.extend(named.filters.keys().cloned());
+            }
+            if !declared.contains_key(name) {
+                named.filters.retain(|_, known| !known.members.is_empty());
+            }
+            !named.filters.is_empty()
+        });
+        changed
+    }
+
     /// Every group.
     pub fn iter(&self) -> impl Iterator<Item = (&Filter, Standing)> {
-        let filters = self.names.values().flat_map(|named| &named.filters);
-        filters.map(|(filter, known)| (filter, known.standing()))
+        let filters = self.names.iter().flat_map(|(name, named)| {
+            let strategy = self.strategy_of(name);
+            named.filters.iter().map(move |known| (known, strategy))
+        });
+        filters.map(|((filter, known), strategy)| (filter, known.standing(strategy)))
     }
 
     /// What is known of a group; `None` if there is none.
     pub fn get(&self, filter: &Filter) -> Option<Standing> {
-        let named = self.names.get(name_of(filter))?;
-        named.filters.get(filter).map(Membership::standing)
+        let name = name_of(filter);
+        let known = self.names.get(name)?.filters.get(filter)?;
+        Some(known.standing(self.strategy_of(name)))
+    }
+
+    fn strategy_of(&self, name: &str) -> Strategy {
+        let declared = self.declared.get(tenant::split(name).1).copied().flatten();
+        declared.unwrap_or(self.limits.strategy)
+    }
+
+    /// Each tenant has its own of every declared name.
+    fn is_declared(&self, name: &str) -> bool {
+        self.declared.contains_key(tenant::split(name).1)
     }
 
     fn membership(&mut self, filter: &Filter) -> Option<&mut Membership> {
@@ -276,11 +321,12 @@ impl Membership {
         }
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self, strategy: Strategy) -> Standing {
         Standing {
             number: self.number,
             durable_from: self.durable_from,
             members: self.members.len(),
+            strategy,
         }
     }
 }
@@ -288,6 +334,11 @@ impl Membership {
 /// Whether a limit leaves no room; 0 = none.
 fn reached(count: usize, max: u32) -> bool {
     max > 0 && count >= max as usize
+}
+
+/// Whether a text can name a group ([MQTT-4.8.2-2]).
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['/', '+', '#', '\0'])
 }
 
 /// The name of the group behind a shared subscription.
@@ -329,6 +380,34 @@ mod tests {
         groups.join(&a, SessionNumber(3), NOW).unwrap();
         let next = groups.get(&a).unwrap();
         assert!(next.number > first.number && next.durable_from.is_none());
+    }
+
+    #[test]
+    fn a_declared_group_lives_without_members_until_it_is_not_declared_any_more() {
+        let mut groups = directory(SharedLimits::default());
+        let (a, b) = (filter("$share/g/a"), filter("$share/other/a"));
+        let declared = |names: &[(&str, Option<Strategy>)]| {
+            let names = names.iter();
+            names
+                .map(|(name, strategy)| ((*name).into(), *strategy))
+                .collect()
+        };
+        groups.join(&a, SessionNumber(1), NOW).unwrap();
+        groups.join(&b, SessionNumber(1), NOW).unwrap();
+        let sticky = Some(Strategy::Sticky);
+        let changed = groups.declare(declared(&[("g", sticky)]));
+        assert_eq!(changed, std::slice::from_ref(&a));
+        assert_eq!(groups.get(&a).unwrap().strategy, Strategy::Sticky);
+        assert_eq!(groups.get(&b).unwrap().strategy, Strategy::RoundRobin);
+        groups.grant(&a, SessionNumber(1), false, true, Offset(3));
+        groups.leave(&a, SessionNumber(1));
+        assert_eq!(groups.get(&a).map(|group| group.members), Some(0));
+        let both = declared(&[("g", sticky), ("other", None)]);
+        assert_eq!(groups.declare(both), std::slice::from_ref(&b));
+        let none = declared(&[]);
+        assert_eq!(groups.declare(none), [a.clone(), b.clone()]);
+        assert!(groups.get(&a).is_none(), "it had no members");
+        assert!(groups.get(&b).is_some());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a group is told and what must happen next. Effects are performed in order; nobody waits for what they append.
 
+use super::members::Strategy;
 use super::snapshot::GroupSnapshot;
 use super::talk::{FromMember, Lease, Place};
 use crate::model::counter::Counter;
@@ -41,6 +42,8 @@ pub enum GroupInput {
     ReadFailed,
     /// The answer to [`GroupEffect::Recall`]; `None` if it came to nothing.
     Recalled(Option<Box<GroupSnapshot>>),
+    /// From now on it chooses its members like this.
+    Strategy(Strategy),
     /// Time has passed; a spurious one changes nothing.
     Tick,
     /// The last member is gone, and nobody declared the group.

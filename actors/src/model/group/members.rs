@@ -37,6 +37,12 @@ impl Strategy {
         ("hash-topic", Self::HashTopic),
     ];
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        let known = Self::ALL.iter().find(|(_, strategy)| *strategy == self);
+        known.map_or("", |(name, _)| name)
+    }
+
     /// The one with this name.
     pub fn named(name: &str) -> Option<Self> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name);
@@ -89,6 +95,10 @@ impl Members {
             favourite: None,
             random: seed | 1,
         }
+    }
+
+    pub(super) fn set_strategy(&mut self, strategy: Strategy) {
+        self.strategy = strategy;
     }
 
     pub(super) fn len(&self) -> usize {

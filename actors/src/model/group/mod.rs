@@ -154,6 +154,7 @@ impl Group {
             }
             GroupInput::Page { read, page } => self.cursor.page(read, page),
             GroupInput::Reread { asked, records } => self.reread(asked, records, effects),
+            GroupInput::Strategy(strategy) => self.members.set_strategy(strategy),
             GroupInput::Tick => {
                 if self.progress_at.is_some_and(|at| at <= now.time) {
                     self.record_progress(now, effects);
@@ -208,9 +209,9 @@ impl Group {
         self.leases.iter().map(|(at, lease)| (*at, lease.member))
     }
 
-    /// Messages that wait outside the cursor: returned ones, and those in memory.
+    /// Messages at hand that wait for a member: returned ones, those in memory, and those that were read.
     pub fn waiting(&self) -> usize {
-        self.returned.len() + self.front.len() + self.doubts.begun()
+        self.returned.len() + self.front.len() + self.doubts.begun() + self.cursor.waiting()
     }
 
     fn become_durable(&mut self, next: Offset, effects: &mut Vec<GroupEffect>) {
