@@ -12,7 +12,7 @@ use outlive_actors::model::refusal::Refusal;
 use outlive_actors::observe::Gauge;
 
 use crate::client::{Client, kept, publication, text, transient};
-use crate::world::{World, run};
+use crate::world::{World, is_message, run};
 
 /// splitmix64: the same seed gives the same script.
 struct Random(u64);
@@ -316,12 +316,12 @@ fn a_record_on_its_way_to_a_session_that_hangs_up_is_not_lost() {
                 held.lock().expect("one holds").recv().expect("it goes on");
             }
         }));
-        let recorded = world.recorded().len();
         publisher.begin_publish("news", "second", 1);
         publisher.begin_publish("hold", "", 0);
         world
             .until("the record is committed", |seen| {
-                world.recorded().len() > recorded && seen.appender.waiting == 0
+                let recorded = world.recorded().into_iter();
+                recorded.filter(is_message).count() == 2 && seen.appender.waiting == 0
             })
             .await;
         reader.hang_up();

@@ -33,6 +33,11 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);
 }
 
+/// Whether it is a publication.
+pub(crate) fn is_message(entry: &Entry) -> bool {
+    matches!(entry, Entry::Message { .. })
+}
+
 /// One machine: disk, clock, and the system that runs on it.
 pub(crate) struct World {
     pub(crate) clock: ManualClock,
