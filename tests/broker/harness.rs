@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -295,12 +296,15 @@ fn command(data_dir: &Path, listen: &[Port], admin: &Port, settings: &[String]) 
     command
 }
 
-/// A port that no other test uses: outside the range from which the system takes ports for clients, and held by a UDP socket of the same number.
+/// A port that no other test uses: outside the range from which the system takes ports for clients, and held by a UDP
+/// socket of the same number until this process ends. Clients that come back by themselves may outlive their broker; they
+/// must not find that of another test, or they take its sessions over.
 #[derive(Debug)]
 struct Port {
     address: SocketAddr,
-    _reservation: UdpSocket,
 }
+
+static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
 
 impl Port {
     const FIRST: u16 = 10_000;
@@ -318,10 +322,8 @@ impl Port {
             if let Ok(reservation) = UdpSocket::bind(address)
                 && TcpListener::bind(address).is_ok()
             {
-                return Self {
-                    address,
-                    _reservation: reservation,
-                };
+                RESERVED.lock().unwrap().push(reservation);
+                return Self { address };
             }
         }
         panic!("no free port");

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# mosquitto_sub and mosquitto_pub against outlive ($OUTLIVE): mosquitto.sh 3.1|3.1.1|5.0
+# mosquitto_sub and mosquitto_pub against outlive ($OUTLIVE, on $PORTS: see ports.py): mosquitto.sh 3.1|3.1.1|5.0
 set -euo pipefail
 case $1 in
     3.1) flags=(-V mqttv31) kept=(-c) ;;
@@ -26,19 +26,6 @@ until_true() {
         read -rt 0.02 <> <(:) || true
     done
 }
-# Below the ports that the system gives to clients: one that dials a broker that is down must not meet itself.
-free_port() { python3 - <<'PY'
-import random, socket
-while True:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", random.randrange(10000, 30000)))
-        except OSError:
-            continue
-        print(probe.getsockname()[1])
-        break
-PY
-}
 ready() { python3 - "$admin" <<'PY'
 import sys, urllib.request
 try:
@@ -47,8 +34,7 @@ except OSError:
     sys.exit(1)
 PY
 }
-port=$(free_port)
-admin=$(free_port)
+read -r port admin _ <<<"$PORTS"
 # libmosquitto 2.0 counts a QoS 2 message that is sent again after a reconnect twice against its receive maximum of 20, and
 # then ends with "protocol error": half of it leaves room.
 start() {

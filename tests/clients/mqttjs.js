@@ -1,4 +1,4 @@
-// MQTT.js against outlive ($OUTLIVE): mqttjs.js 3.1|3.1.1|5.0 [broken]
+// MQTT.js against outlive ($OUTLIVE, on $PORTS: see ports.py): mqttjs.js 3.1|3.1.1|5.0 [broken]
 // With `broken` each connection ends after a few hundred bytes, wherever that is in a packet.
 'use strict'
 
@@ -20,27 +20,10 @@ const VERSIONS = {
   '5.0': { protocolVersion: 5, properties: { sessionExpiryInterval: 3600 } }
 }
 
-// Below the ports that the system gives to clients: one that dials a broker that is down must not meet itself.
-async function freePort () {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000)
-    const server = net.createServer().listen(port, '127.0.0.1')
-    try {
-      await once(server, 'listening')
-    } catch {
-      continue // in use
-    }
-    server.close()
-    await once(server, 'close')
-    return port
-  }
-}
-
 class Broker {
   async prepare () {
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'outlive-'))
-    this.port = await freePort()
-    this.admin = await freePort()
+    ;[this.port, this.admin] = process.env.PORTS.split(' ').map(Number)
     await this.start()
   }
 
