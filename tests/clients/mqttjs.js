@@ -128,15 +128,19 @@ class Client extends EventEmitter {
 
   publish (from, to) {
     for (let number = from; number < to; number++) {
-      for (const qos of [1, 2]) {
-        this.client.publish('t', String(number), { qos }, error => {
-          // PUBREL repeated after a crash that came between its record and its PUBCOMP: "not an error during recovery" (3.7.2.1).
-          if (error && error.code !== PACKET_ID_NOT_FOUND) throw error
-          this.acknowledged++
-          this.emit('change')
-        })
-      }
+      for (const qos of [1, 2]) this.publishOne(number, qos)
     }
+  }
+
+  publishOne (number, qos) {
+    this.client.publish('t', String(number), { qos }, error => {
+      // The connection broke while older ones were sent again: MQTT.js has dropped all that it had not begun.
+      if (error?.message === 'Connection closed') return setImmediate(() => this.publishOne(number, qos))
+      // PUBREL repeated after a crash that came between its record and its PUBCOMP: "not an error during recovery" (3.7.2.1).
+      if (error && error.code !== PACKET_ID_NOT_FOUND) throw error
+      this.acknowledged++
+      this.emit('change')
+    })
   }
 
   async cut () {
