@@ -56,6 +56,9 @@ struct Waiting {
     written: usize,
     pending: VecDeque<Outbound>,
     pending_bytes: usize,
+    /// Packets encoded, and deliveries among them, that are not counted yet: the counters are everybody's.
+    packets: usize,
+    publishes: usize,
     /// What the session must hear: that there is room, and about deliveries that were dropped here.
     settled: Vec<Inbound>,
     /// Since when the socket takes nothing.
@@ -157,15 +160,8 @@ impl Outbox {
         let Some(waiting) = &mut self.waiting else {
             return Ok(&[]);
         };
-        while waiting.encoded() < around.config.write_buffer_high_bytes
-            && let Some(packet) = waiting.pending.pop_front()
-        {
-            waiting.pending_bytes -= pending_bytes(&packet);
-            waiting.encode(&packet, self.terms.as_deref_mut(), around)?;
-            if waiting.pending.is_empty() {
-                waiting.pending = VecDeque::new();
-            }
-        }
+        waiting.fill(self.terms.as_deref_mut(), around)?;
+        waiting.count(around.counters);
         Ok(&waiting.bytes[waiting.written..])
     }
 
@@ -243,6 +239,32 @@ impl Waiting {
         self.encoded() + self.pending_bytes
     }
 
+    /// Encodes what waits as there is room.
+    fn fill(
+        &mut self,
+        mut terms: Option<&mut Terms>,
+        around: Surroundings<'_>,
+    ) -> Result<(), Refusal> {
+        while self.encoded() < around.config.write_buffer_high_bytes
+            && let Some(packet) = self.pending.pop_front()
+        {
+            self.pending_bytes -= pending_bytes(&packet);
+            self.encode(&packet, terms.as_deref_mut(), around)?;
+            if self.pending.is_empty() {
+                self.pending = VecDeque::new();
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, counters: &WireCounters) {
+        counters.add(WireCounter::PacketsOut, std::mem::take(&mut self.packets));
+        counters.add(
+            WireCounter::PublishesOut,
+            std::mem::take(&mut self.publishes),
+        );
+    }
+
     fn encode(
         &mut self,
         packet: &Outbound,
@@ -255,20 +277,19 @@ impl Waiting {
         }
         let Outbound::Publish(delivery) = packet else {
             let bytes = &mut self.bytes;
-            let counter = match encode::outbound(bytes, around.version, packet, terms.as_deref()) {
-                Ok(()) => WireCounter::PacketsOut,
-                Err(Unsent::Oversized) => WireCounter::AnswersOversized,
+            match encode::outbound(bytes, around.version, packet, terms.as_deref()) {
+                Ok(()) => self.packets += 1,
+                Err(Unsent::Oversized) => around.counters.add(WireCounter::AnswersOversized, 1),
                 Err(Unsent::Unsayable(refusal)) => return Err(refusal),
-            };
-            around.counters.add(counter, 1);
+            }
             return Ok(());
         };
         let bytes = &mut self.bytes;
         let named = (delivery, around.own_topic(&delivery.message));
         match encode::publish(bytes, around.version, named, || around.now(), terms) {
             Ok(()) => {
-                around.counters.add(WireCounter::PacketsOut, 1);
-                around.counters.add(WireCounter::PublishesOut, 1);
+                self.packets += 1;
+                self.publishes += 1;
             }
             Err(encode::Oversized) => {
                 // [MQTT-3.1.2-25]: as if it had been sent.

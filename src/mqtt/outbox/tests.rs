@@ -1,4 +1,6 @@
 use outlive_actors::clock::ManualClock;
+use outlive_actors::model::ids::PacketId;
+use outlive_actors::model::packet::Routed;
 
 use super::super::tests::delivery;
 use super::*;
@@ -121,4 +123,23 @@ fn an_empty_outbox_holds_no_memory() {
     drain(&mut outbox, &fixture, 1000);
     assert!(outbox.waiting.is_none());
     assert_eq!(outbox.held(), 0);
+}
+
+#[test]
+fn each_packet_that_is_written_is_counted_once() {
+    let fixture = Fixture::new();
+    let mut outbox = Outbox::new(None);
+    let packet_id = PacketId::FIRST;
+    let result = Ok(Routed::Matched);
+    let ack = Outbound::PubAck { packet_id, result };
+    for number in 1..=5 {
+        outbox
+            .push(publish(QoS::AtLeastOnce, number), fixture.around())
+            .unwrap();
+        outbox.push(ack.clone(), fixture.around()).unwrap();
+    }
+    drain(&mut outbox, &fixture, 7);
+    let counted = fixture.counters.observe();
+    assert_eq!(counted.get(WireCounter::PacketsOut), 10);
+    assert_eq!(counted.get(WireCounter::PublishesOut), 5);
 }
