@@ -18,9 +18,6 @@ use super::{Connection, Ending, Phase, READS_PER_TURN, around};
 /// stand for the keep-alive.
 const HEARD_BYTES: usize = 1024;
 
-/// About the bytes of a small PUBLISH, to guess how many packets a read brings.
-const PACKET_BYTES_GUESS: usize = 48;
-
 /// What the frames of one read became.
 struct Batch {
     packets: Vec<Inbound>,
@@ -130,9 +127,9 @@ impl Connection {
                 return Ok(());
             }
             if batch.packets.capacity() == 0 {
-                batch
-                    .packets
-                    .reserve((rest.len() / PACKET_BYTES_GUESS + 1).min(credit));
+                // What comes together is mostly of one kind.
+                let alike = rest.len() / frame.end;
+                batch.packets.reserve(alike.clamp(1, credit));
             }
             self.packet(frame, rest, now, batch)?;
             batch.used += frame.end;
