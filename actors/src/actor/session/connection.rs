@@ -47,7 +47,9 @@ impl SessionActor {
             }
             None
         });
-        turn.outgoing.extend(close);
+        if let Some(close) = close {
+            turn.outgoing.push(close);
+        }
         self.send_outgoing(turn);
         self.forget_held(turn);
         self.connection = None;
@@ -59,7 +61,7 @@ impl SessionActor {
     }
 
     fn forget_held(&mut self, turn: &mut Turn<'_>) {
-        turn.outgoing.clear();
+        turn.outgoing.packets.clear();
         turn.processed = 0;
         self.withheld = 0;
         if let Some(waiting) = self.waiting.used() {

@@ -46,6 +46,8 @@ pub struct SessionActor {
     away: bool,
     /// What the directory was told of this session last: whether its client is here, and whether it ever came back.
     told: (Presence, bool),
+    /// The directory knows when something is due.
+    deadline_told: bool,
     detached_at: Option<Timestamp>,
 }
 
@@ -59,6 +61,7 @@ impl SessionActor {
             withheld: 0,
             away: false,
             told: (Presence::of(&session), session.was_resumed()),
+            deadline_told: false,
             detached_at: session.is_begun().then(|| local.borrow().now().time),
             session,
             local,
@@ -124,7 +127,10 @@ impl Handler<ToSession> for SessionActor {
             }
             ToSession::Wake => self.turn([], ctx),
             ToSession::Attach { connect, candidate } => self.attach(connect, candidate, ctx),
-            ToSession::Tick => self.turn([Input::Tick], ctx),
+            ToSession::Tick => {
+                self.deadline_told = false; // the shard forgets a deadline that passed
+                self.turn([Input::Tick], ctx);
+            }
             // Whoever asked may have given up.
             ToSession::Observe(answer) => {
                 answer.send((&self.session).into()).ok();

@@ -272,7 +272,7 @@ impl SessionActor {
     }
 
     pub(super) fn send_outgoing(&self, turn: &mut Turn<'_>) {
-        let packets = std::mem::take(&mut turn.outgoing);
+        let packets = std::mem::take(&mut turn.outgoing.packets);
         let processed = std::mem::take(&mut turn.processed);
         if packets.is_empty() && processed == 0 {
             return;

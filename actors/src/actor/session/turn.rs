@@ -11,7 +11,7 @@ use super::super::protocol::Candidate;
 use super::SessionActor;
 use super::reads::LookUp;
 use crate::model::effect::{Effect, Input};
-use crate::model::ids::{Fence, Now, Offset, PacketId};
+use crate::model::ids::{Fence, Now, Offset, PacketId, Timestamp};
 use crate::model::lazy::Unused;
 use crate::model::message::QoS;
 use crate::model::packet::{Outbound, Routed};
@@ -29,9 +29,28 @@ pub(super) struct Turn<'a> {
     /// The publication performed last.
     pub(super) published: Published,
     /// Packets for the connection.
-    pub(super) outgoing: Vec<Outbound>,
+    pub(super) outgoing: Outgoing,
     /// Credit for the connection.
     pub(super) processed: u32,
+    /// The model's deadline when the turn began.
+    deadline: Option<Timestamp>,
+}
+
+/// Packets for the connection.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) packets: Vec<Outbound>,
+    /// How many a turn with so many inputs brings about; mostly one for each.
+    expected: usize,
+}
+
+impl Outgoing {
+    pub(super) fn push(&mut self, packet: Outbound) {
+        if self.packets.is_empty() {
+            self.packets.reserve(self.expected);
+        }
+        self.packets.push(packet);
+    }
 }
 
 /// What became of a publication.
@@ -127,8 +146,9 @@ impl SessionActor {
                 ticket: None,
                 refused: None,
             },
-            outgoing: Vec::new(),
+            outgoing: Outgoing::default(),
             processed: 0,
+            deadline: self.session.deadline(),
         };
         let mut effects = Vec::new();
         // What the shard handed over comes first, whatever woke the actor: `Now::live_end` says that it did.
@@ -136,9 +156,9 @@ impl SessionActor {
         let live = woken.live.into_iter().map(Input::Live);
         let records = woken.records.into_iter().map(Input::Logged);
         let leased = woken.leased.into_iter().map(Input::Leased);
-        for input in live.chain(records).chain(leased).chain(inputs) {
-            self.decide(input, &mut effects, &mut turn);
-        }
+        let inputs = live.chain(records).chain(leased).chain(inputs);
+        turn.outgoing.expected = inputs.size_hint().0;
+        inputs.for_each(|input| self.decide(input, &mut effects, &mut turn));
         if !woken.joined.is_empty() {
             self.waiting.joined.extend(woken.joined);
         }
@@ -189,12 +209,15 @@ impl SessionActor {
         {
             return self.passivate(&mut local, turn.ctx);
         }
+        // Of an attached session only what the model says counts; told once, it need not be told again.
+        let deadline = self.session.deadline();
+        if self.detached_at.is_none() && self.deadline_told && deadline == turn.deadline {
+            return;
+        }
+        self.deadline_told = true;
         // A session that is due for passivation but not quiet yet is looked at again when its tickets are answered.
         let passivation = passivation.filter(|at| *at > turn.now.time);
-        let deadline = [self.session.deadline(), passivation]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [deadline, passivation].into_iter().flatten().min();
         local.set_deadline(self.session.client_id(), deadline);
     }
 }
