@@ -7,10 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use ntex_mqtt::{v3::codec as v3, v5::codec as v5};
-use outlive_actors::model::ids::{SessionNumber, Timestamp};
+use outlive_actors::model::ids::{ClientId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS, Will};
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 use outlive_actors::model::topic::is_topic_name;
 
 use super::auth::Asked;
@@ -41,6 +42,19 @@ pub(super) struct ConnectPacket {
     /// The client asked for an authentication exchange.
     pub(super) auth: Option<Asked>,
     pub(super) will: Option<Box<Will>>,
+}
+
+impl ConnectPacket {
+    /// What the broker knows the client by whose own id is `own`; its will is put below the same tenant.
+    pub(super) fn know(&mut self, own: ClientId, tenant: Option<&Tenant>) -> ClientId {
+        let Some(tenant) = tenant else {
+            return own;
+        };
+        if let Some(will) = &mut self.will {
+            will.message = Arc::new(will.message.of_tenant(tenant));
+        }
+        tenant.client_id(own.as_str())
+    }
 }
 
 impl fmt::Debug for ConnectPacket {

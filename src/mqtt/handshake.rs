@@ -207,14 +207,8 @@ async fn authenticate(
         }
     };
     let tenant = setup.tenancy.tenant(&principal, &origin.listener)?;
-    let client_id = match &tenant {
-        Some(tenant) => tenant.client_id(client_id.as_str()),
-        None => client_id,
-    };
-    if let Some(will) = &mut packet.will {
-        if let Some(tenant) = &tenant {
-            will.message = Arc::new(will.message.of_tenant(tenant));
-        }
+    let client_id = packet.know(client_id, tenant.as_ref());
+    if let Some(will) = &packet.will {
         let door = Door::new(&setup.config, &setup.authorizer, &client_id, &principal);
         door.publish(&will.message)?;
     }

@@ -9,6 +9,7 @@ use outlive_actors::clock::ManualClock;
 use outlive_actors::model::ids::{ClientId, Listener, Principal, SessionNumber, Timestamp};
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 
 use super::config::WireConfig;
 use super::convert::{Decoder, Packet};
@@ -57,6 +58,18 @@ pub enum Taken {
 /// # Errors
 /// [`Refused`] if the client does not get in.
 pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
+    open_for(None, bytes, now)
+}
+
+/// As [`open`], for a client of `tenant`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for(
+    tenant: Option<&Tenant>,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<Option<Opened>, Refused> {
     let config = WireConfig::from(&MqttConfig::default());
     let refused = |refusal, version| {
         let mut answer = Vec::new();
@@ -70,16 +83,17 @@ pub fn open(bytes: &[u8], now: Timestamp) -> Result<Option<Opened>, Refused> {
     let Some(frame) = frame else {
         return Ok(None);
     };
-    let packet =
+    let mut packet =
         connect::decode(frame, bytes, now).map_err(|known| refused(known.refusal, known.answer))?;
     let version = packet.version;
     if packet.auth.is_some() {
         return Err(refused(Refusal::AuthMethod, Some(version)));
     }
-    let client_id = match &*packet.client_id {
+    let own = match &*packet.client_id {
         "" => ClientId::from("assigned"),
         given => ClientId::from(given),
     };
+    let client_id = packet.know(own, tenant);
     let principal = Principal::anonymous();
     let authorizer: Arc<dyn Authorizer> = Arc::new(Anonymous);
     let door = Door::new(&config, &authorizer, &client_id, &principal);

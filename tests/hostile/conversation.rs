@@ -1,8 +1,8 @@
 //! Whole connections: bytes -> guard -> decoder -> real sessions -> encoder -> bytes, with a journal that is a list.
 //!
 //! The bytes are what clients send, one connection after the other: where one ends, by its own word or because it was
-//! refused, the next begins at the next CONNECT. The first byte says how connections end and whether sessions sleep in
-//! between. Sessions of several client ids share the list, so that they publish to each other.
+//! refused, the next begins at the next CONNECT. The first byte says how connections end, whether sessions sleep in
+//! between, and whether clients are those of two tenants in turn. Sessions of several client ids share the list, so that they publish to each other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use outlive_actors::model::record::{Page, Record, RetainedRecords};
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::session::Session;
 use outlive_actors::model::snapshot::SessionSnapshot;
+use outlive_actors::model::tenant::Tenant;
 
 /// Connections end without the session hearing of it: the next one takes over.
 const SILENT_END: u8 = 1;
@@ -25,6 +26,9 @@ const SILENT_END: u8 = 1;
 const SLEEPS: u8 = 2;
 /// The client takes what it is sent, rarely.
 const READS_LATE: u8 = 4;
+
+/// Clients are those of two tenants in turn.
+pub(crate) const TENANTS: u8 = 8;
 
 /// What waits in a client's outbox may be this and one packet more.
 const HELD_MAX: usize = 64 << 20;
@@ -51,6 +55,7 @@ struct World {
     next: u64,
     sessions: BTreeMap<ClientId, Actor>,
     created: u64,
+    connections: usize,
 }
 
 struct Actor {
@@ -74,6 +79,7 @@ impl World {
             next: 1,
             sessions: BTreeMap::new(),
             created: 0,
+            connections: 0,
         }
     }
 
@@ -94,7 +100,12 @@ impl World {
     fn connection(&mut self, bytes: &[u8]) -> usize {
         self.time = self.time.plus_seconds(10);
         self.tick();
-        let (connect, peer, mut used) = match testing::open(bytes, self.time) {
+        let tenant = self.has(TENANTS).then(|| {
+            let name = ["t", "tt"][self.connections % 2];
+            Tenant::new(name).expect("a name that a tenant can have")
+        });
+        self.connections += 1;
+        let (connect, peer, mut used) = match testing::open_for(tenant.as_ref(), bytes, self.time) {
             Ok(None) => return bytes.len(),
             Ok(Some(opened)) => opened,
             Err(_) => return 1,

@@ -60,6 +60,17 @@ fn no_known_conversation_breaks_anything() {
 }
 
 #[test]
+fn no_known_conversation_breaks_tenants() {
+    for (path, mut input) in corpus("conversation") {
+        println!("{path}"); // shown if it fails
+        if let Some(ways) = input.first_mut() {
+            *ways |= targets::conversation::TENANTS;
+        }
+        targets::conversation::run(&input);
+    }
+}
+
+#[test]
 fn no_known_frame_breaks_anything() {
     run("frames");
 }

@@ -3,7 +3,7 @@
 //! The fuzzer (`fuzz/`) finds bytes; `main.rs` beside this file runs what it found as ordinary tests.
 
 #[path = "conversation.rs"]
-mod conversation;
+pub(crate) mod conversation;
 #[path = "frames.rs"]
 mod frames;
 #[path = "journal.rs"]
@@ -36,7 +36,13 @@ fn assert_packets(version: outlive_actors::model::packet::ProtocolVersion, bytes
     };
     let mut bytes = bytes.iter().copied().collect();
     let mut packets = 0;
-    while wire::take(version, &mut bytes).is_some() {
+    while let Some(packet) = wire::take(version, &mut bytes) {
+        if let wire::Packet::Publish(message) = packet {
+            assert!(
+                !message.topic.contains('\0'),
+                "a tenant was sent: {message:?}"
+            );
+        }
         packets += 1;
     }
     assert!(bytes.is_empty(), "half a packet was sent: {bytes:02x?}");
