@@ -37,29 +37,31 @@ pub(super) struct Oversized;
 pub(super) fn publish(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
-    (delivery, topic): (&Delivery, &[u8]),
+    delivery: &Delivery,
+    topic: &[u8],
     now: impl Fn() -> Timestamp,
     terms: Option<&mut Terms>,
 ) -> Result<(), Oversized> {
-    let named = (topic, None);
     let Some(terms) = terms else {
-        return put_publish(out, version, delivery, now, named, u32::MAX);
+        return put_publish(out, version, delivery, (topic, None), now, u32::MAX);
+    };
+    let said = terms.topic(topic);
+    let named = match said {
+        Topic::Named => (topic, None),
+        Topic::Sets(alias) => (topic, Some(alias)),
+        Topic::Aliased(alias) => (&[][..], Some(alias)),
     };
     let bytes_max = terms.packet_bytes_max;
-    match terms.topic(topic) {
-        Topic::Named => put_publish(out, version, delivery, now, named, bytes_max),
-        Topic::Aliased(alias) => {
-            let aliased = (&[][..], Some(alias));
-            put_publish(out, version, delivery, now, aliased, bytes_max)
+    let written = put_publish(out, version, delivery, named, &now, bytes_max);
+    match said {
+        Topic::Named | Topic::Aliased(_) => written,
+        // It may fit without the alias.
+        Topic::Sets(_) if written.is_err() => {
+            put_publish(out, version, delivery, (topic, None), &now, bytes_max)
         }
         Topic::Sets(alias) => {
-            let sets = (topic, Some(alias));
-            if put_publish(out, version, delivery, &now, sets, bytes_max).is_ok() {
-                terms.set(topic, alias);
-                return Ok(());
-            }
-            // It may fit without the alias.
-            put_publish(out, version, delivery, now, named, bytes_max)
+            terms.set(topic, alias);
+            written
         }
     }
 }
@@ -72,8 +74,8 @@ fn put_publish(
     out: &mut Vec<u8>,
     version: ProtocolVersion,
     delivery: &Delivery,
-    now: impl Fn() -> Timestamp,
     (topic, alias): (&[u8], Option<NonZeroU16>),
+    now: impl Fn() -> Timestamp,
     bytes_max: u32,
 ) -> Result<(), Oversized> {
     let message = &*delivery.message;

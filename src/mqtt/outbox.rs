@@ -285,8 +285,9 @@ impl Waiting {
             return Ok(());
         };
         let bytes = &mut self.bytes;
-        let named = (delivery, around.own_topic(&delivery.message));
-        match encode::publish(bytes, around.version, named, || around.now(), terms) {
+        let (version, now) = (around.version, || around.now());
+        let topic = around.own_topic(&delivery.message);
+        match encode::publish(bytes, version, delivery, topic, now, terms) {
             Ok(()) => {
                 self.packets += 1;
                 self.publishes += 1;

@@ -33,20 +33,18 @@ fn delivery(qos: QoS, properties: &[u8], expires_at: Option<Timestamp>) -> Deliv
     }
 }
 
-fn named(delivery: &Delivery) -> (&Delivery, &[u8]) {
-    (delivery, delivery.message.topic_bytes())
-}
-
 fn written(version: ProtocolVersion, delivery: &Delivery) -> Vec<u8> {
     let mut out = Vec::new();
-    publish(&mut out, version, named(delivery), || NOW, None).unwrap();
+    let topic = delivery.message.topic_bytes();
+    publish(&mut out, version, delivery, topic, || NOW, None).unwrap();
     out
 }
 
 /// What a client with these terms is sent.
 fn said(terms: &mut Terms, delivery: &Delivery) -> Vec<u8> {
     let mut out = Vec::new();
-    publish(&mut out, V5, named(delivery), || NOW, Some(terms)).unwrap();
+    let topic = delivery.message.topic_bytes();
+    publish(&mut out, V5, delivery, topic, || NOW, Some(terms)).unwrap();
     out
 }
 
@@ -115,7 +113,8 @@ fn a_publication_above_what_the_client_takes_is_not_written() {
     let mut out = Vec::new();
     let mut publish = |bytes_max| {
         let mut terms = Terms::new(bytes_max, true, 0);
-        publish(&mut out, V5, named(&delivery), || NOW, Some(&mut terms))
+        let topic = delivery.message.topic_bytes();
+        publish(&mut out, V5, &delivery, topic, || NOW, Some(&mut terms))
     };
     assert_eq!(publish(10), Err(Oversized)); // [MQTT-3.1.2-24]
     assert_eq!(publish(11), Ok(()));
