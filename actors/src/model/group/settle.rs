@@ -1,5 +1,6 @@
 //! What members say of what they have, and how the group's progress is recorded.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::talk::{FromMember, Online, Place, Said, is_in_memory};
@@ -189,11 +190,11 @@ impl Group {
     }
 
     fn take_lease(&mut self, member: SessionNumber, fence: Fence, at: Offset) -> Option<Leasing> {
-        let lease = self.leases.get(&at)?;
-        if lease.member != member || lease.fence != fence {
+        let Entry::Occupied(lease) = self.leases.entry(at) else {
             return None;
-        }
-        self.leases.remove(&at)
+        };
+        let theirs = lease.get().member == member && lease.get().fence == fence;
+        theirs.then(|| lease.remove())
     }
 
     /// Somebody else gets it.

@@ -230,6 +230,9 @@ impl Session {
 
     /// Remembers whose lease it is, to say what became of it.
     fn know(&mut self, group: GroupRef, filter: Filter) {
+        if self.pending.groups.iter().any(|(known, _)| *known == group) {
+            return;
+        }
         let known = self.pending.groups.iter_mut();
         let known = known.into_iter().find(|(_, known)| *known == filter);
         match known {
