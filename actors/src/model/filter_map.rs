@@ -12,6 +12,7 @@
 //! - a lookup allocates nothing and does not recurse, however many levels a topic has;
 //! - what a removed filter occupied is used again or given back; an empty map holds no memory.
 
+mod ends;
 mod level;
 mod trie;
 

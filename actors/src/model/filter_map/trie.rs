@@ -1,11 +1,11 @@
 //! A trie of topic levels for filters with wildcards.
 //!
 //! Nodes lie in one vector and name each other by index. A literal edge is an entry of one hash table for the whole
-//! trie, found by (parent, text), so a node with one child and one with a million cost the same per child. The edges
-//! `+` and `#` are fields of the parent. A node fills one line of the processor's cache, because among a hundred
+//! trie, found by (parent, text), so a node with one child and one with a million cost the same per child. The edge `+`
+//! is a field of the parent, and there for filters that go on below it ([`Ends`]). A node fills one line of the processor's cache, because among a hundred
 //! thousand filters each one that a look-up comes by must be fetched.
 //!
-//! Invariants: node 0 is the root and exists while the trie is not empty; every other node in use has a value or a
+//! Invariants: node 0 is the root and exists while the trie is not empty; every other node in use has an end or a
 //! child; a node knows its parent, which is what lets lookup and removal go back without a stack.
 
 use std::mem;
@@ -13,6 +13,7 @@ use std::mem;
 use ahash::RandomState;
 use hashbrown::HashTable;
 
+use super::ends::{End, Ends, split};
 use super::is_sparse;
 use super::level::Level;
 
@@ -25,14 +26,13 @@ const FREE: u32 = u32::MAX - 1;
 #[derive(Debug)]
 #[repr(align(64))]
 struct Node<T> {
-    /// The literal on the edge from the parent; empty for the edges `+` and `#`.
+    /// The literal on the edge from the parent; empty for the edge `+`.
     level: Level,
     parent: u32,
     plus: u32,
-    hash: u32,
     /// How many literal edges leave this node.
     literals: u32,
-    value: Option<T>,
+    ends: Ends<T>,
 }
 
 impl<T> Node<T> {
@@ -41,14 +41,13 @@ impl<T> Node<T> {
             level,
             parent,
             plus: NONE,
-            hash: NONE,
             literals: 0,
-            value: None,
+            ends: Ends::None,
         }
     }
 
     fn is_needed(&self) -> bool {
-        self.value.is_some() || self.literals > 0 || self.plus != NONE || self.hash != NONE
+        !self.ends.is_empty() || self.literals > 0 || self.plus != NONE
     }
 }
 
@@ -78,42 +77,49 @@ impl<T> Trie<T> {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let texts: usize = self.nodes.iter().map(|node| node.level.heap_bytes()).sum();
+        let apart = |node: &Node<T>| node.level.heap_bytes() + node.ends.heap_bytes();
+        let apart: usize = self.nodes.iter().map(apart).sum();
         self.nodes.capacity() * size_of::<Node<T>>()
             + self.free.capacity() * size_of::<u32>()
             + self.edges.allocation_size()
-            + texts
+            + apart
     }
 
     pub(super) fn get(&self, filter: &str) -> Option<&T> {
-        self.node(self.find(filter)?).value.as_ref()
+        let (path, end) = split(filter);
+        self.node(self.find(path)?).ends.get(end)
     }
 
     pub(super) fn get_mut(&mut self, filter: &str) -> Option<&mut T> {
-        let node = self.find(filter)?;
-        self.node_mut(node).value.as_mut()
+        let (path, end) = split(filter);
+        let node = self.find(path)?;
+        self.node_mut(node).ends.get_mut(end)
     }
 
     pub(super) fn get_or_insert_with(&mut self, filter: &str, make: impl FnOnce() -> T) -> &mut T {
         if self.nodes.is_empty() {
             self.nodes.push(Node::new(NONE, Level::EMPTY));
         }
+        let (path, end) = split(filter);
         let mut at = ROOT;
-        for level in filter.split('/') {
+        for level in levels(path) {
             at = match self.child(at, level) {
                 NONE => self.grow(at, level),
                 known => known,
             };
         }
-        if self.node(at).value.is_none() {
+        if self.node(at).ends.get(end).is_none() {
+            self.node_mut(at).ends.put(end, make());
             self.len += 1;
         }
-        self.node_mut(at).value.get_or_insert_with(make)
+        let value = self.node_mut(at).ends.get_mut(end);
+        value.expect("put there if it was not")
     }
 
     pub(super) fn remove(&mut self, filter: &str) -> Option<T> {
-        let mut at = self.find(filter)?;
-        let removed = self.node_mut(at).value.take()?;
+        let (path, end) = split(filter);
+        let mut at = self.find(path)?;
+        let removed = self.node_mut(at).ends.take(end)?;
         self.len -= 1;
         while at != ROOT && !self.node(at).is_needed() {
             at = self.prune(at);
@@ -143,13 +149,16 @@ impl<T> Trie<T> {
         loop {
             let here = self.node(node);
             let wild = node != ROOT || wild_at_root;
-            if wild && here.hash != NONE {
-                self.node(here.hash).value.iter().for_each(&mut found);
+            if wild {
+                here.ends.get(End::Hash).into_iter().for_each(&mut found);
             }
             if start > topic.len() {
-                here.value.iter().for_each(&mut found);
+                here.ends.get(End::Here).into_iter().for_each(&mut found);
             } else {
                 let end = level_end(topic, start);
+                if wild && end == topic.len() {
+                    here.ends.get(End::Plus).into_iter().for_each(&mut found);
+                }
                 let plus = if wild { here.plus } else { NONE };
                 let next = match self.literal(node, &topic[start..end]) {
                     NONE => plus,
@@ -189,12 +198,12 @@ impl<T> Trie<T> {
         &mut self.nodes[at as usize]
     }
 
-    fn find(&self, filter: &str) -> Option<u32> {
+    fn find(&self, path: Option<&str>) -> Option<u32> {
         if self.nodes.is_empty() {
             return None;
         }
         let mut at = ROOT;
-        for level in filter.split('/') {
+        for level in levels(path) {
             at = match self.child(at, level) {
                 NONE => return None,
                 child => child,
@@ -203,11 +212,10 @@ impl<T> Trie<T> {
         Some(at)
     }
 
-    /// The child behind the edge `level` of a filter.
+    /// The child behind the edge `level` of a path.
     fn child(&self, parent: u32, level: &str) -> u32 {
         match level {
             "+" => self.node(parent).plus,
-            "#" => self.node(parent).hash,
             _ => self.literal(parent, level),
         }
     }
@@ -228,7 +236,7 @@ impl<T> Trie<T> {
     /// Adds the child behind the edge `level`, which is not there yet.
     fn grow(&mut self, parent: u32, level: &str) -> u32 {
         let text = match level {
-            "+" | "#" => Level::EMPTY,
+            "+" => Level::EMPTY,
             _ => Level::from(level),
         };
         let node = Node::new(parent, text);
@@ -244,7 +252,6 @@ impl<T> Trie<T> {
         };
         match level {
             "+" => self.node_mut(parent).plus = child,
-            "#" => self.node_mut(parent).hash = child,
             _ => {
                 self.node_mut(parent).literals += 1;
                 self.link(child);
@@ -266,8 +273,6 @@ impl<T> Trie<T> {
         let above = self.node_mut(parent);
         if above.plus == at {
             above.plus = NONE;
-        } else if above.hash == at {
-            above.hash = NONE;
         } else {
             above.literals -= 1;
             let (nodes, hasher) = (&self.nodes, &self.hasher);
@@ -302,7 +307,6 @@ impl<T> Trie<T> {
         for mut node in old.into_iter().filter(|node| node.parent != FREE) {
             node.parent = new_place(node.parent);
             node.plus = new_place(node.plus);
-            node.hash = new_place(node.hash);
             self.nodes.push(node);
         }
         let children: Vec<u32> = mem::take(&mut self.edges)
@@ -316,6 +320,11 @@ impl<T> Trie<T> {
             self.edges.insert_unique(rehash(&child), child, rehash);
         }
     }
+}
+
+/// The levels of a path, which has none if it is the root's.
+fn levels(path: Option<&str>) -> impl Iterator<Item = &str> {
+    path.into_iter().flat_map(|path| path.split('/'))
 }
 
 fn edge_hash(hasher: &RandomState, parent: u32, level: &[u8]) -> u64 {
