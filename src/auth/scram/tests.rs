@@ -200,6 +200,22 @@ fn a_name_that_is_not_there_is_refused_whatever_it_proves() {
     assert_eq!(refused, Err(Refusal::Credentials));
 }
 
+/// Salt and iterations are all that a guess at names is shown.
+#[test]
+fn a_stranger_looks_like_a_new_user_and_no_salt_can_be_foretold() {
+    let shown = || {
+        let first = said(exchange("").step(FIRST.as_bytes())).unwrap();
+        let mut attributes = first.split(',').skip(1);
+        let salt = attributes.next().unwrap().strip_prefix("s=").unwrap();
+        (salt.to_owned(), attributes.next().unwrap().to_owned())
+    };
+    let (salt, iterations) = shown();
+    // As `outlive scram` makes them.
+    assert_eq!(BASE64.decode(&salt).unwrap().len(), 16);
+    assert_eq!(iterations, format!("i={ITERATIONS}"));
+    assert_ne!(shown().0, salt, "after another start");
+}
+
 #[test]
 fn a_user_is_known_by_the_name_that_was_escaped() {
     let first = FIRST.replace("n=user", "n=a=2Cb=3Dc");
