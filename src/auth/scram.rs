@@ -122,7 +122,11 @@ impl Users {
         Self::parse(&std::fs::read_to_string(path)?)
     }
 
-    fn parse(text: &str) -> Result<Self, UsersError> {
+    /// As [`Self::load`], of what is in such a file.
+    ///
+    /// # Errors
+    /// [`UsersError`].
+    pub fn parse(text: &str) -> Result<Self, UsersError> {
         let mut pepper = Key::default();
         getrandom::fill(&mut pepper).map_err(UsersError::Random)?;
         let mut verifiers = BTreeMap::new();

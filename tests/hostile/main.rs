@@ -76,6 +76,16 @@ fn no_known_frame_breaks_anything() {
 }
 
 #[test]
+fn no_known_talk_of_a_group_breaks_anything() {
+    run("group");
+}
+
+#[test]
+fn no_known_proof_breaks_anything() {
+    run("scram");
+}
+
+#[test]
 fn no_known_journal_breaks_anything() {
     run("journal");
 }
@@ -90,6 +100,14 @@ fn every_target_has_its_test() {
     let names: Vec<_> = targets::TARGETS.iter().map(|(name, _)| *name).collect();
     assert_eq!(
         names,
-        ["connect", "conversation", "frames", "journal", "snapshot"]
+        [
+            "connect",
+            "conversation",
+            "frames",
+            "group",
+            "journal",
+            "scram",
+            "snapshot"
+        ]
     );
 }

@@ -6,8 +6,12 @@
 pub(crate) mod conversation;
 #[path = "frames.rs"]
 mod frames;
+#[path = "group.rs"]
+mod group;
 #[path = "journal.rs"]
 mod journal;
+#[path = "scram.rs"]
+mod scram;
 #[path = "snapshot.rs"]
 mod snapshot;
 /// The tests' own reader of what the broker sends: a fault of the encoder cannot hide in its own mirror image.
@@ -22,7 +26,9 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("connect", frames::connect),
     ("conversation", conversation::run),
     ("frames", frames::run),
+    ("group", group::run),
     ("journal", journal::run),
+    ("scram", scram::run),
     ("snapshot", snapshot::run),
 ];
 
