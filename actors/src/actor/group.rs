@@ -291,8 +291,7 @@ pub fn spawn(mut group: Group, local: Rc<RefCell<Local>>, shard: Rc<Recipient<Gr
         let slot = borrowed.occupy(Occupant::Group(address.clone()));
         if let Some(resident) = borrowed.groups.get(number) {
             if resident.deaths > 0 {
-                let online = resident.online.iter();
-                let online = online.map(|(member, (fence, place))| (*member, *fence, *place));
+                let online = resident.attendance.online();
                 group.recount(resident.deaths, online, &mut effects);
             }
             resident.state = GroupState::Active(slot);

@@ -1,13 +1,12 @@
 //! How a group begins, is routed to and ends on its home shard, as the directory says.
 
-use std::collections::BTreeMap;
-
 use super::super::protocol::{GroupBatch, ToGroup};
 use super::super::recovery::GroupSummary;
 use super::Local;
 use super::groups::{GroupResident, GroupState};
 use crate::model::entry::{Entry, GroupChange};
 use crate::model::group::Strategy;
+use crate::model::group::attendance::Attendance;
 use crate::model::ids::{GroupNumber, Offset};
 use crate::model::message::QoS;
 use crate::model::packet::SubscriptionOptions;
@@ -123,10 +122,9 @@ impl Local {
             strategy: Strategy::default(),
             durable: false,
             state,
-            online: BTreeMap::new(),
+            attendance: Attendance::default(),
             panics: None,
             deaths: 0,
-            said: Vec::new(),
             deadline: None,
         };
         let residents = &mut self.groups.residents;
@@ -141,7 +139,7 @@ impl Local {
         };
         self.groups.numbers.remove(&resident.filter);
         self.cells.shift(Gauge::Groups, -1);
-        let online = i64::try_from(resident.online.len()).unwrap_or(0);
+        let online = i64::try_from(resident.attendance.online().len()).unwrap_or(0);
         self.cells.shift(Gauge::GroupMembersOnline, -online);
         if resident.durable {
             self.release(&resident.plain);

@@ -9,7 +9,7 @@
 //! - a durable group holds its filter from the moment at which it is one to its end, with or without an actor;
 //! - what is said to a group waits for its actor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use actix::Recipient;
@@ -20,9 +20,10 @@ use super::Local;
 use crate::model::counter::Counter;
 use crate::model::effect::WhichGroup;
 use crate::model::group::Strategy;
+use crate::model::group::attendance::Attendance;
 use crate::model::group::directory::name_of;
 use crate::model::group::talk::{FromMember, Lease, Leased, Place, Said};
-use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::routes::Slot;
 use crate::model::topic::Filter;
 use crate::observe::Gauge;
@@ -41,14 +42,12 @@ pub struct GroupResident {
     pub durable: bool,
     /// How it is run.
     pub state: GroupState,
-    /// Members that are online: whom a rebuilt actor asks what they have.
-    pub online: BTreeMap<SessionNumber, (Fence, Place)>,
+    /// Who is online, and what was said and the actor did not hear yet.
+    pub attendance: Attendance,
     /// Of its actor, if there were any.
     pub panics: Option<Box<Panics>>,
     /// How many actors of it have died.
     pub deaths: u32,
-    /// What was said and the actor did not hear yet.
-    pub said: Vec<FromMember>,
     pub(super) deadline: Option<Timestamp>,
 }
 
@@ -122,7 +121,7 @@ impl LocalGroups {
     /// What was said to a group.
     pub fn take_said(&mut self, group: GroupNumber) -> Vec<FromMember> {
         let resident = self.residents.get_mut(&group);
-        resident.map_or_else(Vec::new, |resident| std::mem::take(&mut resident.said))
+        resident.map_or_else(Vec::new, |resident| resident.attendance.take_said())
     }
 
     /// Says when something is due for a group.
@@ -332,47 +331,29 @@ impl Local {
         else {
             return; // it is over
         };
-        let before = resident.online.len();
-        match &from.said {
-            Said::Online(online) => {
-                resident
-                    .online
-                    .insert(from.member, (online.fence, from.place));
-            }
-            Said::Offline { fence, .. } => {
-                let online = resident.online.get(&from.member);
-                if online.is_some_and(|(known, _)| known == fence) {
-                    resident.online.remove(&from.member);
-                }
-            }
-            Said::Left | Said::Lost => {
-                resident.online.remove(&from.member);
-            }
-            Said::Recounted(_)
-            | Said::Settled(..)
-            | Said::Taken(..)
-            | Said::Freed(_)
-            | Said::Returned { .. }
-            | Said::Room(..) => {}
+        let active = match resident.state {
+            GroupState::Active(slot) => Some(slot),
+            GroupState::Fresh(_) | GroupState::Passive | GroupState::Quarantined => None,
+        };
+        let before = resident.attendance.online().len();
+        let mut waits = resident.attendance.hear(from, active.is_some());
+        if matches!(resident.state, GroupState::Quarantined) {
+            resident.attendance.take_said();
+            waits = false;
         }
-        let after = resident.online.len();
+        let after = resident.attendance.online().len();
         if before != after {
             let more = i64::try_from(after).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
             self.cells.shift(Gauge::GroupMembersOnline, more);
         }
-        match resident.state {
-            GroupState::Active(slot) => {
-                resident.said.push(from);
+        match active {
+            Some(slot) => {
                 if let Some(state) = self.slot(slot) {
                     state.wake();
                 }
             }
-            // Before the first one is online nobody has anything to say that an actor would have to know.
-            GroupState::Fresh(_) | GroupState::Passive if after > 0 => {
-                resident.said.push(from);
-                self.want_group_actor(number);
-            }
-            GroupState::Fresh(_) | GroupState::Passive | GroupState::Quarantined => {}
+            None if waits => self.want_group_actor(number),
+            None => {}
         }
     }
 

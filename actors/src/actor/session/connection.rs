@@ -77,11 +77,12 @@ impl SessionActor {
 
     pub(super) fn listen(&mut self, attached: bool) {
         let mut local = self.local.borrow_mut();
-        if let Some(slot) = local.slot(self.sentinel.slot()) {
-            slot.number = self.session.number();
-        }
         if !attached {
             return local.mute_all(self.sentinel.slot());
+        }
+        // Not before: should the actor die while one session makes way for the next, groups must hear of the one they know.
+        if let Some(slot) = local.slot(self.sentinel.slot()) {
+            slot.number = self.session.number();
         }
         let own = self.session.subscriptions().iter();
         for known in own.filter(|known| !known.filter.is_shared()) {

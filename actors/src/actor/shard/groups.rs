@@ -132,7 +132,7 @@ impl ShardActor {
             self.spawn_group(group, ctx);
         } else {
             resident.state = GroupState::Quarantined;
-            resident.said = Vec::new();
+            resident.attendance.take_said();
             local.cells.shift(Gauge::Quarantined, 1);
         }
     }

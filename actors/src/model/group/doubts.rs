@@ -125,12 +125,15 @@ impl Group {
         let Some(snapshot) = snapshot else {
             return self.doubts.begun.append(&mut asked);
         };
-        for at in asked {
-            if snapshot.taken.contains(&at) {
+        for at in &asked {
+            if snapshot.taken.contains(at) {
                 effects.push(GroupEffect::Count(Counter::GroupSettled));
             } else {
-                self.give_back(at, None, effects);
+                self.give_back(*at, None, effects);
             }
+        }
+        // Not before all have their place again: progress names what is unsettled.
+        for at in asked {
             self.changed(now, at, effects);
         }
         if self.backing == Backing::Unread {

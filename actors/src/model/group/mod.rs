@@ -10,6 +10,7 @@
 //! - the recorded cursor passes only what is settled, taken, or named as unsettled beside it;
 //! - a group that is not durable has nothing in the journal and waits for no disk.
 
+pub mod attendance;
 pub mod directory;
 mod doubts;
 mod effect;

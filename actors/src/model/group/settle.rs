@@ -18,10 +18,10 @@ impl Group {
             said,
         } = from;
         match said {
-            Said::Online(online) => self.online(member, place, &online),
+            Said::Online(online) => self.online(member, place, *online),
             Said::Recounted(online) => {
                 self.doubts.answered(member, online.fence);
-                self.online(member, place, &online);
+                self.online(member, place, *online);
             }
             Said::Offline { fence, keeps } => self.offline(now, member, fence, &keeps, effects),
             Said::Lost => self.lost(now, member, effects),
@@ -121,8 +121,13 @@ impl Group {
         unsettled
     }
 
-    fn online(&mut self, member: SessionNumber, place: Place, online: &Online) {
-        self.members.join(member, place, online);
+    fn online(&mut self, member: SessionNumber, place: Place, mut online: Online) {
+        if online.by != Some(self.number) {
+            // It has something of a group that is over.
+            (online.holds, online.taken) = (Vec::new(), 0);
+        }
+        self.members.join(member, place, &online);
+        self.requalify(member, online.qos);
         for at in &online.holds {
             // An actor of this group that died leased it.
             self.returned.remove(at);
@@ -136,6 +141,16 @@ impl Group {
             });
             if lease.member == member {
                 lease.fence = online.fence;
+            }
+        }
+    }
+
+    /// The member has another QoS: what is on its way to it, it may begin with that.
+    fn requalify(&mut self, member: SessionNumber, qos: QoS) {
+        for lease in self.leases.values_mut() {
+            if lease.member == member {
+                let begun = lease.message.as_ref().map_or(qos, |it| qos.min(it.qos));
+                lease.qos = lease.qos.max(begun);
             }
         }
     }

@@ -113,6 +113,8 @@ pub struct Online {
     pub max: u16,
     /// The granted QoS.
     pub qos: QoS,
+    /// Who leased what it has already: perhaps a group that is over, whose filter this one has.
+    pub by: Option<GroupNumber>,
     /// Leases of QoS 1 that it has already.
     pub holds: Vec<Offset>,
     /// How many of QoS 2 there are in its window: they are its own, but take places.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::snapshot::GroupSnapshot;
 use super::talk::{FromMember, Lease, Online, Place, Said};
 use super::*;
+use crate::model::entry::GroupChange;
 use crate::model::ids::{Fence, GroupNumber, SessionNumber, ShardId, Timestamp};
 use crate::model::message::MessageParts;
 use crate::model::record::Page;
@@ -263,6 +264,7 @@ fn online(member: u64, max: u16, qos: QoS, holds: Vec<Offset>) -> Online {
         fence: Fence(member),
         max,
         qos,
+        by: Some(GroupNumber(1)),
         holds,
         taken: 0,
     }
@@ -442,6 +444,49 @@ fn a_death_while_the_snapshot_is_on_its_way_asks_for_another() {
     assert_eq!(s.of(3), [all[0]], "it was begun");
 }
 
+/// Progress that was recorded in the middle of it passed those whose turn had not come: a crash would have lost them.
+#[test]
+fn progress_names_all_that_a_recall_gives_back() {
+    let limits = SessionLimits {
+        progress_acks_max: 1,
+        ..SessionLimits::default()
+    };
+    let mut script = Script::with(Strategy::RoundRobin, limits);
+    let next = Offset(START);
+    script.input(GroupInput::Durable { next });
+    script.online(1, 10);
+    let records = [(); 3].map(|()| script.publish("t/a", 9, QoS::ExactlyOnce));
+    assert_eq!(script.of(1), records);
+    script.say(1, Said::Lost);
+    script.effects.clear();
+    script.recall();
+    let mut recorded = 0;
+    for effect in &script.effects {
+        if let GroupEffect::Record(GroupChange::Progress { unsettled, .. }) = effect {
+            assert_eq!(*unsettled, records);
+            recorded += 1;
+        }
+    }
+    assert!(recorded > 0);
+}
+
+/// What was leased to it with QoS 1 it began with QoS 2: another one got it, too.
+#[test]
+fn a_member_that_changed_its_qos_and_died_keeps_what_it_began() {
+    let mut script = Script::durable();
+    let with = |qos| Box::new(online(1, 10, qos, Vec::new()));
+    script.say(1, Said::Online(with(QoS::AtLeastOnce)));
+    let at = script.publish("t/a", 9, QoS::ExactlyOnce);
+    script.say(1, Said::Online(with(QoS::ExactlyOnce)));
+    script.record_sent(at);
+    script.say(1, Said::Lost);
+    script.online(2, 10);
+    assert_eq!(script.of(2), []);
+    script.recall();
+    assert_eq!(script.of(2), []);
+    assert_eq!(script.group.unsettled(), []);
+}
+
 #[test]
 fn a_snapshot_that_cannot_be_read_is_asked_for_again() {
     let mut s = Script::durable();
@@ -596,6 +641,18 @@ fn a_rebuilt_group_in_memory_numbers_no_lease_as_one_that_is_still_out() {
     s.input(live());
     assert_eq!(s.counts(), [2, 2]);
     assert_eq!(s.group.leases().len(), 4);
+}
+
+/// A session that subscribes again finishes what a group of the same filter leased to it that is over by now. The new one
+/// took it for its own lease, which nobody would settle.
+#[test]
+fn a_group_claims_nothing_of_the_one_before_it() {
+    let mut script = Script::durable();
+    let mut online = online(1, 10, QoS::AtLeastOnce, vec![Offset(7)]);
+    online.by = Some(GroupNumber(0));
+    script.say(1, Said::Online(Box::new(online)));
+    assert_eq!(script.group.leases().len(), 0);
+    assert_eq!(script.group.unsettled(), []);
 }
 
 #[test]

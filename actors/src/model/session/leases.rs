@@ -170,6 +170,7 @@ impl Session {
         let holds = mine().filter(|(_, sent)| sent.qos == QoS::AtLeastOnce);
         let taken = mine().filter(|(_, sent)| sent.qos == QoS::ExactlyOnce);
         Online {
+            by: number,
             fence: self.fence,
             max: self.inflight.max(),
             qos: options.qos,
