@@ -5,6 +5,7 @@ use outlive_actors::model::entry::Entry;
 use outlive_actors::model::ids::Offset;
 use outlive_actors::model::packet::Outbound;
 
+use crate::groups::marked;
 use crate::world::{Held, Read, Residence, World};
 
 impl World {
@@ -42,7 +43,6 @@ impl World {
 
     /// A read happens now; its answer arrives later.
     pub(crate) fn read(&self, read: Read) -> Input {
-        let at = |offsets: &[Offset]| self.journal.read_at(offsets);
         match read {
             Read::Page {
                 fence,
@@ -54,10 +54,16 @@ impl World {
                 let page = self.journal.read(&filters, from, records_max);
                 Input::Page { fence, read, page }
             }
-            Read::Reread(fence, offsets) => Input::Reread {
-                fence,
-                records: at(&offsets),
-            },
+            Read::Reread(fence, asked) => {
+                let offsets: Vec<Offset> = asked.iter().map(|(at, _)| *at).collect();
+                let mut records = self.journal.read_at(&offsets);
+                for (record, (at, lease)) in records.iter_mut().zip(asked) {
+                    if let (Some(record), Some(group)) = (record, lease) {
+                        record.message = marked(&record.message, (group, at));
+                    }
+                }
+                Input::Reread { fence, records }
+            }
             Read::Retained(look_up) => Input::Retained {
                 fence: look_up.fence,
                 page: self.journal.retained(&look_up),

@@ -10,6 +10,7 @@ use outlive_actors::model::packet::{
 };
 use outlive_actors::model::topic::Filter;
 
+use crate::groups::{Key, SHARES};
 use crate::oracle::{Attempt, Holding, Oracle, Post, Posted};
 use crate::rng::Rng;
 
@@ -56,6 +57,10 @@ pub(crate) struct Client {
     pub(crate) subscribing: BTreeMap<PacketId, (u64, Vec<Filter>)>,
     pub(crate) unsubscribing: BTreeMap<PacketId, (u64, Vec<Filter>)>,
     pub(crate) holding: Holding,
+    /// What came from groups and was not looked at yet.
+    pub(crate) leases: Vec<(Key, QoS)>,
+    /// How many of its subscriptions are shared.
+    shares_permille: u64,
     /// A kept session must be there if the client is back before this moment.
     pub(crate) safe_until: Option<Timestamp>,
     /// A crash forgot the last attach, which nobody waits for: the session may be gone from this moment on. The last
@@ -88,6 +93,8 @@ impl Client {
             subscribing: BTreeMap::new(),
             unsubscribing: BTreeMap::new(),
             holding: Holding::default(),
+            leases: Vec::new(),
+            shares_permille: *rng.pick(&[0, 300, 600, 900]),
             safe_until: None,
             unsafe_from: None,
             number: SessionNumber(0),
@@ -267,7 +274,7 @@ impl Client {
         oracle.tick();
         let mut filters: Vec<(Filter, SubscriptionOptions, _)> = Vec::new();
         for _ in 0..rng.between(1, 2) {
-            let filter = Filter::new(rng.pick::<&str>(&FILTERS)).unwrap();
+            let filter = self.some_filter(rng);
             if filters.iter().any(|(known, _, _)| *known == filter) {
                 continue;
             }
@@ -279,7 +286,9 @@ impl Client {
                 QoS::ExactlyOnce,
             ]);
             let mut options = SubscriptionOptions::of_qos(qos);
-            if v5 {
+            if filter.is_shared() {
+                options.id = v5.then_some(1);
+            } else if v5 {
                 options.no_local = rng.permille(100);
                 options.retain_as_published = rng.permille(500);
                 options.retain_handling = *rng.pick(&[
@@ -297,9 +306,18 @@ impl Client {
         Inbound::Subscribe { packet_id, filters }
     }
 
+    fn some_filter(&self, rng: &mut Rng) -> Filter {
+        let filter = if rng.permille(self.shares_permille) {
+            rng.pick::<&str>(&SHARES)
+        } else {
+            rng.pick::<&str>(&FILTERS)
+        };
+        Filter::new(filter).unwrap()
+    }
+
     pub(crate) fn unsubscribe(&mut self, rng: &mut Rng, oracle: &mut Oracle) -> Inbound {
         let packet_id = self.identifier();
-        let filter = Filter::new(rng.pick::<&str>(&FILTERS)).unwrap();
+        let filter = self.some_filter(rng);
         oracle.dropped(&mut self.holding, &filter);
         self.unsubscribing
             .insert(packet_id, (oracle.clock, vec![filter.clone()]));

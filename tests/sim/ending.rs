@@ -1,5 +1,7 @@
 //! The end of a run: everybody comes back and drains, then everybody leaves for good.
 
+use outlive_actors::model::ids::Timestamp;
+
 use crate::world::{Residence, Slot, World};
 
 impl World {
@@ -23,6 +25,8 @@ impl World {
                     .no_retained_message_is_missing(index, holding, message, self.time);
             }
         }
+        self.groups_rest();
+        self.groups_progress();
     }
 
     /// Gives whether there was nothing left to do.
@@ -35,16 +39,19 @@ impl World {
                 idle &= actor.held.is_empty() && actor.reads.is_empty();
                 idle &= actor.session.replays().next().is_none();
             }
-            idle &= self.slots[client].queue.is_empty();
+            idle &= self.slots[client].queue.is_empty() && self.slots[client].leased.is_empty();
             self.rebuild_if_dead(client);
             self.release(client);
             self.hand_over(client);
+            self.hand_over_leases(client);
             self.read_some(client);
             if self.clients[client].link.is_none() || self.clients[client].owes_acks() {
                 self.client_acts(client, true);
             }
             idle &= self.clients[client].is_settled();
         }
+        idle &= self.groups_are_idle();
+        self.groups_move();
         let links: Vec<u64> = self.links.keys().copied().collect();
         for at in links {
             let link = &self.links[&at];
@@ -54,6 +61,24 @@ impl World {
             self.down_on(at);
         }
         idle
+    }
+
+    /// Everything that groups wait for happens.
+    fn groups_move(&mut self) {
+        self.bury_groups();
+        self.start_groups();
+        while self.is_talk_on_the_way() {
+            self.talk_arrives();
+        }
+        self.all_groups_turn();
+    }
+
+    /// Time passes for groups that have nothing left to do.
+    fn groups_progress(&mut self) {
+        self.time = Timestamp(self.time.0 + 6000);
+        self.tick_groups();
+        self.commit_first(usize::MAX);
+        self.groups_pin_nothing();
     }
 
     /// Everybody leaves: the fold is what the sessions say; then all expire and nothing stays.
@@ -79,7 +104,9 @@ impl World {
             for client in 0..self.clients.len() {
                 self.release(client);
                 self.hand_over(client);
+                self.hand_over_leases(client);
             }
+            self.groups_move();
         }
         self.check();
         assert!(self.links.is_empty(), "{:?}", self.links);
@@ -93,8 +120,12 @@ impl World {
         for client in 0..self.clients.len() {
             self.tick_if_due(client);
         }
-        self.commit_first(usize::MAX);
+        for _ in 0..10 {
+            self.groups_move();
+            self.commit_first(usize::MAX);
+        }
         self.check();
+        self.groups_are_gone();
         assert!(
             self.journal.folded.is_empty(),
             "snapshots of expired sessions"

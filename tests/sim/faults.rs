@@ -64,11 +64,15 @@ impl World {
         };
         let session = &actor.session;
         let idle = session.is_begun() && !session.is_attached() && actor.held.is_empty();
-        let quiet = idle && !self.journal.owes(client) && self.slots[client].queue.is_empty();
+        let slot = &self.slots[client];
+        let nothing_waits = slot.queue.is_empty() && slot.leased.is_empty();
+        let quiet = idle && !self.journal.owes(client) && nothing_waits;
         if quiet {
             crate::fold::agrees(&self.journal, session);
             self.note(|| format!("client {client}'s session is passivated"));
             self.residences[client] = Residence::Passive;
+            self.vacate(client);
+            self.flush(client);
         }
     }
 
@@ -80,9 +84,16 @@ impl World {
     }
 
     pub(crate) fn rebuild_if_dead(&mut self, client: usize) {
-        if matches!(self.residences[client], Residence::Dead) && !self.journal.owes(client) {
+        if !matches!(self.residences[client], Residence::Dead) {
+            return;
+        }
+        self.bury_session(client);
+        if !self.journal.owes(client) {
             self.note(|| format!("client {client}'s session is rebuilt"));
             self.rebuild(client);
+            if matches!(self.residences[client], Residence::Passive) {
+                self.rehydrate(client);
+            }
             self.tick_if_due(client);
         }
     }
@@ -94,6 +105,7 @@ impl World {
         for record in &records {
             self.oracle.committed(&record.message);
         }
+        self.note_begun();
         self.epoch += 1;
         self.wills.iter_mut().for_each(Watched::excuse);
         let links: Vec<u64> = self.links.keys().copied().collect();
@@ -109,6 +121,7 @@ impl World {
         self.time = Timestamp(self.time.0 + down);
         let end = self.journal.end;
         let last_stamp = self.journal.alive_at;
+        let mut survivors = Vec::new();
         for client in 0..self.clients.len() {
             let fence = self.slots[client].fence;
             self.forget(client);
@@ -144,8 +157,11 @@ impl World {
                 ));
             }
             self.slots[client].permit = Some(self.units.adopt(&snapshot, self.time));
+            self.slots[client].recorded = Some(snapshot.number);
             self.rebuild(client);
+            survivors.push(snapshot);
         }
+        self.groups_survive(&survivors);
         self.live_end = self.journal.end;
     }
 }

@@ -5,6 +5,7 @@ use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::{Delivery, Inbound, Outbound};
 
 use crate::client::{Client, Outgoing};
+use crate::groups::lease_of;
 use crate::oracle::{Holding, Oracle, attempt_of};
 
 impl Client {
@@ -143,7 +144,7 @@ impl Client {
 
     pub(crate) fn receive(&mut self, delivery: &Delivery, oracle: &mut Oracle) {
         let Some(packet_id) = delivery.packet_id else {
-            return oracle.received(self.index, &mut self.holding, delivery);
+            return self.got(delivery, oracle);
         };
         self.unsettled += 1;
         // A late acknowledgement also settles, at the broker, the redelivery that crossed it.
@@ -158,7 +159,7 @@ impl Client {
                 packet_id,
                 failed: false,
             });
-            return oracle.received(self.index, &mut self.holding, delivery);
+            return self.got(delivery, oracle);
         }
         self.acks.push_back(Inbound::PubRec {
             packet_id,
@@ -172,8 +173,20 @@ impl Client {
             }
             None => {
                 self.incoming.insert(packet_id, attempt);
-                oracle.received(self.index, &mut self.holding, delivery);
+                self.got(delivery, oracle);
             }
+        }
+    }
+
+    /// The application gets a message, of a subscription of its own or by a group.
+    fn got(&mut self, delivery: &Delivery, oracle: &mut Oracle) {
+        match lease_of(&delivery.message) {
+            Some(lease) => {
+                let attempt = attempt_of(&delivery.message);
+                self.holding.by_groups.insert(attempt);
+                self.leases.push((lease, delivery.qos));
+            }
+            None => oracle.received(self.index, &mut self.holding, delivery),
         }
     }
 }

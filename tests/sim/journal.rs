@@ -5,13 +5,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use outlive_actors::model::entry::{Change, Entry};
-use outlive_actors::model::ids::{ClientId, Offset, SessionNumber, Timestamp};
+use outlive_actors::model::entry::{Change, Entry, GroupChange};
+use outlive_actors::model::group::snapshot::GroupSnapshot;
+use outlive_actors::model::ids::{ClientId, GroupNumber, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::record::{Page, Record, RetainedRecords};
 use outlive_actors::model::snapshot::SessionSnapshot;
 use outlive_actors::model::topic::Filter;
 
+use crate::groups::Key;
 use crate::rng::Rng;
 use crate::world::LookUp;
 
@@ -33,6 +35,7 @@ impl Submission {
 }
 
 type Snapshots = BTreeMap<SessionNumber, SessionSnapshot>;
+type GroupSnapshots = BTreeMap<GroupNumber, GroupSnapshot>;
 
 /// The journal and the fold of its committed entries.
 pub(crate) struct Journal {
@@ -41,9 +44,12 @@ pub(crate) struct Journal {
     next_ticket: u64,
     pub(crate) end: Offset,
     pub(crate) folded: Snapshots,
+    pub(crate) groups: GroupSnapshots,
+    /// Records of groups whose delivery with QoS 2 is durably begun since this was looked at, and by whom, if it is known.
+    pub(crate) begun: Vec<(Key, Option<SessionNumber>)>,
     retained: BTreeMap<String, Offset>,
     pub(crate) alive_at: Timestamp,
-    checkpoint: (Offset, Snapshots),
+    checkpoint: (Offset, Snapshots, GroupSnapshots),
 }
 
 /// How far apart the offsets of two starts are at least.
@@ -57,9 +63,11 @@ impl Journal {
             next_ticket: 1,
             end: Offset(1),
             folded: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            begun: Vec::new(),
             retained: BTreeMap::new(),
             alive_at: Timestamp(0),
-            checkpoint: (Offset(0), BTreeMap::new()),
+            checkpoint: (Offset(0), BTreeMap::new(), BTreeMap::new()),
         }
     }
 
@@ -106,6 +114,8 @@ impl Journal {
         let at = self.end;
         self.end = at.next();
         fold(&mut self.folded, at, &entry);
+        fold_group(&mut self.groups, at, &entry);
+        self.begun.extend(begins(&entry));
         let record = match &entry {
             Entry::Message { message, .. } => {
                 if message.retain {
@@ -132,7 +142,7 @@ impl Journal {
     }
 
     pub(crate) fn checkpoint(&mut self) {
-        self.checkpoint = (self.end, self.folded.clone());
+        self.checkpoint = (self.end, self.folded.clone(), self.groups.clone());
     }
 
     /// The process dies: of what was not committed some first entries may have reached the disk all the same. The
@@ -153,15 +163,21 @@ impl Journal {
             .into_iter()
             .filter_map(|entry| self.append(entry))
             .collect();
-        let (covers, snapshots) = &self.checkpoint;
+        let (covers, snapshots, groups) = &self.checkpoint;
         let mut replayed = snapshots.clone();
+        let mut replayed_groups = groups.clone();
         let from = Offset(covers.0.saturating_sub(rng.between(0, 30)));
         for (at, entry) in self.committed.range(from..) {
             fold(&mut replayed, *at, entry);
+            fold_group(&mut replayed_groups, *at, entry);
         }
         assert_eq!(
             replayed, self.folded,
             "checkpoint at {covers:?} and the tail from {from:?} are not the fold"
+        );
+        assert_eq!(
+            replayed_groups, self.groups,
+            "checkpoint of groups at {covers:?} and the tail from {from:?} are not the fold"
         );
         self.end = Offset(self.end.0 + EPOCH_GAP);
         records
@@ -337,5 +353,52 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
             }
         },
         Entry::Group { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => {}
+    }
+}
+
+/// The same for groups.
+fn fold_group(snapshots: &mut GroupSnapshots, at: Offset, entry: &Entry) {
+    if let Some(((group, offset), Some(_))) = begins(entry)
+        && let Some(snapshot) = snapshots.get_mut(&group)
+    {
+        snapshot.apply_sent(at, offset);
+    }
+    let Entry::Group { group, change } = entry else {
+        return;
+    };
+    match &**change {
+        GroupChange::Created { filter, next } => {
+            let created = || GroupSnapshot::created(*group, filter.clone(), *next, at);
+            snapshots.entry(*group).or_insert_with(created);
+        }
+        GroupChange::Ended => {
+            snapshots.remove(group);
+        }
+        GroupChange::Progress { .. } | GroupChange::Taken { .. } => {
+            if let Some(snapshot) = snapshots.get_mut(group) {
+                let before = snapshot.next;
+                snapshot.apply(at, change);
+                assert!(
+                    snapshot.next >= before,
+                    "the cursor of {group:?} fell from {before:?} to {:?}",
+                    snapshot.next
+                );
+            }
+        }
+    }
+}
+
+/// The record of a group that an entry takes for good, and by whom, if it says so.
+fn begins(entry: &Entry) -> Option<(Key, Option<SessionNumber>)> {
+    match entry {
+        Entry::Session { session, change } => match &**change {
+            Change::Sent(sent) => Some(((sent.lease?, sent.offset), Some(*session))),
+            _ => None,
+        },
+        Entry::Group { group, change } => match **change {
+            GroupChange::Taken { offset } => Some(((*group, offset), None)),
+            _ => None,
+        },
+        Entry::Message { .. } | Entry::Liveness { .. } | Entry::HighWater(_) => None,
     }
 }

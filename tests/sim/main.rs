@@ -15,6 +15,7 @@ mod client;
 mod ending;
 mod faults;
 mod fold;
+mod groups;
 mod inbox;
 mod journal;
 mod network;

@@ -175,6 +175,7 @@ impl World {
                 let session = Session::vacant(id, Arc::clone(&self.limits));
                 self.residences[client] =
                     Residence::Active(Box::new(Actor::new(session, self.incarnations)));
+                self.occupy(client, None);
             }
             Residence::Passive => self.rehydrate(client),
             Residence::Active(_) | Residence::Dead => {}
@@ -259,6 +260,7 @@ impl World {
             });
             self.note(|| format!("client {client} gets {packet:?}{label}"));
             let mut answers = self.clients[client].take(packet, number, &mut self.oracle, now);
+            self.watch_receipts(client);
             answers.iter_mut().for_each(|answer| stamp(answer, now));
             if let Some(link) = self.links.get_mut(&at)
                 && !link.up_ends

@@ -63,6 +63,8 @@ pub(crate) struct Holding {
     seen: BTreeSet<Attempt>,
     /// When an attempt was last received as a retained message.
     retained: BTreeMap<Attempt, u64>,
+    /// What came by groups.
+    pub(crate) by_groups: BTreeSet<Attempt>,
     /// How often retained messages were asked for.
     replays: Vec<Filter>,
     /// The last first delivery per topic, QoS of publication and of delivery, of what was published to be retained.
@@ -72,6 +74,18 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
+    /// Shared subscriptions in force with QoS 1 or 2, and since when.
+    pub(crate) fn shares_held(&self) -> impl Iterator<Item = (&Filter, u64)> {
+        let held = self.periods.iter();
+        let held = held.filter(|known| known.filter.is_shared() && known.dropped_at.is_none());
+        held.filter_map(|known| Some((&known.filter, known.granted_at?)))
+    }
+
+    /// Whether a shared subscription was ever asked for.
+    pub(crate) fn shared(&self, filter: &Filter) -> bool {
+        self.periods.iter().any(|known| known.filter == *filter)
+    }
+
     /// Nothing is owed any more.
     pub(crate) fn abandon(&mut self) {
         for known in &mut self.periods {
@@ -118,7 +132,7 @@ pub(crate) struct Oracle {
 
 /// The attempt that a message is.
 pub(crate) fn attempt_of(message: &Message) -> Attempt {
-    let bytes: [u8; 8] = message.properties().try_into().unwrap();
+    let bytes: [u8; 8] = message.properties()[..8].try_into().unwrap();
     usize::try_from(u64::from_le_bytes(bytes)).unwrap()
 }
 
@@ -144,7 +158,11 @@ impl Oracle {
     }
 
     pub(crate) fn post_of(&self, message: &Message) -> Post {
-        self.attempts[attempt_of(message)]
+        self.post_of_attempt(attempt_of(message))
+    }
+
+    pub(crate) fn post_of_attempt(&self, attempt: Attempt) -> Post {
+        self.attempts[attempt]
     }
 
     fn settle(&mut self, message: &Message) {
@@ -450,6 +468,10 @@ impl Oracle {
             posted.retain && posted.topic == message.topic() && !self.committed.contains_key(seen)
         };
         if holding.seen.iter().any(outlives) {
+            return;
+        }
+        // The session tells one that overtook its replay from the retained one by comparing them, and the mark differs.
+        if holding.by_groups.contains(&attempt) {
             return;
         }
         let own = self.posts[post].publisher == client;

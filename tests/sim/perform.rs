@@ -1,13 +1,14 @@
 //! The hands of a simulated session actor: performs effects as `actor/session.rs` does, and dies where it is told to.
 
 use outlive_actors::model::effect::{Effect, Input, Live};
-use outlive_actors::model::entry::{Change, Entry};
+use outlive_actors::model::entry::{Change, Entry, GroupChange, Step};
 use outlive_actors::model::ids::{Fence, PacketId};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::{Outbound, ProtocolVersion, Routed, SubscriptionIds};
 use outlive_actors::model::refusal::Refusal;
 use std::sync::Arc;
 
+use crate::groups::lease_of;
 use crate::world::{Actor, Held, LookUp, Read, Residence, World};
 
 impl World {
@@ -26,13 +27,15 @@ impl World {
             }
             inputs = std::mem::take(&mut actor.answers);
         }
+        if alive && actor.ended {
+            self.vacate(client);
+            self.flush(client);
+            return self.forget(client);
+        }
         self.flush(client);
         if !alive {
             self.slots[client].fence = Some(actor.fence);
             return self.died(client, *actor);
-        }
-        if actor.ended {
-            return self.forget(client);
         }
         self.slots[client].fence = Some(actor.fence);
         self.residences[client] = Residence::Active(actor);
@@ -52,6 +55,11 @@ impl World {
                     break;
                 }
                 Held::Barrier(ticket) => actor.refused = actor.failed.contains(&ticket),
+                Held::Joined(question) if self.slots[client].joined.remove(&question) => {}
+                Held::Joined(question) => {
+                    actor.held.push_front(Held::Joined(question));
+                    break;
+                }
                 Held::Effect(effect) => self.perform(client, &mut actor, effect),
                 Held::LookUp(look_up) => actor.reads.push(Read::Retained(look_up)),
             }
@@ -61,17 +69,20 @@ impl World {
         self.turn(client, answers);
     }
 
-    fn flush(&mut self, client: usize) {
+    /// The end of a turn: what is for the journal leaves, then what is for other shards.
+    pub(crate) fn flush(&mut self, client: usize) {
         if std::mem::take(&mut self.asks) || !self.entries.is_empty() {
             let entries = std::mem::take(&mut self.entries);
             self.journal.submit(client, entries);
         }
+        self.send_talk();
     }
 
     /// Gives whether the actor is still alive.
     fn decide(&mut self, client: usize, actor: &mut Actor, input: Input) -> bool {
         let now = self.now(client);
         self.note(|| format!("  {client} <- {input:?}"));
+        let joined = self.join_groups(actor, &input);
         let mut effects = Vec::new();
         actor.session.handle(now, input, &mut effects);
         for effect in effects {
@@ -97,12 +108,14 @@ impl World {
                 self.perform(client, actor, effect);
             }
         }
+        self.joined_groups(actor, &joined);
         true
     }
 
     /// The oracle sees every decision.
     fn watch(&mut self, client: usize, actor: &Actor, effect: &Effect) {
         let number = actor.session.number();
+        self.watch_member(actor, effect);
         if let Effect::Send(Outbound::ConnAck {
             session_present: true,
             ..
@@ -117,7 +130,9 @@ impl World {
         }
         if let Effect::Send(Outbound::Publish(delivery)) = effect {
             let link = actor.link.expect("a delivery goes to a connection");
-            self.oracle.handed(number, link, delivery);
+            if lease_of(&delivery.message).is_none() {
+                self.oracle.handed(number, link, delivery);
+            }
         }
         let (Effect::Record(_, change) | Effect::Persist(_, change)) = effect else {
             return;
@@ -157,6 +172,9 @@ impl World {
             }
             Effect::AckPublish { packet_id, qos } => self.acknowledge(actor, packet_id, qos),
             Effect::Persist(session, change) => {
+                if matches!(change, Change::Created { .. }) {
+                    self.slots[client].recorded = Some(session);
+                }
                 self.entries.push(Entry::change(session, change));
                 self.barrier(actor);
             }
@@ -216,9 +234,12 @@ impl World {
                 });
             }
             Effect::Reread(offsets) => {
-                actor
-                    .reads
-                    .push(Read::Reread(actor.session.fence(), offsets));
+                let due = actor.session.inflight().due();
+                let due = due.filter(|sent| sent.step == Step::Published);
+                let leases = due.take(offsets.len()).map(|sent| sent.lease);
+                let asked = offsets.into_iter().zip(leases).collect();
+                let fence = actor.session.fence();
+                actor.reads.push(Read::Reread(fence, asked));
             }
             Effect::ReadRetained {
                 filter,
@@ -240,10 +261,19 @@ impl World {
                     actor.held.push_back(Held::LookUp(look_up));
                 }
             }
-            Effect::Join { .. }
-            | Effect::Leave { .. }
-            | Effect::TellGroup { .. }
-            | Effect::Take(..) => unreachable!("nobody shares a subscription"),
+            Effect::Join {
+                member,
+                filter,
+                options,
+                kept,
+            } => self.join(client, actor, member, &filter, (options, kept)),
+            Effect::Leave { member, filter } => self.leave(client, member, &filter),
+            Effect::TellGroup { member, to, said } => self.tell_group(client, member, to, said),
+            Effect::Take(group, offset) => {
+                let taken = GroupChange::Taken { offset };
+                self.entries.push(Entry::group(group, taken));
+                self.barrier(actor);
+            }
             Effect::End => actor.ended = true,
         }
     }
@@ -258,6 +288,7 @@ impl World {
     /// Routes a publication; gives whether it is appended.
     fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> bool {
         self.oracle.routed(message);
+        self.route_to_groups(message);
         for slot in &mut self.slots {
             let mut live: Option<Live> = None;
             let mut logged = false;
@@ -286,6 +317,8 @@ impl World {
                 .slots
                 .iter()
                 .any(|slot| slot.holds.iter().any(|held| held.matches(message.topic())));
+        let shared = message.qos > QoS::AtMostOnce && self.groups.hold(message.topic());
+        let durable = durable || shared;
         if durable || message.retain {
             self.entries.push(Entry::Message {
                 message: Arc::clone(message),
@@ -327,7 +360,9 @@ impl World {
         if link.down_ends {
             return;
         }
-        if let Outbound::Publish(delivery) = &packet {
+        if let Outbound::Publish(delivery) = &packet
+            && lease_of(&delivery.message).is_none()
+        {
             self.oracle.sent(actor.session.number(), delivery);
         }
         if let Outbound::Close(refusal) = packet {
@@ -369,13 +404,14 @@ impl World {
     fn listen(&mut self, client: usize, actor: &Actor, attached: bool) {
         let slot = &mut self.slots[client];
         slot.readers.clear();
-        slot.number = Some(actor.session.number());
         if !attached {
             // What is live goes with the connection; records on their way stay, to be ignored.
             slot.queue.retain(|input| matches!(input, Input::Logged(_)));
             return;
         }
-        for known in actor.session.subscriptions().iter() {
+        slot.number = Some(actor.session.number());
+        let own = actor.session.subscriptions().iter();
+        for known in own.filter(|known| !known.filter.is_shared()) {
             let durable = actor.session.is_kept() && known.options.qos > QoS::AtMostOnce;
             slot.readers
                 .push((known.filter.clone(), known.options, durable));
@@ -396,6 +432,10 @@ impl World {
     }
 }
 
+/// A group waits to hear what is taken, connection or not.
 fn forget_held(actor: &mut Actor) {
-    actor.held.retain(|held| matches!(held, Held::Barrier(_)));
+    actor.held.retain(|held| {
+        let group = matches!(held, Held::Effect(Effect::TellGroup { .. }));
+        group || matches!(held, Held::Barrier(_))
+    });
 }

@@ -8,7 +8,19 @@ impl World {
     /// One step of a run with faults.
     pub(crate) fn step(&mut self) {
         let client = self.rng.index(self.clients.len());
-        match self.rng.between(0, 999) {
+        match self.rng.between(0, 1299) {
+            1000..=1079 => self.talk_arrives(),
+            1080..=1159 => self.some_group_turns(),
+            1160..=1209 => {
+                self.with_someone(|_, slot| !slot.leased.is_empty(), Self::hand_over_leases);
+            }
+            1210..=1249 => self.some_group_reads(),
+            1250..=1269 => self.start_groups(),
+            1270..=1274 => self.some_group_ticks(),
+            1275..=1284 => self.tick_groups(),
+            1285..=1288 => self.some_group_dies(),
+            1289..=1294 => self.bury_groups(),
+            1295..=1299 => self.bury_session(client),
             0..=249 => self.client_acts(client, false),
             250..=449 => self.up(),
             450..=619 => self.down(),
@@ -41,10 +53,12 @@ impl World {
         let records = self.journal.commit(count, &mut self.rng);
         let end = self.journal.end;
         self.note(|| format!("commit up to {end:?}"));
+        self.note_begun();
         for record in &records {
             self.oracle.committed(&record.message);
             let label = self.label(Some(&record.message));
             self.note(|| format!("committed {:?}{label}", record.offset));
+            self.commit_to_groups(record);
             for slot in &mut self.slots {
                 let wanted = slot
                     .readers
@@ -58,6 +72,12 @@ impl World {
         self.live_end = end;
     }
 
+    pub(crate) fn note_begun(&mut self) {
+        for (key, member) in std::mem::take(&mut self.journal.begun) {
+            self.groups.account.begun(key, member);
+        }
+    }
+
     pub(crate) fn journal_refuses(&mut self) {
         let refusable: Vec<usize> = (0..self.journal.pending.len())
             .filter(|at| self.journal.pending[*at].is_refusable())
@@ -68,6 +88,18 @@ impl World {
             self.note(|| format!("the journal refuses ticket {ticket}"));
             self.refuse(at);
         }
+    }
+
+    /// A wake: some of what groups leased reaches a session.
+    pub(crate) fn hand_over_leases(&mut self, client: usize) {
+        let waiting = self.slots[client].leased.len();
+        if self.actor(client).is_none() || waiting == 0 {
+            return;
+        }
+        let count = self.rng.index(waiting) + 1;
+        let leased = self.slots[client].leased.drain(..count);
+        let inputs = leased.map(Input::Leased).collect();
+        self.turn(client, inputs);
     }
 
     /// A wake: some of what waits for a session reaches it.

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::{Change, Entry};
-use outlive_actors::model::ids::{Fence, Now, Offset, SessionNumber, Timestamp};
+use outlive_actors::model::group::talk::Leased;
+use outlive_actors::model::ids::{Fence, GroupNumber, Now, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::limits::{Overflow, SessionLimits};
 use outlive_actors::model::message::Message;
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, SubscriptionOptions};
 use outlive_actors::model::quota::Permit;
+use outlive_actors::model::routes;
 use outlive_actors::model::session::Session;
 use outlive_actors::model::topic::Filter;
 
 use crate::client::{Client, EXPIRY_SECONDS_MAX};
+use crate::groups::Groups;
 use crate::journal::Journal;
 use crate::oracle::{Oracle, attempt_of};
 use crate::rng::Rng;
@@ -48,6 +51,8 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) enum Held {
     Barrier(u64),
+    /// Until the group that was asked for under this number is routed to.
+    Joined(u64),
     Effect(Effect),
     LookUp(LookUp),
 }
@@ -72,7 +77,8 @@ pub(crate) enum Read {
         from: Offset,
         records_max: u32,
     },
-    Reread(Fence, Vec<Offset>),
+    /// Records, and the groups that leased them.
+    Reread(Fence, Vec<(Offset, Option<GroupNumber>)>),
     Retained(LookUp),
     /// It happened; the answer is on its way.
     Answer(Input),
@@ -141,6 +147,14 @@ pub(crate) struct Slot {
     pub(crate) fence: Option<Fence>,
     /// Its unit of the quota.
     pub(crate) permit: Option<Permit>,
+    /// Where its actor is, for groups; also for a while after it died.
+    pub(crate) place: Option<routes::Slot>,
+    /// The session that a rebuild looks for.
+    pub(crate) recorded: Option<SessionNumber>,
+    /// What groups leased to it.
+    pub(crate) leased: VecDeque<Leased>,
+    /// Answers to its questions whether groups are routed to.
+    pub(crate) joined: BTreeSet<u64>,
 }
 
 /// The whole.
@@ -168,6 +182,7 @@ pub(crate) struct World {
     pub(crate) last_held_at: Vec<(Timestamp, u32)>,
     pub(crate) wills: Vec<Watched>,
     pub(crate) units: Units,
+    pub(crate) groups: Groups,
 }
 
 impl World {
@@ -200,6 +215,7 @@ impl World {
             residences: clients.iter().map(|_| Residence::None).collect(),
             last_held_at: clients.iter().map(|_| (Timestamp(0), 0)).collect(),
             units: Units::new(seed, clients.len()),
+            groups: Groups::new(&mut Rng::new(seed ^ 0x6772_6f75)),
             clients,
             links: BTreeMap::new(),
             links_made: 0,
@@ -254,10 +270,10 @@ impl World {
     pub(crate) fn rehydrate(&mut self, client: usize) {
         let id = &self.clients[client].id;
         let Some(snapshot) = self.journal.snapshot_of(id) else {
-            self.forget(client);
-            return;
+            return self.is_gone(client);
         };
         let mut snapshot = snapshot.clone();
+        self.reconcile_groups(client, &snapshot);
         if snapshot.detached_at.is_none() {
             self.last_held_at[client].0 = self.time;
             let change = Change::Recovered {
@@ -266,8 +282,10 @@ impl World {
             };
             snapshot.apply(snapshot.covers, &change);
             let entry = Entry::change(snapshot.number, change);
-            self.journal.submit(client, vec![entry]);
+            self.entries.push(entry);
         }
+        self.flush(client);
+        self.occupy(client, Some(snapshot.number));
         let session = Session::restore(snapshot, Arc::clone(&self.limits), self.time);
         self.incarnations += 1;
         self.residences[client] =
@@ -278,8 +296,7 @@ impl World {
     pub(crate) fn rebuild(&mut self, client: usize) {
         let id = &self.clients[client].id;
         let Some(snapshot) = self.journal.snapshot_of(id) else {
-            self.forget(client);
-            return;
+            return self.is_gone(client);
         };
         self.slots[client].holds = snapshot
             .durable_subscriptions()
@@ -287,6 +304,15 @@ impl World {
             .collect();
         self.oracle.rebuilt(snapshot.number);
         self.residences[client] = Residence::Passive;
+    }
+
+    /// There is no snapshot: the last that was recorded of the session was its end.
+    fn is_gone(&mut self, client: usize) {
+        if let Some(recorded) = self.slots[client].recorded {
+            self.leave_groups(client, recorded, true);
+        }
+        self.flush(client);
+        self.forget(client);
     }
 
     /// There is no session any more: nothing of it may stay.
@@ -327,11 +353,17 @@ impl World {
                 slot.holds, durable,
                 "client {client}: durable routes differ"
             );
-            let attached = if session.is_attached() {
-                session.subscriptions().len()
-            } else {
-                0
-            };
+            let own = session.subscriptions().iter();
+            let own = own.filter(|known| !known.filter.is_shared()).count();
+            let attached = if session.is_attached() { own } else { 0 };
+            for known in session.subscriptions().shared() {
+                let filters = self.groups.directory.filters_of(session.number());
+                assert!(
+                    filters.contains(&known.filter),
+                    "client {client} is no member of {}",
+                    known.filter
+                );
+            }
             assert_eq!(
                 slot.readers.len(),
                 attached,
