@@ -2,10 +2,8 @@
 
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::Entry;
-use outlive_actors::model::ids::Offset;
 use outlive_actors::model::packet::Outbound;
 
-use crate::groups::marked;
 use crate::world::{Held, Read, Residence, World};
 
 impl World {
@@ -54,16 +52,10 @@ impl World {
                 let page = self.journal.read(&filters, from, records_max);
                 Input::Page { fence, read, page }
             }
-            Read::Reread(fence, asked) => {
-                let offsets: Vec<Offset> = asked.iter().map(|(at, _)| *at).collect();
-                let mut records = self.journal.read_at(&offsets);
-                for (record, (at, lease)) in records.iter_mut().zip(asked) {
-                    if let (Some(record), Some(group)) = (record, lease) {
-                        record.message = marked(&record.message, (group, at));
-                    }
-                }
-                Input::Reread { fence, records }
-            }
+            Read::Reread(fence, offsets) => Input::Reread {
+                fence,
+                records: self.journal.read_at(&offsets),
+            },
             Read::Retained(look_up) => Input::Retained {
                 fence: look_up.fence,
                 page: self.journal.retained(&look_up),

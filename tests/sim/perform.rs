@@ -1,14 +1,14 @@
 //! The hands of a simulated session actor: performs effects as `actor/session.rs` does, and dies where it is told to.
 
 use outlive_actors::model::effect::{Effect, Input, Live};
-use outlive_actors::model::entry::{Change, Entry, GroupChange, Step};
+use outlive_actors::model::entry::{Change, Entry, GroupChange};
 use outlive_actors::model::ids::{Fence, PacketId};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::{Outbound, ProtocolVersion, Routed, SubscriptionIds};
 use outlive_actors::model::refusal::Refusal;
 use std::sync::Arc;
 
-use crate::groups::lease_of;
+use crate::groups::{lease_of, mark_as_in_window};
 use crate::world::{Actor, Held, LookUp, Read, Residence, World};
 
 impl World {
@@ -85,7 +85,8 @@ impl World {
         let joined = self.join_groups(actor, &input);
         let mut effects = Vec::new();
         actor.session.handle(now, input, &mut effects);
-        for effect in effects {
+        for mut effect in effects {
+            mark_as_in_window(actor, &mut effect);
             if let Some(left) = &mut actor.dies_after {
                 if *left == 0 {
                     self.note(|| format!("  {client} dies before {effect:?}"));
@@ -234,12 +235,8 @@ impl World {
                 });
             }
             Effect::Reread(offsets) => {
-                let due = actor.session.inflight().due();
-                let due = due.filter(|sent| sent.step == Step::Published);
-                let leases = due.take(offsets.len()).map(|sent| sent.lease);
-                let asked = offsets.into_iter().zip(leases).collect();
                 let fence = actor.session.fence();
-                actor.reads.push(Read::Reread(fence, asked));
+                actor.reads.push(Read::Reread(fence, offsets));
             }
             Effect::ReadRetained {
                 filter,

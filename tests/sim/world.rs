@@ -9,7 +9,7 @@ use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::{Change, Entry};
 use outlive_actors::model::group::talk::Leased;
-use outlive_actors::model::ids::{Fence, GroupNumber, Now, Offset, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{Fence, Now, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::limits::{Overflow, SessionLimits};
 use outlive_actors::model::message::Message;
 use outlive_actors::model::packet::{Connect, Inbound, Outbound, SubscriptionOptions};
@@ -77,8 +77,7 @@ pub(crate) enum Read {
         from: Offset,
         records_max: u32,
     },
-    /// Records, and the groups that leased them.
-    Reread(Fence, Vec<(Offset, Option<GroupNumber>)>),
+    Reread(Fence, Vec<Offset>),
     Retained(LookUp),
     /// It happened; the answer is on its way.
     Answer(Input),

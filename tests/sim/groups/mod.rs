@@ -14,16 +14,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use outlive_actors::actor::protocol::GroupBatch;
+use outlive_actors::model::effect::Effect;
 use outlive_actors::model::group::Strategy;
 use outlive_actors::model::group::attendance::Attendance;
 use outlive_actors::model::group::directory::{Directory, name_of};
 use outlive_actors::model::ids::{GroupNumber, Offset, ShardId};
 use outlive_actors::model::limits::SharedLimits;
 use outlive_actors::model::message::{Message, MessageParts};
+use outlive_actors::model::packet::Outbound;
 use outlive_actors::model::routes::Slot;
 use outlive_actors::model::topic::Filter;
 
 use crate::rng::Rng;
+use crate::world::Actor;
 use account::Account;
 use actor::GroupActor;
 
@@ -143,7 +146,7 @@ pub(crate) fn plain(filter: &Filter) -> Filter {
 }
 
 /// The message with a mark of whose lease it is, so that whoever receives it can tell.
-pub(crate) fn marked(message: &Message, (group, at): Key) -> Arc<Message> {
+fn marked(message: &Message, (group, at): Key) -> Arc<Message> {
     let mut properties = message.properties()[..8].to_vec();
     properties.extend_from_slice(&group.0.to_le_bytes());
     properties.extend_from_slice(&at.0.to_le_bytes());
@@ -157,6 +160,18 @@ pub(crate) fn marked(message: &Message, (group, at): Key) -> Arc<Message> {
         expires_at: message.expires_at,
         publisher: message.publisher,
     }))
+}
+
+/// Marks what is sent again from the journal as the lease that its packet identifier stands for.
+pub(crate) fn mark_as_in_window(actor: &Actor, effect: &mut Effect) {
+    let Effect::Send(Outbound::Publish(delivery)) = effect else {
+        return;
+    };
+    let mut window = actor.session.inflight().iter();
+    let sent = window.find(|sent| Some(sent.packet_id) == delivery.packet_id);
+    if let Some((group, sent)) = sent.and_then(|sent| Some((sent.lease?, sent))) {
+        delivery.message = marked(&delivery.message, (group, sent.offset));
+    }
 }
 
 /// The lease that brought a message, if a group did.
