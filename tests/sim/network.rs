@@ -205,14 +205,15 @@ impl World {
         let will = connect.will.as_ref();
         let will = will.map(|will| (self.oracle.post_of(&will.message), will.delay_seconds == 0));
         let connect = Box::new(connect);
-        self.turn(
-            client,
-            vec![Input::Attach {
-                connect,
-                number,
-                epoch,
-            }],
-        );
+        // What groups leased comes first: it is for the session that is there, not for one that this begins.
+        let leased = self.slots[client].leased.drain(..);
+        let mut inputs: Vec<_> = leased.map(Input::Leased).collect();
+        inputs.push(Input::Attach {
+            connect,
+            number,
+            epoch,
+        });
+        self.turn(client, inputs);
         let before = match self.residences[client] {
             Residence::Active(_) => 0,
             // It died: this attach may count or not.

@@ -619,6 +619,22 @@ fn what_was_begun_or_settled_while_the_group_was_rebuilt_is_never_leased_again()
 }
 
 #[test]
+fn what_progress_names_and_a_member_settles_meanwhile_does_not_come_back() {
+    let mut script = Script::durable();
+    script.online(1, 10);
+    let [first, at] = [(); 2].map(|()| script.publish("t/a", 9, QoS::AtLeastOnce));
+    script.settle(1, first);
+    script.tick();
+    assert!(script.snapshot.unsettled.contains(&at));
+    script.rebuild(&[1]);
+    script.settle(1, at);
+    script.recounted(1, Vec::new());
+    script.recall();
+    assert_eq!(script.of(1), []);
+    assert_eq!(script.group.unsettled(), []);
+}
+
+#[test]
 fn a_rebuilt_group_in_memory_numbers_no_lease_as_one_that_is_still_out() {
     let mut s = Script::with(Strategy::RoundRobin, SessionLimits::default());
     let live = || {
