@@ -76,7 +76,7 @@ impl DeclaredFile {
     /// The groups in it; none if it is not there.
     ///
     /// # Errors
-    /// [`DeclareError::File`] if it cannot be read, or was not written by [`Self::write`].
+    /// [`DeclareError::File`] if it cannot be read, or is not what the broker writes.
     pub fn read(&self) -> Result<Declared, DeclareError> {
         let bytes = match fs::read(&self.0) {
             Ok(bytes) => bytes,
