@@ -61,6 +61,11 @@ impl Doubts {
         self.begun.iter().chain(&self.asked)
     }
 
+    /// Whether a record may be begun.
+    pub(super) fn holds(&self, at: Offset) -> bool {
+        self.begun.contains(&at) || self.asked.contains(&at)
+    }
+
     /// A record is not in doubt any more.
     pub(super) fn settled(&mut self, at: Offset) {
         self.begun.remove(&at);
@@ -147,8 +152,10 @@ impl Group {
         self.cursor = Cursor::new(snapshot.next);
         self.recorded_next = snapshot.next;
         self.returned = snapshot.unsettled;
-        self.returned
-            .retain(|at| !self.taken.contains(at) && !self.leases.contains_key(at));
+        let (leases, doubts) = (&self.leases, &self.doubts);
+        self.returned.retain(|at| {
+            !self.taken.contains(at) && !leases.contains_key(at) && !doubts.holds(*at)
+        });
         self.taken.extend(snapshot.taken);
     }
 

@@ -361,7 +361,9 @@ impl Group {
             return Some((at, message));
         }
         while let Some(Record { offset, message }) = self.cursor.pop() {
-            let passes = self.taken.remove(&offset) || self.leases.contains_key(&offset);
+            let passes = self.taken.remove(&offset)
+                || self.leases.contains_key(&offset)
+                || self.doubts.holds(offset);
             if !passes {
                 return Some((offset, message));
             }

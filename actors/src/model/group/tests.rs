@@ -594,6 +594,28 @@ fn what_a_member_had_when_the_group_died_comes_back_once() {
     assert_eq!(s.group.leases().len(), 3);
 }
 
+/// With QoS 1 leased by an actor that died, re-subscribed with QoS 2, and then its own actor died as well: all that while
+/// the cursor has yet to come by.
+#[test]
+fn what_is_in_doubt_ahead_of_the_cursor_is_not_leased_by_it() {
+    let mut s = Script::durable();
+    s.online(1, 1);
+    let at = s.publish("t/a", 9, QoS::AtLeastOnce);
+    s.rebuild(&[1]);
+    let holds = online(1, 1, QoS::AtLeastOnce, vec![at]);
+    s.say(1, Said::Recounted(Box::new(holds.clone())));
+    s.recall();
+    let qos = QoS::ExactlyOnce;
+    s.say(1, Said::Online(Box::new(Online { qos, ..holds })));
+    s.has.clear();
+    s.say(1, Said::Lost);
+    s.online(2, 100);
+    assert!(s.of(2).is_empty(), "it may be begun");
+    s.recall();
+    assert_eq!(s.of(2), [at]);
+    assert_eq!(s.group.leases().len(), 1);
+}
+
 /// The group died between leases and what became of them.
 #[test]
 fn what_was_begun_or_settled_while_the_group_was_rebuilt_is_never_leased_again() {
