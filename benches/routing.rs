@@ -13,7 +13,7 @@ use outlive_actors::model::ids::{Offset, ShardId};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::SubscriptionOptions;
 use outlive_actors::model::retained::{Retained, RetainedAt};
-use outlive_actors::model::routes::{Routes, ShardRoutes, Slot};
+use outlive_actors::model::routes::{FilterNumber, RouteEdge, Routes, ShardRoutes, Slot};
 use outlive_actors::model::topic::Filter;
 
 const FILTERS: u32 = 100_000;
@@ -30,8 +30,7 @@ fn main() {
     let mut routes = Routes::new();
     let mut shard = ShardRoutes::new();
     for filter in &exact {
-        routes.set_durable(filter, ShardId(0), true);
-        shard.hold(filter);
+        routes.change(filter, ShardId(0), |number| shard.hold(number));
     }
     let per_filter = |bytes: usize| bytes / exact.len();
     eprintln!(
@@ -138,12 +137,13 @@ fn filter_map_subscribe_and_unsubscribe(bencher: Bencher<'_, '_>) {
 fn routes_mixed_100k(bencher: Bencher<'_, '_>) {
     let mut routes = Routes::new();
     for n in 0..FILTERS {
-        routes.set_online(&mixed_filter(n), ShardId(0), true);
+        let online = Some(RouteEdge::Online(true));
+        routes.change(&mixed_filter(n), ShardId(0), |_| online);
     }
     let topics = spread(mixed_topic);
     bencher.counter(ItemsCount::new(topics.len())).bench(|| {
         for topic in &topics {
-            black_box(routes.lookup(black_box(topic)));
+            black_box(routes.lookup(black_box(topic), |number| _ = black_box(number)));
         }
     });
 }
@@ -152,13 +152,13 @@ fn routes_mixed_100k(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn shard_routes_fan_out_1000(bencher: Bencher<'_, '_>) {
     let mut routes = ShardRoutes::new();
-    let all = filter("fleet/command");
+    let all = FilterNumber(0);
     let options = SubscriptionOptions::of_qos(QoS::AtLeastOnce);
     for slot in 0..1_000 {
-        routes.subscribe(Slot(slot), &all, &options, false);
+        routes.subscribe(Slot(slot), all, &options, false);
     }
     bencher.counter(ItemsCount::new(1_000_u32)).bench(|| {
-        routes.for_each_reader(black_box("fleet/command"), |slot, options, _| {
+        routes.for_each_reader(black_box(all), |slot, options, _| {
             black_box((slot, options.qos, options.id));
         });
     });
@@ -167,16 +167,16 @@ fn shard_routes_fan_out_1000(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn shard_routes_10k_readers_come_and_go(bencher: Bencher<'_, '_>) {
     let mut routes = ShardRoutes::new();
-    let all = filter("fleet/#");
+    let all = FilterNumber(0);
     let options = SubscriptionOptions::of_qos(QoS::AtLeastOnce);
     bencher
         .counter(ItemsCount::new(10_000_u32))
         .bench_local(|| {
             for slot in 0..10_000 {
-                routes.subscribe(Slot(slot), &all, &options, false);
+                routes.subscribe(Slot(slot), all, &options, false);
             }
             for slot in 0..10_000 {
-                routes.unsubscribe(Slot(slot), &all);
+                routes.unsubscribe(Slot(slot), all);
             }
         });
 }

@@ -20,14 +20,14 @@ use crate::model::limits::SessionLimits;
 use crate::model::message::{Message, QoS};
 use crate::model::quota::Quota;
 use crate::model::retained::{Retained, RetainedLimits};
-use crate::model::routes::{Matched, RouteEdge, Routes};
+use crate::model::routes::{FilterNumber, Matched, RouteEdge, Routes};
 use crate::model::topic::Filter;
 
 /// Bytes on their way to one shard at which publishers of other shards get no credit back: a shard that cannot keep up
 /// slows those that feed it, and its mailbox holds no more than this and what its publishers have credit for.
 pub const ROUTE_BACKLOG_BYTES_MAX: u64 = 16 << 20;
 
-/// The routes of all shards: filter -> shards with online readers, shards with durable readers.
+/// The routes of all shards: filter -> number, shards with online readers, shards with durable readers.
 #[derive(Debug, Default)]
 pub struct SharedRoutes {
     routes: RwLock<Routes>,
@@ -36,9 +36,9 @@ pub struct SharedRoutes {
 }
 
 impl SharedRoutes {
-    /// Who may want a publication to `topic`.
-    pub fn lookup(&self, topic: &str) -> Matched {
-        self.routes.read().lookup(topic)
+    /// Who may want a publication to `topic`; the numbers of the filters that match go to `found`.
+    pub fn lookup(&self, topic: &str, found: impl FnMut(FilterNumber)) -> Matched {
+        self.routes.read().lookup(topic, found)
     }
 
     /// Changes whenever a look-up may answer differently.
@@ -51,7 +51,7 @@ impl SharedRoutes {
         if message.qos == QoS::AtMostOnce {
             return ShardSet::default();
         }
-        self.lookup(message.topic()).online
+        self.lookup(message.topic(), |_| {}).online
     }
 
     /// How many filters have a route.
@@ -59,9 +59,21 @@ impl SharedRoutes {
         self.routes.read().filters()
     }
 
-    /// A shard's readers of `filter` appeared or disappeared.
-    pub fn apply(&self, filter: &Filter, shard: ShardId, edge: RouteEdge) {
-        self.routes.write().apply(filter, shard, edge);
+    /// Lets `shard` change what it keeps under the number of `filter`. Only its thread may ask this for it.
+    pub fn change(
+        &self,
+        filter: &Filter,
+        shard: ShardId,
+        change: impl FnOnce(FilterNumber) -> Option<RouteEdge>,
+    ) {
+        // Most changes are one reader more or less of many, for which nobody has to stop reading the routes.
+        let known = self.routes.read().number(filter, shard);
+        if let Some(number) = known {
+            let Some(edge) = change(number) else { return };
+            self.routes.write().apply(filter, shard, edge);
+        } else if !self.routes.write().change(filter, shard, change) {
+            return;
+        }
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 }

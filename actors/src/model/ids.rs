@@ -216,6 +216,16 @@ impl ShardSet {
         self.0 &= !(1 << shard.0);
     }
 
+    /// The set in which `shard` is or is not.
+    #[must_use]
+    pub fn with(mut self, shard: ShardId, present: bool) -> Self {
+        match present {
+            true => self.insert(shard),
+            false => self.remove(shard),
+        }
+        self
+    }
+
     /// Whether `shard` is in the set.
     pub fn contains(self, shard: ShardId) -> bool {
         self.0 & (1 << shard.0) != 0

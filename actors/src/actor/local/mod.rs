@@ -79,7 +79,7 @@ pub struct Local {
     live_end: Offset,
     pass: u64,
     /// The last look-up in the shared routes: a client publishes to one topic many times.
-    looked_up: Option<LookedUp>,
+    looked_up: LookedUp,
 }
 
 impl Local {
@@ -108,7 +108,7 @@ impl Local {
             waiting: VecDeque::new(),
             live_end: shared.journal.end(),
             pass: 0,
-            looked_up: None,
+            looked_up: LookedUp::default(),
             shared,
         }
     }

@@ -3,7 +3,7 @@
 use super::Local;
 use crate::model::counter::Counter;
 use crate::model::packet::SubscriptionOptions;
-use crate::model::routes::{RouteEdge, Slot};
+use crate::model::routes::{FilterNumber, RouteEdge, ShardRoutes, Slot};
 use crate::model::topic::Filter;
 
 impl Local {
@@ -16,8 +16,9 @@ impl Local {
         durable: bool,
         replaces: bool,
     ) {
-        let edge = self.routes.subscribe(slot, filter, options, durable);
-        self.publish_edge(filter, edge);
+        self.change_route(filter, |routes, number| {
+            routes.subscribe(slot, number, options, durable)
+        });
         if !replaces && let Some(state) = self.slot(slot) {
             if state.filters.is_empty() {
                 state.filters.reserve_exact(1);
@@ -28,8 +29,7 @@ impl Local {
 
     /// A session does not read a filter any more.
     pub fn mute(&mut self, slot: Slot, filter: &Filter) {
-        let edge = self.routes.unsubscribe(slot, filter);
-        self.publish_edge(filter, edge);
+        self.change_route(filter, |routes, number| routes.unsubscribe(slot, number));
         if let Some(state) = self.slot(slot)
             && let Some(at) = state.filters.iter().position(|known| known == filter)
         {
@@ -49,21 +49,18 @@ impl Local {
             self.count(Counter::DroppedOffline);
         }
         for filter in filters {
-            let edge = self.routes.unsubscribe(slot, &filter);
-            self.publish_edge(&filter, edge);
+            self.change_route(&filter, |routes, number| routes.unsubscribe(slot, number));
         }
     }
 
     /// A durable subscription exists, attached or not.
     pub fn hold(&mut self, filter: &Filter) {
-        let edge = self.routes.hold(filter);
-        self.publish_edge(filter, edge);
+        self.change_route(filter, ShardRoutes::hold);
     }
 
     /// A durable subscription is gone.
     pub fn release(&mut self, filter: &Filter) {
-        let edge = self.routes.release(filter);
-        self.publish_edge(filter, edge);
+        self.change_route(filter, ShardRoutes::release);
     }
 
     /// As [`Self::hold`] or [`Self::release`], for the actor in `slot`, which has not recorded it yet.
@@ -95,9 +92,13 @@ impl Local {
         }
     }
 
-    fn publish_edge(&self, filter: &Filter, edge: Option<RouteEdge>) {
-        if let Some(edge) = edge {
-            self.shared.routes.apply(filter, self.shard, edge);
-        }
+    fn change_route(
+        &mut self,
+        filter: &Filter,
+        change: impl FnOnce(&mut ShardRoutes, FilterNumber) -> Option<RouteEdge>,
+    ) {
+        let routes = &mut self.routes;
+        let change = |number| change(routes, number);
+        self.shared.routes.change(filter, self.shard, change);
     }
 }

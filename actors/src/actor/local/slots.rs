@@ -307,4 +307,13 @@ impl SlotState {
         });
         self.wake();
     }
+
+    /// A record comes once, however many filters match.
+    pub(super) fn offer_record(&mut self, record: &Record, pass: u64) {
+        if self.pass != pass {
+            self.pass = pass;
+            self.waiting.records.push(record.clone());
+            self.wake();
+        }
+    }
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::protocol::{Committed, RouteBatch, Submission};
-use super::Local;
+use super::{Local, SlotState};
 use crate::model::counter::Counter;
 use crate::model::entry::Entry;
 use crate::model::ids::{PacketId, ShardSet};
 use crate::model::message::{Message, QoS};
+use crate::model::packet::SubscriptionOptions;
+use crate::model::record::Record;
 use crate::model::retained::RetainedLimits;
-use crate::model::routes::{Matched, Slot};
+use crate::model::routes::{FilterNumber, Matched, Slot};
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +26,14 @@ pub struct Placement {
 }
 
 /// What a look-up in the shared routes found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct LookedUp {
     /// The publication, for its topic.
-    message: Arc<Message>,
+    message: Option<Arc<Message>>,
     /// The routes' generation when it was looked up.
     generation: u64,
     matched: Matched,
+    filters: Vec<FilterNumber>,
 }
 
 /// A publication of the turn under way that is to be retained.
@@ -49,7 +52,7 @@ impl Local {
     pub fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> Placement {
         let matched = self.look_up(message);
         if message.retain {
-            let generation = self.looked_up.as_ref().map_or(0, |last| last.generation);
+            let generation = self.looked_up.generation;
             self.retaining.push(Retaining {
                 message: Arc::clone(message),
                 online: matched.online,
@@ -59,7 +62,7 @@ impl Local {
         let mut away = false;
         for shard in matched.online.iter() {
             if shard == self.shard {
-                self.deliver(message);
+                self.offer(message);
             } else {
                 away = true;
                 self.outboxes[usize::from(shard.0)].push(Arc::clone(message));
@@ -97,28 +100,30 @@ impl Local {
         Some(Arc::new(message))
     }
 
+    /// Finds who reads a message's topic.
     fn look_up(&mut self, message: &Arc<Message>) -> Matched {
         // Read before the look-up: a change in between makes the next one look again.
         let generation = self.shared.routes.generation();
-        if let Some(last) = &self.looked_up
-            && last.generation == generation
-            && last.message.topic_bytes() == message.topic_bytes()
+        let last = &mut self.looked_up;
+        if last.generation == generation
+            && let Some(known) = &last.message
+            && known.topic_bytes() == message.topic_bytes()
         {
             return last.matched;
         }
-        let matched = self.shared.routes.lookup(message.topic());
-        self.looked_up = Some(LookedUp {
-            message: Arc::clone(message),
-            generation,
-            matched,
-        });
-        matched
+        last.message = Some(Arc::clone(message));
+        last.generation = generation;
+        last.filters.clear();
+        let found = |filter| last.filters.push(filter);
+        last.matched = self.shared.routes.lookup(message.topic(), found);
+        last.matched
     }
 
     /// Delivers what another shard's sessions published, and takes it off this shard's backlog.
     pub fn routed(&mut self, batch: &RouteBatch) {
         for message in &batch.messages {
-            self.deliver(message);
+            self.look_up(message);
+            self.offer(message);
         }
         let backlog = &self.shared.backlogs[usize::from(self.shard.0)];
         backlog.fetch_sub(batch.bytes, Ordering::Relaxed);
@@ -141,21 +146,40 @@ impl Local {
         }
     }
 
-    /// Puts a publication into the slots of this shard's live readers, and wakes them.
-    pub fn deliver(&mut self, message: &Arc<Message>) {
+    /// Puts the publication that was looked up last into the slots of this shard's live readers, and wakes them.
+    fn offer(&mut self, message: &Arc<Message>) {
+        self.for_each_reader(|state, options, durable, pass| {
+            if !(options.no_local && state.number == message.publisher) {
+                state.offer(message, options, durable, pass);
+            }
+        });
+    }
+
+    /// As [`Self::offer`], for a committed record and its durable readers.
+    fn offer_record(&mut self, record: &Record) {
+        self.for_each_reader(|state, options, durable, pass| {
+            if durable && options.qos > QoS::AtMostOnce {
+                state.offer_record(record, pass);
+            }
+        });
+    }
+
+    /// Calls `found` for this shard's readers of what was looked up last: slot, options, durable, the number of this pass.
+    fn for_each_reader(
+        &mut self,
+        mut found: impl FnMut(&mut SlotState, &SubscriptionOptions, bool, u64),
+    ) {
         self.pass += 1;
         let pass = self.pass;
         let slots = &mut self.slots;
-        self.routes
-            .for_each_reader(message.topic(), |slot, options, durable| {
-                let Some(state) = slots.get_mut(slot.0 as usize).and_then(Option::as_mut) else {
-                    return;
-                };
-                if options.no_local && state.number == message.publisher {
-                    return;
-                }
-                state.offer(message, options, durable, pass);
-            });
+        for filter in &self.looked_up.filters {
+            self.routes
+                .for_each_reader(*filter, |slot, options, durable| {
+                    if let Some(state) = slots.get_mut(slot.0 as usize).and_then(Option::as_mut) {
+                        found(state, options, durable, pass);
+                    }
+                });
+        }
     }
 
     /// Whether the publications of a ticket were refused by the journal.
@@ -233,7 +257,11 @@ impl Local {
             if late.generation == self.shared.routes.generation() {
                 continue;
             }
-            let online = self.shared.routes.lookup(late.message.topic()).online;
+            let online = self
+                .shared
+                .routes
+                .lookup(late.message.topic(), |_| {})
+                .online;
             for shard in online.iter() {
                 if shard != self.shard && !late.online.contains(shard) {
                     self.outboxes[usize::from(shard.0)].push(Arc::clone(&late.message));
@@ -270,21 +298,8 @@ impl Local {
     /// Takes the appender's answer: records go to their readers, whoever waits for a ticket is woken.
     pub fn committed(&mut self, committed: &Committed) {
         for record in committed.records.iter() {
-            self.pass += 1;
-            let pass = self.pass;
-            let slots = &mut self.slots;
-            self.routes
-                .for_each_reader(record.message.topic(), |slot, options, durable| {
-                    if durable
-                        && options.qos > QoS::AtMostOnce
-                        && let Some(state) = slots.get_mut(slot.0 as usize).and_then(Option::as_mut)
-                        && state.pass != pass
-                    {
-                        state.pass = pass;
-                        state.waiting.records.push(record.clone());
-                        state.wake();
-                    }
-                });
+            self.look_up(&record.message);
+            self.offer_record(record);
         }
         self.live_end = self.live_end.max(committed.end);
         self.answered = self.answered.max(committed.ticket);

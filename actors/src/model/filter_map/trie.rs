@@ -351,3 +351,13 @@ fn level_start(topic: &str, end: usize) -> usize {
         .rposition(|byte| *byte == b'/')
         .map_or(0, |slash| slash + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_with_the_value_of_a_route_fills_a_line_of_the_cache() {
+        assert_eq!(size_of::<Node<[u32; 5]>>(), 64);
+    }
+}
