@@ -243,7 +243,7 @@ impl GroupObservation {
             standing,
             has_actor: true,
             members_online: group.members_online(),
-            leases: group.leases().count(),
+            leases: group.leased(),
             waiting: group.waiting(),
             next: cursor.next(),
             unread_entries: match behind {

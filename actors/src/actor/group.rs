@@ -55,7 +55,7 @@ impl Shown {
     fn of(group: &Group) -> Self {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         Self {
-            leases: count(group.leases().len()),
+            leases: count(group.leased()),
             waiting: count(group.waiting()),
             behind: i64::from(group.is_durable() && !group.cursor().is_live()),
         }

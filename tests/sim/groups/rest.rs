@@ -68,7 +68,7 @@ impl World {
         let actor = actor.unwrap_or_else(|| panic!("{filter} has no actor"));
         let group = &actor.group;
         assert_eq!(group.members_online(), members, "{filter}: members online");
-        assert_eq!(group.leases().len(), 0, "{filter}: leases are out for good");
+        assert_eq!(group.leased(), 0, "{filter}: leases are out for good");
         assert_eq!(group.waiting(), 0, "{filter}: something waits");
         assert_eq!(group.unsettled(), [], "{filter}: unsettled");
         if !group.is_durable() {

@@ -153,9 +153,8 @@ impl Group {
         self.recorded_next = snapshot.next;
         self.returned = snapshot.unsettled;
         let (leases, doubts) = (&self.leases, &self.doubts);
-        self.returned.retain(|at| {
-            !self.taken.contains(at) && !leases.contains_key(at) && !doubts.holds(*at)
-        });
+        self.returned
+            .retain(|at| !self.taken.contains(at) && !leases.contains(*at) && !doubts.holds(*at));
         self.taken.extend(snapshot.taken);
     }
 
@@ -164,7 +163,7 @@ impl Group {
         self.doubts.gone(member);
         self.members.leave(member);
         for at in self.leases_of(member, |_| true) {
-            let Some(lease) = self.leases.remove(&at) else {
+            let Some(lease) = self.leases.remove(at) else {
                 continue;
             };
             match lease.qos {

@@ -10,6 +10,7 @@
 //! - the recorded cursor passes only what is settled, taken, or named as unsettled beside it;
 //! - a group that is not durable has nothing in the journal and waits for no disk.
 
+mod ascending;
 pub mod attendance;
 pub mod directory;
 mod doubts;
@@ -21,9 +22,10 @@ pub mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use self::ascending::Ascending;
 use self::doubts::Doubts;
 pub use self::effect::{GroupEffect, GroupInput};
 use self::members::Members;
@@ -87,12 +89,12 @@ pub struct Group {
     taken: BTreeSet<Offset>,
     members: Members,
     doubts: Doubts,
-    leases: BTreeMap<Offset, Leasing>,
+    leases: Ascending<Leasing>,
     /// Records to lease again that must be read first.
     returned: BTreeSet<Offset>,
     rereading: bool,
     /// Messages at hand that wait for a member, before those of the cursor.
-    front: BTreeMap<Offset, Arc<Message>>,
+    front: Ascending<Arc<Message>>,
     /// Bytes of those in `front` that are in memory only.
     front_bytes: u64,
     next_memory_lease: Offset,
@@ -123,10 +125,10 @@ impl Group {
             members: Members::new(strategy, number.0),
             filter,
             doubts: Doubts::default(),
-            leases: BTreeMap::new(),
+            leases: Ascending::default(),
             returned: BTreeSet::new(),
             rereading: false,
-            front: BTreeMap::new(),
+            front: Ascending::default(),
             front_bytes: 0,
             next_memory_lease: MEMORY_LEASES_FROM,
             unrecorded: 0,
@@ -206,8 +208,13 @@ impl Group {
     }
 
     /// Who has which record.
-    pub fn leases(&self) -> impl ExactSizeIterator<Item = (Offset, SessionNumber)> {
-        self.leases.iter().map(|(at, lease)| (*at, lease.member))
+    pub fn leases(&self) -> impl Iterator<Item = (Offset, SessionNumber)> {
+        self.leases.iter().map(|(at, lease)| (at, lease.member))
+    }
+
+    /// How many records are leased.
+    pub fn leased(&self) -> usize {
+        self.leases.len()
     }
 
     /// Messages at hand that wait for a member: returned ones, those in memory, and those that were read.
@@ -243,7 +250,7 @@ impl Group {
         self.record_progress(now, effects);
         self.progress_at = None;
         self.cursor.park();
-        for at in std::mem::take(&mut self.front).into_keys() {
+        for at in std::mem::take(&mut self.front).keys() {
             if is_in_memory(at) {
                 effects.push(GroupEffect::Count(Counter::DroppedOffline));
             } else {
@@ -280,10 +287,10 @@ impl Group {
         while self.queue_is_full(bytes) {
             effects.push(GroupEffect::Count(Counter::DroppedQueueFull));
             let oldest = match self.limits.overflow {
-                Overflow::DropOldest => self.front.first_key_value().map(|(at, _)| *at),
+                Overflow::DropOldest => self.front.first_key(),
                 Overflow::DropNew | Overflow::ExpireSession => None,
             };
-            let Some(dropped) = oldest.and_then(|at| self.front.remove(&at)) else {
+            let Some(dropped) = oldest.and_then(|at| self.front.remove(at)) else {
                 return;
             };
             self.front_bytes -= dropped.size_bytes() as u64;
@@ -362,7 +369,7 @@ impl Group {
         }
         while let Some(Record { offset, message }) = self.cursor.pop() {
             let passes = self.taken.remove(&offset)
-                || self.leases.contains_key(&offset)
+                || self.leases.contains(offset)
                 || self.doubts.holds(offset);
             if !passes {
                 return Some((offset, message));
@@ -375,8 +382,7 @@ impl Group {
         if !self.is_durable() {
             return;
         }
-        let returned_waits = self.front.first_key_value();
-        let returned_waits = returned_waits.is_some_and(|(at, _)| !is_in_memory(*at));
+        let returned_waits = self.front.first_key().is_some_and(|at| !is_in_memory(at));
         if !self.returned.is_empty() && !self.rereading && !returned_waits {
             self.rereading = true;
             let asked = self.returned.iter().take(REREAD_MAX).copied().collect();
@@ -416,7 +422,7 @@ impl Group {
 
     /// What is in memory is dropped; what is in the journal nobody reads any more.
     fn end(&mut self, effects: &mut Vec<GroupEffect>) {
-        let in_memory = self.front.keys().filter(|at| is_in_memory(**at)).count();
+        let in_memory = self.front.keys().filter(|at| is_in_memory(*at)).count();
         for _ in 0..in_memory + self.returned.len() + self.doubts.begun() {
             effects.push(GroupEffect::Count(Counter::DroppedGroupEnded));
         }

@@ -1,6 +1,5 @@
 //! What members say of what they have, and how the group's progress is recorded.
 
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::talk::{FromMember, Online, Place, Said, is_in_memory};
@@ -112,9 +111,8 @@ impl Group {
         let leased = self.leases.keys();
         let mut unsettled: Vec<_> = leased
             .chain(self.front.keys())
-            .chain(&self.returned)
-            .chain(self.doubts.records())
-            .copied()
+            .chain(self.returned.iter().copied())
+            .chain(self.doubts.records().copied())
             .filter(|at| *at < next)
             .collect();
         unsettled.sort_unstable();
@@ -131,17 +129,21 @@ impl Group {
         for at in &online.holds {
             // An actor of this group that died leased it.
             self.returned.remove(at);
-            self.front.remove(at);
-            let lease = self.leases.entry(*at).or_insert(Leasing {
+            self.front.remove(*at);
+            if let Some(lease) = self.leases.get_mut(*at) {
+                if lease.member == member {
+                    lease.fence = online.fence;
+                }
+                continue;
+            }
+            let lease = Leasing {
                 member,
                 fence: online.fence,
                 qos: QoS::AtLeastOnce,
                 state: LeaseState::Out,
                 message: None,
-            });
-            if lease.member == member {
-                lease.fence = online.fence;
-            }
+            };
+            self.leases.insert(*at, lease);
         }
     }
 
@@ -168,12 +170,12 @@ impl Group {
             self.members.leave(member);
         }
         for at in self.leases_of(member, |lease| lease.fence == fence) {
-            let Some(lease) = self.leases.get_mut(&at) else {
+            let Some(lease) = self.leases.get_mut(at) else {
                 continue;
             };
             if keeps.contains(&at) {
                 lease.state = LeaseState::Begun;
-            } else if let Some(lease) = self.leases.remove(&at) {
+            } else if let Some(lease) = self.leases.remove(at) {
                 self.give_back(at, lease.message, effects);
                 self.changed(now, at, effects);
             }
@@ -187,7 +189,7 @@ impl Group {
         self.members.leave(member);
         for at in self.leases_of(member, |lease| lease.state == LeaseState::Begun) {
             // Its session counted it with its window.
-            self.leases.remove(&at);
+            self.leases.remove(at);
             self.changed(now, at, effects);
         }
     }
@@ -200,16 +202,14 @@ impl Group {
         let leases = self.leases.iter();
         leases
             .filter(|(_, lease)| lease.member == member && which(lease))
-            .map(|(at, _)| *at)
+            .map(|(at, _)| at)
             .collect()
     }
 
     fn take_lease(&mut self, member: SessionNumber, fence: Fence, at: Offset) -> Option<Leasing> {
-        let Entry::Occupied(lease) = self.leases.entry(at) else {
-            return None;
-        };
-        let theirs = lease.get().member == member && lease.get().fence == fence;
-        theirs.then(|| lease.remove())
+        let lease = self.leases.get(at)?;
+        let theirs = lease.member == member && lease.fence == fence;
+        if theirs { self.leases.remove(at) } else { None }
     }
 
     /// Somebody else gets it.
@@ -233,7 +233,7 @@ impl Group {
     /// A member has settled or taken a record, by whatever lease: nobody else gets it, also if an actor of this group that
     /// died had leased it.
     fn done(&mut self, now: Now, at: Offset, effects: &mut Vec<GroupEffect>) {
-        if self.leases.contains_key(&at) {
+        if self.leases.contains(at) {
             return; // an older connection's word: somebody else has it by now
         }
         effects.push(GroupEffect::Count(Counter::GroupSettled));
@@ -241,7 +241,7 @@ impl Group {
             return;
         }
         self.returned.remove(&at);
-        self.front.remove(&at);
+        self.front.remove(at);
         self.doubts.settled(at);
         if !self.cursor.has_passed(at) {
             self.taken.insert(at);

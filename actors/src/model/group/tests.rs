@@ -366,7 +366,7 @@ fn what_a_member_left_unsettled_another_one_gets_once() {
     assert_eq!(s.counted(Counter::GroupReturned), 3);
     // What its old connection still says changes nothing.
     s.say(1, Said::Settled(Fence(1), all[0]));
-    assert_eq!(s.group.leases().len(), 3);
+    assert_eq!(s.group.leased(), 3);
 }
 
 #[test]
@@ -591,7 +591,7 @@ fn what_a_member_had_when_the_group_died_comes_back_once() {
     s.offline(1, &[]);
     s.online(2, 100);
     assert_eq!(s.of(2), all);
-    assert_eq!(s.group.leases().len(), 3);
+    assert_eq!(s.group.leased(), 3);
 }
 
 /// With QoS 1 leased by an actor that died, re-subscribed with QoS 2, and then its own actor died as well: all that while
@@ -613,7 +613,7 @@ fn what_is_in_doubt_ahead_of_the_cursor_is_not_leased_by_it() {
     assert!(s.of(2).is_empty(), "it may be begun");
     s.recall();
     assert_eq!(s.of(2), [at]);
-    assert_eq!(s.group.leases().len(), 1);
+    assert_eq!(s.group.leased(), 1);
 }
 
 /// The group died between leases and what became of them.
@@ -678,7 +678,7 @@ fn a_rebuilt_group_in_memory_numbers_no_lease_as_one_that_is_still_out() {
     s.recounted(2, second);
     s.input(live());
     assert_eq!(s.counts(), [2, 2]);
-    assert_eq!(s.group.leases().len(), 4);
+    assert_eq!(s.group.leased(), 4);
 }
 
 /// A session that subscribes again finishes what a group of the same filter leased to it that is over by now. The new one
@@ -689,7 +689,7 @@ fn a_group_claims_nothing_of_the_one_before_it() {
     let mut online = online(1, 10, QoS::AtLeastOnce, vec![Offset(7)]);
     online.by = Some(GroupNumber(0));
     script.say(1, Said::Online(Box::new(online)));
-    assert_eq!(script.group.leases().len(), 0);
+    assert_eq!(script.group.leased(), 0);
     assert_eq!(script.group.unsettled(), []);
 }
 
@@ -704,7 +704,7 @@ fn a_member_that_unsubscribes_finishes_what_it_has_and_gets_nothing_new() {
     assert_eq!((s.of(1).len(), s.of(2).len()), (1, 5));
     let has = s.of(1)[0];
     s.settle(1, has);
-    assert_eq!(s.group.leases().len(), 5);
+    assert_eq!(s.group.leased(), 5);
 }
 
 #[test]
