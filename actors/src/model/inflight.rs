@@ -5,8 +5,11 @@
 //! - identifiers of records sent in the order of the log count up by one, so that after a crash the same records get
 //!   the same identifiers again; retained replays take theirs from the top down.
 
+mod identifiers;
+
 use std::collections::VecDeque;
 
+use self::identifiers::Identifiers;
 use super::entry::{Step, Unsettled};
 use super::group::talk::is_in_memory;
 use super::ids::{GroupNumber, Offset, PacketId};
@@ -18,8 +21,7 @@ pub struct Inflight {
     sent: VecDeque<Unsettled>,
     /// How many of the last ones in `sent` the attached client must be sent again.
     due: usize,
-    next_packet_id: PacketId,
-    next_replay_id: PacketId,
+    identifiers: Identifiers,
     /// The most unsettled records towards the attached client.
     max: u16,
 }
@@ -35,8 +37,7 @@ impl Inflight {
         Self {
             sent,
             due: 0,
-            next_packet_id,
-            next_replay_id: PacketId::LAST,
+            identifiers: Identifiers::new(next_packet_id),
             max,
         }
     }
@@ -98,12 +99,12 @@ impl Inflight {
 
     /// The identifier that the next record in the order of the log gets.
     pub fn next_packet_id(&self) -> PacketId {
-        self.next_packet_id
+        self.identifiers.up()
     }
 
     /// Goes on counting behind `packet_id`: a re-read passed a record that had been sent with it.
     pub fn count_past(&mut self, packet_id: PacketId) {
-        self.next_packet_id = packet_id.following();
+        self.identifiers.count_past(packet_id);
     }
 
     /// Takes a place in the window. The caller has checked [`Self::credit`] and that nothing is due.
@@ -113,10 +114,11 @@ impl Inflight {
     pub fn send(&mut self, offset: Offset, qos: QoS, retain: bool, replay: bool) -> Unsettled {
         assert!(self.due == 0, "new before old");
         assert!(self.credit() > 0, "no credit left");
+        let held = self.sent.iter().map(|sent| sent.packet_id);
         let packet_id = if replay {
-            self.allocate_replay()
+            self.identifiers.take_down(held)
         } else {
-            self.allocate()
+            self.identifiers.take_up(held)
         };
         let sent = Unsettled {
             packet_id,
@@ -206,34 +208,9 @@ impl Inflight {
 
     /// Empties the window; gives how many deliveries were abandoned.
     pub fn clear(&mut self) -> usize {
-        self.next_packet_id = PacketId::FIRST;
-        self.next_replay_id = PacketId::LAST;
+        self.identifiers = Identifiers::new(PacketId::FIRST);
         self.due = 0;
         std::mem::take(&mut self.sent).len()
-    }
-
-    fn holds(&self, packet_id: PacketId) -> bool {
-        self.sent.iter().any(|sent| sent.packet_id == packet_id)
-    }
-
-    fn allocate(&mut self) -> PacketId {
-        loop {
-            let packet_id = self.next_packet_id;
-            self.next_packet_id = packet_id.following();
-            if !self.holds(packet_id) {
-                return packet_id;
-            }
-        }
-    }
-
-    fn allocate_replay(&mut self) -> PacketId {
-        loop {
-            let packet_id = self.next_replay_id;
-            self.next_replay_id = packet_id.preceding();
-            if !self.holds(packet_id) {
-                return packet_id;
-            }
-        }
     }
 }
 
