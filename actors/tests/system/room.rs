@@ -3,6 +3,7 @@
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::quota::{QuotaLimits, QuotaPolicy};
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 
 use crate::client::{Setup, kept, transient};
 use crate::world::{World, run};
@@ -134,6 +135,41 @@ fn a_limit_below_the_use_evicts_nobody() {
         let answer = world.ask("new", kept()).answer().await;
         assert_eq!(answer, Err(Refusal::SessionQuota));
         assert_eq!(world.counter(Counter::SessionEvicted), 0);
+        world.stop().await;
+    });
+}
+
+#[test]
+fn at_the_total_a_tenant_makes_room_among_its_own_sessions_or_is_refused() {
+    run(async {
+        let mut world = evicting(4, QuotaLimits::default()).await;
+        let id = |tenant: &str, own: &str| {
+            let tenant = Tenant::new(tenant).unwrap();
+            tenant.client_id(own).as_str().to_owned()
+        };
+        let (older, old, own) = (id("a", "1"), id("a", "2"), id("b", "1"));
+        for known in [&older, &old, &own] {
+            leave(&world, known, kept()).await;
+        }
+        let _online = world.connect(&id("c", "1"), kept()).await;
+        // The oldest are those of "a", but who makes room for "b" is its own.
+        let _new = world.connect(&id("b", "2"), kept()).await;
+        let is_there = async |known: &String| {
+            let system = world.system();
+            system
+                .observe_session(known.as_str().into())
+                .await
+                .is_some()
+        };
+        assert!(!is_there(&own).await && is_there(&older).await && is_there(&old).await);
+        // Nobody of "b" and "c" is away any more, and nobody of "d" was ever here.
+        for tenant in ["b", "c", "d"] {
+            let answer = world.ask(&id(tenant, "3"), kept()).answer().await;
+            assert_eq!(answer, Err(Refusal::SessionQuota), "{tenant}");
+        }
+        world.connect(&id("a", "3"), kept()).await.hang_up();
+        assert!(!is_there(&older).await && is_there(&old).await);
+        assert_eq!(world.counter(Counter::SessionEvicted), 2);
         world.stop().await;
     });
 }

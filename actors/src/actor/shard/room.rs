@@ -1,7 +1,8 @@
 //! Room for newcomers, if the policy is to end who has been offline longest.
 //!
 //! A shard knows its own sessions only, so the registry asks all of them and takes the oldest. The search through a
-//! directory is paid once for many victims: who went offline since was not offline longer.
+//! directory is paid once for many victims: who went offline since was not offline longer. A tenant makes room among its
+//! own sessions, so victims are remembered for each.
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
@@ -14,7 +15,7 @@ use super::super::protocol::{
 };
 use super::ShardActor;
 use crate::model::counter::Counter;
-use crate::model::ids::Timestamp;
+use crate::model::ids::{Principal, Timestamp};
 use crate::model::quota::{QuotaPolicy, Scope, Shortage};
 use crate::model::refusal::Refusal;
 
@@ -24,15 +25,19 @@ const ATTEMPTS_MAX: u8 = 3;
 /// Victims that one search finds.
 const VICTIMS_MAX: usize = 1024;
 
-/// Limits for which victims are remembered.
-const SCOPES_MAX: usize = 64;
+/// Newcomers of a kind for whom victims are remembered. Tenants share no victims, so that even of all kinds together
+/// they are no more than a few for each session.
+const KINDS_MAX: usize = 1024;
 
 /// After a search that found nobody, so long in milliseconds there is no other one for the same limit.
 const PAUSE_MILLIS: u64 = 1000;
 
-/// The sessions that go next, by the limit that they help against; first who has been offline longest.
+/// Which limit stopped a newcomer, and among whose sessions it may find room.
+type Kind = (Scope, Option<Principal>);
+
+/// The sessions that go next, by whom they make room for; first who has been offline longest.
 #[derive(Debug, Default)]
-pub(super) struct Victims(BTreeMap<Scope, Found>);
+pub(super) struct Victims(BTreeMap<Kind, Found>);
 
 #[derive(Debug)]
 struct Found {
@@ -64,10 +69,11 @@ impl ShardActor {
     fn victim(&mut self, shortage: &Shortage) -> Option<Victim> {
         let local = self.local.borrow();
         let now = local.shared.clock.now();
-        if self.victims.0.len() >= SCOPES_MAX && !self.victims.0.contains_key(&shortage.scope) {
+        let kind = (shortage.scope.clone(), shortage.tenant.clone());
+        if self.victims.0.len() >= KINDS_MAX && !self.victims.0.contains_key(&kind) {
             self.victims.0.clear();
         }
-        let found = self.victims.0.entry(shortage.scope.clone());
+        let found = self.victims.0.entry(kind);
         let found = found.or_insert_with(|| Found {
             victims: VecDeque::new(),
             search_at: now,

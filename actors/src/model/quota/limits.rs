@@ -29,7 +29,8 @@ pub enum QuotaPolicy {
     /// It is refused.
     #[default]
     Reject,
-    /// The session that has been offline longest ends and makes room; the newcomer is refused if nobody is offline.
+    /// The session that has been offline longest ends and makes room; the newcomer is refused if nobody is offline. For
+    /// a newcomer that has a tenant, only sessions of the same tenant make room, whichever limit is reached.
     EvictLongestOffline,
 }
 

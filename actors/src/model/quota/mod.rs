@@ -52,8 +52,12 @@ pub struct Claim<'a> {
 impl Claim<'_> {
     /// Whom the unit is charged to: the tenant, whose name is that of a principal then, or else the owner.
     fn payer(&self) -> Principal {
-        let tenant = self.client_id.tenant();
-        tenant.map_or_else(|| self.principal.clone(), Principal::from)
+        self.tenant().unwrap_or_else(|| self.principal.clone())
+    }
+
+    /// The tenant, by the name under which its units are charged.
+    fn tenant(&self) -> Option<Principal> {
+        self.client_id.tenant().map(Principal::from)
     }
 
     fn owner_beside_payer(&self) -> Option<Box<Principal>> {
@@ -77,6 +81,8 @@ impl<'a> From<&'a Connect> for Claim<'a> {
 pub struct Shortage {
     /// Which limit is reached.
     pub scope: Scope,
+    /// The newcomer's tenant, if it has one: only sessions of the same may be evicted for it.
+    pub tenant: Option<Principal>,
     /// How many units must come back before one can be taken.
     pub units: u64,
 }
@@ -171,7 +177,7 @@ impl Quota {
     ) -> Result<Permit, Shortage> {
         let mut units = self.lock();
         let account = units.account_of(&claim);
-        if let Some(shortage) = units.shortage(&account) {
+        if let Some(shortage) = units.shortage(&claim, &account) {
             return Err(shortage);
         }
         Ok(self.permit(&claim, units.take(account, now)))
@@ -197,8 +203,12 @@ impl Quota {
         shortage.refusal()
     }
 
-    /// Whether the end of the session that holds `permit` would help against `shortage`.
+    /// Whether the session that holds `permit` may end to make room, and that would help against `shortage`.
     pub fn helps(&self, permit: &Permit, shortage: &Shortage) -> bool {
+        let tenant = shortage.tenant.as_ref();
+        if tenant.is_some_and(|tenant| permit.account.principal != *tenant) {
+            return false;
+        }
         match &shortage.scope {
             Scope::Principal(principal) => permit.account.principal == *principal,
             Scope::Listener(listener) => permit.account.listener == *listener,
@@ -307,7 +317,7 @@ impl Permit {
         }
         let interval = units.interval;
         units.give_back(&self.account);
-        let shortage = units.shortage(&account);
+        let shortage = units.shortage(&claim, &account);
         let account = match &shortage {
             None => account,
             Some(_) => Account::clone(&self.account),

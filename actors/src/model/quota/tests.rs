@@ -335,3 +335,34 @@ fn devices_of_a_tenant_are_charged_to_it_whoever_they_are() {
     drop((first, second, other));
     assert_eq!(quota.used(), 0);
 }
+
+#[test]
+fn room_for_a_tenant_is_made_by_its_own_sessions_only_whichever_limit_is_reached() {
+    let quota = Quota::new(QuotaLimits {
+        sessions_max: 3,
+        principals: [("a".into(), 2)].into(),
+        listeners: [("public".into(), 2)].into(),
+        ..QuotaLimits::default()
+    });
+    let ask = |tenant: &str, listener: &str| {
+        let claim = Claim {
+            client_id: &Tenant::new(tenant).unwrap().client_id("c"),
+            principal: &"somebody".into(),
+            listener: &listener.into(),
+        };
+        quota.try_acquire(claim, NOW)
+    };
+    let [own, public, of_b] = [("a", ""), ("a", "public"), ("b", "public")]
+        .map(|(tenant, listener)| ask(tenant, listener).unwrap());
+    let help = |shortage: &Shortage| [&own, &public, &of_b].map(|held| quota.helps(held, shortage));
+    let at_own_limit = ask("a", "").unwrap_err();
+    assert_eq!(at_own_limit.scope, Scope::Principal("a".into()));
+    assert_eq!(help(&at_own_limit), [true, true, false]);
+    let at_total = ask("b", "").unwrap_err();
+    assert_eq!(at_total.scope, Scope::Sessions);
+    assert_eq!(help(&at_total), [false, false, true]);
+    assert_eq!(help(&ask("c", "").unwrap_err()), [false; 3]);
+    let at_listener = ask("b", "public").unwrap_err();
+    assert_eq!(at_listener.scope, Scope::Listener("public".into()));
+    assert_eq!(help(&at_listener), [false, false, true]);
+}

@@ -66,10 +66,11 @@ impl Units {
     }
 
     /// Why there is no unit for this account, if so. The narrowest limit that is reached says no.
-    pub(super) fn shortage(&self, account: &Account) -> Option<Shortage> {
+    pub(super) fn shortage(&self, claim: &Claim<'_>, account: &Account) -> Option<Shortage> {
         let short = |scope: Scope, used: u64, limit: u64| {
             (used >= limit).then(|| Shortage {
                 scope,
+                tenant: claim.tenant(),
                 units: used - limit + 1,
             })
         };
