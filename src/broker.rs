@@ -10,7 +10,7 @@ use std::time::Duration;
 use outlive_actors::actor::appender::Durability;
 use outlive_actors::clock::SystemClock;
 use outlive_actors::model::limits::{Overflow, SessionLimits, SharedLimits};
-use outlive_actors::model::retained::RetainedLimits;
+use outlive_actors::model::tally::Amount;
 use outlive_actors::store::StoreError;
 use outlive_actors::system::{ActorSystem, StartError, SystemConfig};
 use thiserror::Error;
@@ -169,6 +169,7 @@ impl Broker {
         if let Err(error) = self.system.quota().set((&config.quota).into()).await {
             tracing::error!(%error, "quota not changed");
         }
+        self.system.tenants().limit((&config.tenancy).into());
         self.groups
             .reconfigure(groups::configured(&config.shared.groups));
         self.config.clone_from(config);
@@ -315,6 +316,7 @@ fn api(
             usage: Arc::clone(usage),
         },
         groups: groups.clone(),
+        tenants: system.tenants(),
     })
 }
 
@@ -366,10 +368,11 @@ fn system_config(config: &Config, declared: Declared) -> SystemConfig {
             ..SessionLimits::default()
         },
         shared: shared_limits(&config.shared, declared),
-        retained: RetainedLimits {
-            messages_max: config.retained.messages_max,
-            bytes_max: config.retained.bytes_max,
+        retained: Amount {
+            count: config.retained.messages_max,
+            bytes: config.retained.bytes_max,
         },
+        tenants: (&config.tenancy).into(),
         quota: (&config.quota).into(),
         durability: match config.log.durability {
             DurabilityKey::Always => Durability::Always,

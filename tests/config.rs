@@ -288,6 +288,18 @@ fn values_that_do_not_go_together_are_refused() {
             &[("tenancy.by", "listener"), ("mqtt.listen", "127.0.0.1:0")],
             "mqtt.listen",
         ),
+        (
+            &[("tenancy.tenants", "[{ name = 'a/b' }]")],
+            "tenancy.tenants",
+        ),
+        (
+            &[("tenancy.tenants", "[{ name = 'a' }, { name = 'a' }]")],
+            "tenancy.tenants",
+        ),
+        (
+            &[("tenancy.tenants", "[{ name = 'a', groups_max = 1000001 }]")],
+            "tenancy.tenants",
+        ),
         (&[("telemetry.level", "loud=very")], "telemetry.level"),
         (&[("storage.data_dir", "")], "storage.data_dir"),
         (

@@ -7,6 +7,7 @@
 mod groups;
 mod quota;
 mod start;
+mod tenants;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -28,10 +29,10 @@ use crate::clock::Clock;
 use crate::journal::files::{DiskFiles, Files};
 use crate::journal::{JournalObservation, ReadError};
 use crate::model::ids::{ClientId, SHARDS_MAX};
-use crate::model::limits::{SessionLimits, SharedLimits};
+use crate::model::limits::{PerTenant, SessionLimits, SharedLimits, TenantLimits};
 use crate::model::quota::{QuotaLimits, QuotaObservation};
 use crate::model::refusal::Refusal;
-use crate::model::retained::RetainedLimits;
+use crate::model::tally::Amount;
 use crate::observe::{SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError, TENANCY_OFF};
 use crate::store::{SnapshotStore, StoreError};
@@ -39,6 +40,7 @@ use crate::store::{SnapshotStore, StoreError};
 pub use groups::GroupsHandle;
 use groups::GroupsShard;
 pub use quota::QuotaHandle;
+pub use tenants::{TenantUse, TenantsHandle};
 
 /// Threads on which one shard reads from the disk.
 const READERS_PER_SHARD: usize = 4;
@@ -57,8 +59,10 @@ pub struct SystemConfig {
     pub limits: SessionLimits,
     /// Limits and strategies of shared subscriptions.
     pub shared: SharedLimits,
-    /// What may be retained in all.
-    pub retained: RetainedLimits,
+    /// What may be retained in all: messages, and bytes of topics, properties and payloads.
+    pub retained: Amount,
+    /// What each tenant may have.
+    pub tenants: PerTenant<TenantLimits>,
     /// How many sessions there may be, online and offline, in all and of whom.
     pub quota: QuotaLimits,
     /// When an acknowledgement may be sent.
@@ -86,7 +90,8 @@ impl SystemConfig {
             shards: 1,
             limits: SessionLimits::default(),
             shared: SharedLimits::default(),
-            retained: RetainedLimits::default(),
+            retained: Amount::default(),
+            tenants: PerTenant::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 64 << 20,
@@ -185,6 +190,8 @@ pub struct ActorSystem {
     shards: Vec<ShardHandle>,
     shared: Arc<Shared>,
     registry: Addr<RegistryActor>,
+    /// Whether clients have tenants.
+    tenancy: bool,
     /// Held until the end: one process owns the directory. None if the engine was given.
     _data_dir: Option<DataDir>,
 }
@@ -330,6 +337,14 @@ impl ActorSystem {
         }
     }
 
+    /// The tenants, to observe and to limit.
+    pub fn tenants(&self) -> TenantsHandle {
+        TenantsHandle {
+            shared: Arc::clone(&self.shared),
+            tenancy: self.tenancy,
+        }
+    }
+
     /// A function that observes the system; for metrics, which outlive a borrow.
     pub fn observer(&self) -> impl Fn() -> SystemObservation + Send + Sync + 'static {
         let cells: Vec<_> = self
@@ -341,11 +356,10 @@ impl ActorSystem {
         move || {
             let (group_names, group_members) = {
                 let groups = shared.groups.lock();
-                (groups.len() as u64, groups.members() as u64)
+                (groups.tally().all().count, groups.members() as u64)
             };
             let retained = shared.retained.read();
-            let (messages, bytes, expired) =
-                (retained.len() as u64, retained.bytes(), retained.expired());
+            let (there, expired) = (retained.tally().all(), retained.expired());
             drop(retained);
             SystemObservation {
                 group_names,
@@ -359,8 +373,8 @@ impl ActorSystem {
                 appender: shared.appender.observe(),
                 checkpoint: shared.checkpointer.observe(),
                 quota: shared.quota.observe(),
-                retained: messages,
-                retained_bytes: bytes,
+                retained: there.count,
+                retained_bytes: there.bytes,
                 retained_expired: expired,
                 route_backlog_bytes: shared.backlog_bytes(),
                 route_filters: shared.routes.filters() as u64,

@@ -47,6 +47,10 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         "PUBLISH packets handed to connections, by QoS, redeliveries included.";
     const DROPPED: &str = "outlive_messages_dropped_total";
     const DROPPED_HELP: &str = "Deliveries that will never reach their session, by reason.";
+    const RETAINED_REFUSED: &str = "outlive_retained_refused_total";
+    const RETAINED_REFUSED_HELP: &str = "Messages delivered and not retained, by the limit that was reached: one of [retained], or of the tenant.";
+    const GROUP_REFUSED: &str = "outlive_group_refused_total";
+    const GROUP_REFUSED_HELP: &str = "Shared subscriptions refused, by the limit that was reached: one of [shared], or the tenant's on groups.";
     match counter {
         Counter::SessionCreated => (EVENTS, EVENTS_HELP, &[("event", "created")]),
         Counter::SessionResumed => (EVENTS, EVENTS_HELP, &[("event", "resumed")]),
@@ -115,9 +119,14 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             &[],
         ),
         Counter::RetainRefused => (
-            "outlive_retained_refused_total",
-            "Messages delivered and not retained because of retained.messages_max or retained.bytes_max.",
-            &[],
+            RETAINED_REFUSED,
+            RETAINED_REFUSED_HELP,
+            &[("limit", "total")],
+        ),
+        Counter::TenantRetainRefused => (
+            RETAINED_REFUSED,
+            RETAINED_REFUSED_HELP,
+            &[("limit", "tenant")],
         ),
         Counter::WillPublished => (
             "outlive_wills_published_total",
@@ -150,11 +159,8 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             &[],
         ),
         Counter::DroppedGroupEnded => (DROPPED, DROPPED_HELP, &[("reason", "group_ended")]),
-        Counter::GroupRefused => (
-            "outlive_group_refused_total",
-            "Shared subscriptions refused because of a limit of [shared].",
-            &[],
-        ),
+        Counter::GroupRefused => (GROUP_REFUSED, GROUP_REFUSED_HELP, &[("limit", "shared")]),
+        Counter::TenantGroupRefused => (GROUP_REFUSED, GROUP_REFUSED_HELP, &[("limit", "tenant")]),
     }
 }
 

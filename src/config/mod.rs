@@ -33,7 +33,7 @@ pub use sections::{
 };
 pub(crate) use shared::declared;
 pub use shared::{SharedConfig, Strategy};
-pub use tenancy::{TenancyConfig, TenancyKey};
+pub use tenancy::{TenancyConfig, TenancyKey, TenantConfig};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

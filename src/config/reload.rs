@@ -7,6 +7,10 @@ use super::{Config, layers};
 pub const RELOADABLE: &[&str] = &[
     "mqtt.connects_per_second_max",
     "shared.groups",
+    "tenancy.groups_max",
+    "tenancy.retained_messages_max",
+    "tenancy.retained_bytes_max",
+    "tenancy.tenants",
     "quota.sessions_max",
     "quota.policy",
     "quota.reserved",

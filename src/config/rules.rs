@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use outlive_actors::model::tenant::Tenant;
 use outlive_actors::model::topic::is_topic_name;
+use toml::Table;
 
-use super::{Config, Problem, TenancyKey, shared};
+use super::{Config, Problem, TenancyConfig, TenancyKey, limits, shared};
 use crate::auth::Users;
 use crate::telemetry;
 
@@ -167,6 +169,7 @@ fn quota(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn tenancy(config: &Config, problems: &mut Vec<Problem>) {
+    tenants(&config.tenancy, problems);
     match config.tenancy.by {
         TenancyKey::Off => {}
         TenancyKey::Principal if config.auth.scram_file.as_os_str().is_empty() => {
@@ -179,6 +182,27 @@ fn tenancy(config: &Config, problems: &mut Vec<Problem>) {
             if config.mqtt.listen.iter().any(|address| address.port() == 0) {
                 let why = "may not have port 0 with tenancy.by = \"listener\": tenants would have other names after each start";
                 problems.push(Problem::new("mqtt.listen", why));
+            }
+        }
+    }
+}
+
+/// Whether each entry is of one tenant that there can be, with limits as they can be of all.
+fn tenants(tenancy: &TenancyConfig, problems: &mut Vec<Problem>) {
+    let mut problem = |why: String| problems.push(Problem::new("tenancy.tenants", why));
+    let mut names = BTreeSet::new();
+    for tenant in &tenancy.tenants {
+        let name = &tenant.name;
+        if Tenant::new(name).is_none() {
+            problem(format!("names {name:?}, which cannot be a tenant"));
+        }
+        if !names.insert(name) {
+            problem(format!("names {name:?} more than once"));
+        }
+        let limits = Table::try_from(tenant).expect("every field is a TOML value");
+        for (key, value) in &limits {
+            if let Some(why) = limits::check(&format!("tenancy.{key}"), value) {
+                problem(format!("{name:?}: {key}: {why}"));
             }
         }
     }

@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 33] = [
+pub const REFUSALS: [Refusal; 35] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -85,6 +85,7 @@ pub const REFUSALS: [Refusal; 33] = [
     Refusal::TakeoverRate,
     Refusal::SubscriptionQuota,
     Refusal::RetainedQuota,
+    Refusal::TenantRetainedQuota,
     Refusal::JournalUnavailable,
     Refusal::PayloadFormat,
     Refusal::QoS,
@@ -95,6 +96,7 @@ pub const REFUSALS: [Refusal; 33] = [
     Refusal::TopicName,
     Refusal::TopicFilter,
     Refusal::SharedQuota,
+    Refusal::TenantGroupQuota,
     Refusal::GroupNotDeclared,
     Refusal::TakenOver,
     Refusal::KeepAlive,

@@ -40,7 +40,9 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
-        | Refusal::RetainedQuota => 0x97,
+        | Refusal::TenantGroupQuota
+        | Refusal::RetainedQuota
+        | Refusal::TenantRetainedQuota => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::PayloadFormat => 0x99,
         Refusal::QoS => 0x9B,
@@ -61,7 +63,9 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
+        | Refusal::TenantGroupQuota
         | Refusal::RetainedQuota
+        | Refusal::TenantRetainedQuota
         | Refusal::JournalUnavailable
         | Refusal::ShuttingDown
         | Refusal::TakenOver
@@ -113,7 +117,9 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
+        | Refusal::TenantGroupQuota
         | Refusal::RetainedQuota
+        | Refusal::TenantRetainedQuota
         | Refusal::JournalUnavailable => 0x97,
         Refusal::ConnectRate => 0x9F,
         Refusal::Administrative => 0x98,
@@ -139,7 +145,9 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
+        | Refusal::TenantGroupQuota
         | Refusal::RetainedQuota
+        | Refusal::TenantRetainedQuota
         | Refusal::JournalUnavailable => 0x97,
         Refusal::PacketIdInUse => 0x91,
         Refusal::Malformed
@@ -184,7 +192,9 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             | Refusal::TakeoverRate
             | Refusal::SubscriptionQuota
             | Refusal::SharedQuota
+            | Refusal::TenantGroupQuota
             | Refusal::RetainedQuota
+            | Refusal::TenantRetainedQuota
             | Refusal::JournalUnavailable
             | Refusal::ReceiveMax
             | Refusal::Busy,

@@ -58,9 +58,14 @@ impl Broker {
 
     /// Starts one with a configuration file.
     pub(crate) fn start_with_file(text: &str) -> Self {
+        Self::start_on_with_file(1, text)
+    }
+
+    /// Starts one with so many listeners and a configuration file.
+    pub(crate) fn start_on_with_file(listeners: usize, text: &str) -> Self {
         let mut broker = Self {
             dir: TempDir::new().unwrap(),
-            listen: vec![Port::reserve()],
+            listen: (0..listeners).map(|_| Port::reserve()).collect(),
             admin: Port::reserve(),
             settings: Vec::new(),
             has_file: true,

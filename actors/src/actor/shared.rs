@@ -19,7 +19,7 @@ use crate::model::ids::{SessionNumber, ShardId, ShardSet};
 use crate::model::limits::SessionLimits;
 use crate::model::message::{Message, QoS};
 use crate::model::quota::Quota;
-use crate::model::retained::{Retained, RetainedLimits};
+use crate::model::retained::Retained;
 use crate::model::routes::{FilterNumber, Matched, RouteEdge, Routes};
 use crate::model::topic::Filter;
 
@@ -91,8 +91,6 @@ pub struct Shared {
     pub routes: Arc<SharedRoutes>,
     /// Retained messages: topic -> offset.
     pub retained: Arc<RwLock<Retained>>,
-    /// What may be retained.
-    pub retained_limits: RetainedLimits,
     /// Permits, one per session.
     pub quota: Arc<Quota>,
     /// The way into the journal.

@@ -82,6 +82,10 @@ pub enum Counter {
     DroppedGroupEnded,
     /// A shared subscription was refused because of a limit of `[shared]`.
     GroupRefused,
+    /// A shared subscription was refused because of the tenant's limit on groups.
+    TenantGroupRefused,
+    /// A message was delivered and not retained because of the tenant's limits.
+    TenantRetainRefused,
 }
 
 impl Counter {
@@ -126,8 +130,10 @@ impl Counter {
         Self::GroupReturned,
         Self::DroppedGroupEnded,
         Self::GroupRefused,
+        Self::TenantGroupRefused,
+        Self::TenantRetainRefused,
     ];
 
     /// How many counters there are.
-    pub const COUNT: usize = Self::GroupRefused as usize + 1;
+    pub const COUNT: usize = Self::TenantRetainRefused as usize + 1;
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::group::Strategy;
+use super::tally::Amount;
 
 /// What happens when a transient session's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,4 +78,29 @@ pub struct SharedLimits {
     pub declared: BTreeMap<Box<str>, Option<Strategy>>,
     /// No other groups are allowed.
     pub require_declared: bool,
+}
+
+/// What one tenant may have besides its sessions; 0 = no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// The most groups, by name, of those that [`SharedLimits::groups_max`] allows in all.
+    pub groups_max: u32,
+    /// The most retained messages and their bytes, of those that may be retained in all.
+    pub retained: Amount,
+}
+
+/// Something for each tenant, of which some have another one than all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PerTenant<T> {
+    /// That of each tenant that is not named.
+    pub each: T,
+    /// That of single tenants, by name.
+    pub named: BTreeMap<Box<str>, T>,
+}
+
+impl<T: Copy> PerTenant<T> {
+    /// That of a tenant.
+    pub fn of(&self, tenant: &str) -> T {
+        self.named.get(tenant).copied().unwrap_or(self.each)
+    }
 }

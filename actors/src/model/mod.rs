@@ -25,5 +25,6 @@ pub mod routes;
 pub mod session;
 pub mod snapshot;
 pub mod subscriptions;
+pub mod tally;
 pub mod tenant;
 pub mod topic;

@@ -50,6 +50,9 @@ pub enum Refusal {
     /// `retained.messages_max` or `retained.bytes_max` is reached; the message is delivered and not retained.
     #[error("retained messages reached their limit")]
     RetainedQuota,
+    /// The tenant's retained messages reached their limit; the message is delivered and not retained.
+    #[error("retained messages of the tenant reached their limit")]
+    TenantRetainedQuota,
     /// The journal cannot take the message: disk full or failing.
     #[error("the journal cannot take the message")]
     JournalUnavailable,
@@ -80,6 +83,9 @@ pub enum Refusal {
     /// A limit of `[shared]` is reached.
     #[error("limit of shared subscriptions reached")]
     SharedQuota,
+    /// The groups of the tenant reached their limit.
+    #[error("shared subscription groups of the tenant reached their limit")]
+    TenantGroupQuota,
     /// A group that is not declared, where `shared.require_declared_groups` is set.
     #[error("group of the shared subscription not declared")]
     GroupNotDeclared,

@@ -1,7 +1,7 @@
 //! Which topics have a retained message, and where in the journal it lies.
 //!
-//! Owns: topic -> offset, in the byte order of topics, what all of it takes, and whether there is room for more. Does not
-//! know: the messages themselves; an offset named here pins its record in the journal. When one expires: the checkpointer
+//! Owns: topic -> offset, in the byte order of topics, what all of it takes and what each tenant's does, and whether there
+//! is room for more. Does not know: the messages themselves; an offset named here pins its record in the journal. When one expires: the checkpointer
 //! says so.
 //!
 //! A filter is answered by a walk through the sorted topics that leaps over what cannot match: from each topic it
@@ -14,10 +14,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use self::walk::{Verdict, Walk};
 use super::ids::{Offset, Timestamp};
+use super::limits::{PerTenant, TenantLimits};
 use super::message::Message;
+use super::refusal::Refusal;
+use super::tally::{Amount, Reached, Tally};
 use super::topic::Filter;
 
 /// So many steps forward are cheaper than a search from the root of the tree.
@@ -51,15 +55,6 @@ fn size(message: &Message) -> u32 {
     u32::try_from(message.size_bytes()).unwrap_or(u32::MAX)
 }
 
-/// What may be retained in all; the configuration's section `retained`. 0 = no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RetainedLimits {
-    /// The most topics with a retained message.
-    pub messages_max: u64,
-    /// The most bytes of topics, properties and payloads.
-    pub bytes_max: u64,
-}
-
 /// What is kept in memory of a retained message.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -71,8 +66,10 @@ struct Held {
 #[derive(Default)]
 pub struct Retained {
     topics: BTreeMap<Box<str>, Held>,
-    bytes: u64,
+    tally: Tally,
     expired: u64,
+    limit: Amount,
+    tenants: Arc<PerTenant<TenantLimits>>,
 }
 
 /// A part of the answer to a filter.
@@ -85,9 +82,20 @@ pub struct RetainedPage {
 }
 
 impl Retained {
-    /// No retained messages.
+    /// No retained messages, and no limits.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on there may be so many and so large ones in all; the configuration's section `retained`. What is retained
+    /// stays.
+    pub fn limit(&mut self, limit: Amount) {
+        self.limit = limit;
+    }
+
+    /// From now on tenants may have so much. What is retained stays.
+    pub fn limit_tenants(&mut self, tenants: Arc<PerTenant<TenantLimits>>) {
+        self.tenants = tenants;
     }
 
     /// How many topics have a retained message.
@@ -100,9 +108,10 @@ impl Retained {
         self.topics.is_empty()
     }
 
-    /// Bytes of all topics, properties and payloads.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// How many there are, and the bytes of their topics, properties and payloads, in all and of each tenant. The name of a
+    /// tenant is part of its topics.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How many messages expired while they were retained.
@@ -119,19 +128,19 @@ impl Retained {
     pub fn set(&mut self, topic: &str, at: RetainedAt) {
         let RetainedAt { offset, bytes, .. } = at;
         let held = Held { offset, bytes };
-        self.bytes += u64::from(bytes);
         // A topic that is known keeps its key.
         let before = match self.topics.get_mut(topic) {
             Some(known) => Some(std::mem::replace(known, held)),
             None => self.topics.insert(Box::from(topic), held),
         };
-        self.bytes -= before.map_or(0, |held| u64::from(held.bytes));
+        let before = before.map(|held| held.bytes.into());
+        self.tally.replace(topic, before, Some(bytes.into()));
     }
 
     /// Drops the retained message of `topic`.
     pub fn clear(&mut self, topic: &str) {
         if let Some(held) = self.topics.remove(topic) {
-            self.bytes -= u64::from(held.bytes);
+            self.tally.replace(topic, Some(held.bytes.into()), None);
         }
     }
 
@@ -143,17 +152,21 @@ impl Retained {
         }
     }
 
-    /// Whether the message may be retained. What is under way to the journal does not count yet.
-    pub fn has_room(&self, message: &Message, limits: RetainedLimits) -> bool {
-        let RetainedLimits {
-            messages_max,
-            bytes_max,
-        } = limits;
-        let before = self.topics.get(message.topic());
-        let room = messages_max == 0 || before.is_some() || (self.len() as u64) < messages_max;
-        let before = before.map_or(0, |held| held.bytes);
-        let after = self.bytes - u64::from(before) + u64::from(size(message));
-        room && (bytes_max == 0 || size(message) <= before || after <= bytes_max)
+    /// Whether the message may be retained. What is under way to the journal does not count yet. At a limit a message
+    /// may take the place of another one, in bytes if it is not larger.
+    ///
+    /// # Errors
+    /// Which limit is reached: that of the tenant ([`Refusal::TenantRetainedQuota`]), or that of all.
+    pub fn room_for(&self, message: &Message) -> Result<(), Refusal> {
+        let topic = message.topic();
+        let before = self.topics.get(topic).map(|held| held.bytes.into());
+        let after = size(message).into();
+        let of_tenant = |tenant: &str| self.tenants.of(tenant).retained;
+        let room = (self.tally).room(topic, before, after, self.limit, of_tenant);
+        room.map_err(|reached| match reached {
+            Reached::Tenant => Refusal::TenantRetainedQuota,
+            Reached::Total => Refusal::RetainedQuota,
+        })
     }
 
     /// All topics in order.
@@ -241,7 +254,7 @@ impl fmt::Debug for Retained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retained")
             .field("topics", &self.len())
-            .field("bytes", &self.bytes)
+            .field("bytes", &self.tally.all().bytes)
             .finish_non_exhaustive()
     }
 }
@@ -252,6 +265,7 @@ mod tests {
 
     use super::super::ids::SessionNumber;
     use super::super::message::{MessageParts, QoS};
+    use super::super::tenant::Tenant;
     use super::*;
 
     fn filter(text: &str) -> Filter {
@@ -353,7 +367,9 @@ mod tests {
                     model.remove(&topic);
                 }
                 prop_assert_eq!(retained.len(), model.len());
-                prop_assert_eq!(retained.bytes(), model.values().copied().map(u64::from).sum::<u64>());
+                let bytes = model.values().copied().map(u64::from).sum();
+                let expected = Amount { count: model.len() as u64, bytes };
+                prop_assert_eq!(retained.tally().all(), expected);
             }
             let all: Vec<_> = model
                 .iter()
@@ -401,27 +417,86 @@ mod tests {
     #[test]
     fn at_a_limit_what_is_retained_may_be_replaced_but_nothing_more_comes_in() {
         let mut retained = retained(&["a", "b"]);
-        let count = |messages_max| RetainedLimits {
-            messages_max,
-            bytes_max: 0,
+        let mut has_room = |topic, payload_bytes, (count, bytes)| {
+            retained.limit = Amount { count, bytes };
+            let room = retained.room_for(&message(topic, payload_bytes));
+            assert!(matches!(room, Ok(()) | Err(Refusal::RetainedQuota)));
+            room.is_ok()
         };
-        assert!(!retained.has_room(&message("c", 1), count(2)));
-        assert!(retained.has_room(&message("c", 1), count(3)));
-        assert!(retained.has_room(&message("c", 1), count(0)));
-        assert!(retained.has_room(&message("a", 1000), count(2)));
-        retained.clear("a");
-        assert!(retained.has_room(&message("c", 1), count(2)));
+        assert!(!has_room("c", 1, (2, 0)));
+        assert!(has_room("c", 1, (3, 0)));
+        assert!(has_room("c", 1, (0, 0)));
+        assert!(has_room("a", 1000, (2, 0)));
         // "b" takes 10 bytes.
-        let bytes = |bytes_max| RetainedLimits {
-            messages_max: 0,
-            bytes_max,
-        };
-        assert!(retained.has_room(&message("c", 9), bytes(20)));
-        assert!(!retained.has_room(&message("c", 10), bytes(20)));
-        assert!(retained.has_room(&message("b", 19), bytes(20)));
-        assert!(!retained.has_room(&message("b", 20), bytes(20)));
+        assert!(has_room("c", 0, (0, 21)));
+        assert!(!has_room("c", 1, (0, 21)));
+        assert!(has_room("b", 10, (0, 21)));
+        assert!(!has_room("b", 11, (0, 21)));
         // A limit that was lowered does not keep a message from becoming smaller.
-        assert!(retained.has_room(&message("b", 8), bytes(5)));
+        assert!(has_room("b", 8, (0, 5)));
+        retained.clear("a");
+        assert_eq!(
+            retained.room_for(&message("c", 1)),
+            Err(Refusal::RetainedQuota)
+        );
+        retained.limit = Amount::of(2);
+        assert_eq!(retained.room_for(&message("c", 1)), Ok(()));
+    }
+
+    #[test]
+    fn a_tenant_at_its_limit_is_refused_and_nobody_else() {
+        let mut retained = Retained::new();
+        retained.limit(Amount::of(4));
+        let at_most = |count, bytes| TenantLimits {
+            retained: Amount { count, bytes },
+            ..TenantLimits::default()
+        };
+        retained.limit_tenants(Arc::new(PerTenant {
+            each: at_most(2, 0),
+            named: [("b".into(), at_most(0, 9))].into(),
+        }));
+        let known = |tenant: &str, own: &str| {
+            let tenant = Tenant::new(tenant).unwrap();
+            format!("{}{own}", tenant.prefix_of(own))
+        };
+        let fill = |retained: &mut Retained, topic: &str| {
+            let room = retained.room_for(&message(topic, 1));
+            if room.is_ok() {
+                let at = RetainedAt::of(Offset(1), &message(topic, 1));
+                retained.set(topic, at.unwrap());
+            }
+            room
+        };
+        let [a, other, third] = ["x", "$x", "y"].map(|own| known("a", own));
+        assert_eq!(fill(&mut retained, &a), Ok(()));
+        assert_eq!(fill(&mut retained, &other), Ok(()));
+        assert_eq!(
+            fill(&mut retained, &third),
+            Err(Refusal::TenantRetainedQuota)
+        );
+        assert_eq!(fill(&mut retained, &a), Ok(()), "replaced");
+        // "b␀/x" and a byte are 5 bytes.
+        assert_eq!(fill(&mut retained, &known("b", "x")), Ok(()));
+        assert_eq!(
+            fill(&mut retained, &known("b", "y")),
+            Err(Refusal::TenantRetainedQuota)
+        );
+        assert_eq!(fill(&mut retained, &known("c", "x")), Ok(()));
+        assert_eq!(
+            fill(&mut retained, &known("c", "y")),
+            Err(Refusal::RetainedQuota)
+        );
+        assert_eq!(
+            fill(&mut retained, &third),
+            Err(Refusal::TenantRetainedQuota),
+            "the narrower one"
+        );
+        retained.clear(&other);
+        retained.expire(&known("c", "x"), Offset(1));
+        assert_eq!(fill(&mut retained, &third), Ok(()));
+        let of_tenants: Vec<_> = retained.tally().tenants().collect();
+        let has = |count, bytes| Amount { count, bytes };
+        assert_eq!(of_tenants, [("a", has(2, 10)), ("b", has(1, 5))]);
     }
 
     #[test]
@@ -431,7 +506,7 @@ mod tests {
         retained.expire("a", Offset(0));
         retained.expire("b", Offset(1));
         assert_eq!(retained.iter().collect::<Vec<_>>(), [("b", Offset(7))]);
-        assert_eq!((retained.expired(), retained.bytes()), (1, 10));
+        assert_eq!((retained.expired(), retained.tally().all().bytes), (1, 10));
     }
 
     #[test]

@@ -33,12 +33,13 @@ use crate::journal::{JournalReader, JournalWriter};
 use crate::model::entry::{Entry, GroupChange};
 use crate::model::group::directory::Directory;
 use crate::model::ids::{GroupNumber, Offset, SHARDS_MAX, ShardId};
-use crate::model::limits::SharedLimits;
+use crate::model::limits::{PerTenant, SharedLimits, TenantLimits};
 use crate::model::quota::Quota;
 use crate::model::retained::{Retained, RetainedAt};
+use crate::model::tally::Amount;
 use crate::observe::ShardCells;
 use crate::store::SnapshotStore;
-use crate::store::data_dir::DataDir;
+use crate::store::data_dir::{DataDir, TENANCY_OFF};
 use crate::store::replica::Replica;
 
 /// What survived, for one shard.
@@ -57,6 +58,16 @@ struct Recovered {
     replica: Replica,
     retained: Retained,
     inheritances: Vec<Inheritance>,
+}
+
+impl Recovered {
+    /// Puts limits on what comes; what survived is in.
+    fn limit(&mut self, retained: Amount, tenants: PerTenant<TenantLimits>) {
+        let tenants = Arc::new(tenants);
+        self.retained.limit(retained);
+        self.retained.limit_tenants(Arc::clone(&tenants));
+        self.groups.limit_tenants(tenants);
+    }
 }
 
 /// The journal's writing side, and how it is written.
@@ -83,7 +94,8 @@ pub(super) async fn start(
     let journal: Arc<dyn JournalReader> = reader;
     let shards = config.shards.clamp(1, SHARDS_MAX);
     let shared_limits = Arc::new(config.shared.clone());
-    let recovered = bring_back(&store, &*journal, &*clock, (shards, epoch), &shared_limits)?;
+    let mut recovered = bring_back(&store, &*journal, &*clock, (shards, epoch), &shared_limits)?;
+    recovered.limit(config.retained, config.tenants.clone());
     let high_water = recovered.replica.high_water();
     let (appender, appending) = Appender::new();
     let retained = Arc::new(RwLock::new(recovered.retained));
@@ -95,7 +107,6 @@ pub(super) async fn start(
         groups: Mutex::new(recovered.groups),
         routes: Arc::new(SharedRoutes::default()),
         retained,
-        retained_limits: config.retained,
         quota: Quota::new(config.quota.clone()),
         appender: appending,
         journal,
@@ -133,6 +144,7 @@ pub(super) async fn start(
         shards,
         shared,
         registry,
+        tenancy: *config.tenancy != *TENANCY_OFF,
         _data_dir: data_dir,
     })
 }
@@ -179,7 +191,7 @@ fn bring_back(
         sessions = recovered.sessions,
         expired = recovered.expired,
         replayed = recovered.replayed,
-        groups = groups.len(),
+        groups = groups.tally().all().count,
         epoch,
         "recovered"
     );
@@ -279,7 +291,8 @@ fn inherit(local: &mut Local, inheritance: Inheritance) {
         let record = expired.record();
         if let Some(will) = expired.will {
             let will = will.due(local.now().time, expired.number);
-            let will = local.unless_retainable(&will).unwrap_or(will);
+            let unretained = local.unless_retainable(&will);
+            let will = unretained.map_or(will, |(will, _)| will);
             local.publish(&will, None);
         }
         local.append(record);

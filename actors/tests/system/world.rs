@@ -13,9 +13,9 @@ use outlive_actors::journal::segments::JournalOptions;
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::entry::Entry;
 use outlive_actors::model::ids::{ClientId, Offset, Timestamp};
-use outlive_actors::model::limits::{SessionLimits, SharedLimits};
+use outlive_actors::model::limits::{PerTenant, SessionLimits, SharedLimits};
 use outlive_actors::model::quota::QuotaLimits;
-use outlive_actors::model::retained::RetainedLimits;
+use outlive_actors::model::tally::Amount;
 use outlive_actors::observe::Gauge;
 use outlive_actors::store::memory::MemoryStore;
 use outlive_actors::system::{ActorSystem, Engine, SystemConfig, SystemObservation};
@@ -62,7 +62,8 @@ impl World {
             shards: 2,
             limits: SessionLimits::default(),
             shared: SharedLimits::default(),
-            retained: RetainedLimits::default(),
+            retained: Amount::default(),
+            tenants: PerTenant::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
             segment_bytes: 1 << 20,

@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web;
+use outlive_actors::system::TenantsHandle;
 use serde::Serialize;
 
 use super::guard::Guard;
@@ -10,6 +11,7 @@ use crate::groups::Declarations;
 
 mod groups;
 mod quota;
+mod tenants;
 
 pub use quota::QuotaApi;
 
@@ -25,6 +27,8 @@ pub struct Api {
     pub quota: QuotaApi,
     /// Groups of shared subscriptions.
     pub groups: Declarations,
+    /// What tenants have.
+    pub tenants: TenantsHandle,
 }
 
 /// Why a request is not answered with what it asks for.
@@ -92,6 +96,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .route("/groups/{name}", web::delete().to(groups::undeclare))
             .route("/quota", web::get().to(quota::show))
             .route("/quota", web::put().to(quota::change))
-            .route("/quota/usage", web::get().to(quota::usage)),
+            .route("/quota/usage", web::get().to(quota::usage))
+            .route("/tenants", web::get().to(tenants::list)),
     );
 }

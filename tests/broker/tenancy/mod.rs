@@ -6,6 +6,7 @@ use crate::wire::{Connect, Version};
 
 mod apart;
 mod belonging;
+mod limits;
 mod quota;
 
 /// Two tenants, one on each listener, by their numbers.

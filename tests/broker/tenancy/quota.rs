@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{TENANTS, kept, start, try_connect};
 use crate::client::Client;
-use crate::harness::eventually;
+use crate::harness::{Broker, eventually};
 use crate::wire::{Connect, Version};
 
 #[test]
@@ -36,6 +36,17 @@ fn each_tenant_has_its_quota_and_operators_see_whose_sessions_there_are() {
     assert_eq!(shown["reserved"][0]["used"], 3);
     let largest = json!({ "tenant": names[1], "prefix": "alarm-", "online": 2, "offline": 0 });
     assert_eq!(shown["client_id_prefixes"][0], largest);
+    let (_, body) = broker.admin_get("/api/v1/tenants?limit=1").unwrap();
+    let mut sorted = [(1, 3, 3), (0, 1, 1)].map(|(at, used, max)| (&names[at], used, max));
+    sorted.sort();
+    let (name, sessions, sessions_max) = sorted[0];
+    let first = json!({
+        "name": name, "sessions": sessions, "sessions_max": sessions_max,
+        "groups": 0, "groups_max": 0, "retained_messages": 0, "retained_messages_max": 0,
+        "retained_bytes": 0, "retained_bytes_max": 0,
+    });
+    let shown: Json = serde_json::from_str(&body).unwrap();
+    assert_eq!(shown, json!({ "tenants": [first], "other_tenants": 1 }));
 }
 
 #[test]
@@ -70,4 +81,17 @@ fn at_the_quota_room_for_a_tenant_is_made_by_its_own_sessions_or_not_at_all() {
     for id in ["oldest", "other"] {
         assert!(kept(&broker, 0, Version::V5, id).connack.present, "{id}");
     }
+}
+
+#[test]
+fn without_tenancy_nobody_is_a_tenant() {
+    let broker = Broker::start_with(&["tenancy.groups_max=1", "tenancy.retained_messages_max=1"]);
+    let mut client = Client::kept(&broker, Version::V5, "c");
+    for number in 0..3 {
+        assert_eq!(client.try_subscribe(&format!("$share/{number}/t"), 1), 1);
+        client.publish_retained(&format!("t/{number}"), "r", 1);
+    }
+    let (_, body) = broker.admin_get("/api/v1/tenants").unwrap();
+    assert_eq!(body, r#"{"tenants":[],"other_tenants":0}"#);
+    assert_eq!(broker.metric("outlive_retained_messages "), 3.0);
 }

@@ -156,7 +156,13 @@ impl World {
             assert!(declared(&resident.filter), "{resident:?}");
             assert!(resident.attendance.online().len() == 0, "{resident:?}");
         }
-        let known = self.groups.directory.len();
-        assert!(self.groups.actors.len() <= known, "actors of no group");
+        let groups = self.groups.directory.iter();
+        let names: BTreeSet<_> = groups.map(|(filter, _)| name_of(filter)).collect();
+        assert!(
+            self.groups.actors.len() <= names.len(),
+            "actors of no group"
+        );
+        let counted = self.groups.directory.tally().all().count;
+        assert_eq!(counted, names.len() as u64, "names that are counted");
     }
 }

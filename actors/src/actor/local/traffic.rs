@@ -11,7 +11,7 @@ use crate::model::ids::{PacketId, ShardSet};
 use crate::model::message::{Message, QoS};
 use crate::model::packet::SubscriptionOptions;
 use crate::model::record::Record;
-use crate::model::retained::RetainedLimits;
+use crate::model::refusal::Refusal;
 use crate::model::routes::{FilterNumber, Matched, Slot};
 
 /// What became of a publication.
@@ -84,20 +84,21 @@ impl Local {
         }
     }
 
-    /// What is published in the place of a message that is to be retained and has no room there: the same message, not
-    /// to be retained. `None` if it has. Counted.
-    pub fn unless_retainable(&self, message: &Arc<Message>) -> Option<Arc<Message>> {
-        if !message.retain
-            || message.payload().is_empty()
-            || self.shared.retained_limits == RetainedLimits::default()
-            || (self.shared.retained.read()).has_room(message, self.shared.retained_limits)
-        {
+    /// What is published in the place of a message that is to be retained and has no room there, and why: the same
+    /// message, not to be retained. `None` if it has. Counted.
+    pub fn unless_retainable(&self, message: &Arc<Message>) -> Option<(Arc<Message>, Refusal)> {
+        if !message.retain || message.payload().is_empty() {
             return None;
         }
-        self.count(Counter::RetainRefused);
+        let refusal = self.shared.retained.read().room_for(message).err()?;
+        self.count(if refusal == Refusal::TenantRetainedQuota {
+            Counter::TenantRetainRefused
+        } else {
+            Counter::RetainRefused
+        });
         let mut message = Message::clone(message);
         message.retain = false;
-        Some(Arc::new(message))
+        Some((Arc::new(message), refusal))
     }
 
     /// Finds who reads a message's topic.

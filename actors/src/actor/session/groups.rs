@@ -9,6 +9,7 @@ use crate::model::group::talk::Said;
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::message::QoS;
 use crate::model::packet::{Inbound, SubscriptionOptions};
+use crate::model::refusal::Refusal;
 use crate::model::topic::Filter;
 
 impl SessionActor {
@@ -35,7 +36,11 @@ impl SessionActor {
             match entered {
                 Ok(()) => joined.push(filter.clone()),
                 Err(refused) => {
-                    local.count(Counter::GroupRefused);
+                    local.count(if refused == Refusal::TenantGroupQuota {
+                        Counter::TenantGroupRefused
+                    } else {
+                        Counter::GroupRefused
+                    });
                     *refusal = Some(refused);
                 }
             }

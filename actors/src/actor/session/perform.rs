@@ -102,11 +102,11 @@ impl SessionActor {
 
     fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>, turn: &mut Turn<'_>) {
         let mut local = self.local.borrow_mut();
-        let unretained = local.unless_retainable(message);
+        let (unretained, refused) = local.unless_retainable(message).unzip();
         // Only 5.0 has a word for it; other clients are answered as if there were nothing to say.
-        let told = unretained.is_some() && self.session.version() == ProtocolVersion::V5;
+        let told = refused.filter(|_| self.session.version() == ProtocolVersion::V5);
         // A client that is told sends no PUBREL: there is nothing to remember.
-        let received = received.filter(|_| !told);
+        let received = received.filter(|_| told.is_none());
         let placement = local.publish(unretained.as_ref().unwrap_or(message), received);
         drop(local);
         self.away |= placement.away;
@@ -117,7 +117,7 @@ impl SessionActor {
                 Routed::NoSubscribers
             },
             ticket: placement.ticket,
-            refused: told.then_some(Refusal::RetainedQuota),
+            refused: told,
         };
         if let Some(ticket) = placement.ticket {
             self.barrier(ticket);

@@ -12,9 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Strategy;
+use super::names::{Membership, Names};
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
-use crate::model::limits::SharedLimits;
+use crate::model::limits::{PerTenant, SharedLimits, TenantLimits};
 use crate::model::refusal::Refusal;
+use crate::model::tally::{Amount, Reached, Tally};
 use crate::model::tenant;
 use crate::model::topic::Filter;
 
@@ -25,28 +27,12 @@ const CHANGES_WINDOW_MILLIS: u64 = 1000;
 #[derive(Debug)]
 pub struct Directory {
     limits: Arc<SharedLimits>,
+    tenants: Arc<PerTenant<TenantLimits>>,
     /// Groups that live without members, and their strategy if they have one of their own.
     declared: BTreeMap<Box<str>, Option<Strategy>>,
-    names: BTreeMap<Box<str>, Named>,
+    names: Names,
     /// The last number given.
     last: u64,
-}
-
-/// The filters of one group name.
-#[derive(Debug, Default)]
-struct Named {
-    filters: BTreeMap<Filter, Membership>,
-    changes: u32,
-    changes_since: Timestamp,
-}
-
-/// The members of one group.
-#[derive(Debug)]
-struct Membership {
-    number: GroupNumber,
-    /// Whether each of them needs the group to be durable.
-    members: BTreeMap<SessionNumber, bool>,
-    durable_from: Option<Offset>,
 }
 
 /// What the directory says of one group.
@@ -62,37 +48,41 @@ pub struct Standing {
     pub strategy: Strategy,
 }
 
-impl Named {
-    fn members(&self) -> usize {
-        let filters = self.filters.values();
-        filters.map(|filter| filter.members.len()).sum()
-    }
-}
-
 impl Directory {
     /// No groups. Numbers follow `last`, which no group has or had.
     pub fn new(limits: Arc<SharedLimits>, last: u64) -> Self {
         Self {
             declared: limits.declared.clone(),
             limits,
-            names: BTreeMap::new(),
+            tenants: Arc::default(),
+            names: Names::default(),
             last,
         }
     }
 
-    /// How many groups there are, by name.
-    pub fn len(&self) -> usize {
-        self.names.len()
+    /// From now on tenants may have so much. What there is stays.
+    pub fn limit_tenants(&mut self, tenants: Arc<PerTenant<TenantLimits>>) {
+        self.tenants = tenants;
+    }
+
+    /// What tenants may have.
+    pub fn tenants_limits(&self) -> &Arc<PerTenant<TenantLimits>> {
+        &self.tenants
+    }
+
+    /// How many groups there are by name, in all and of each tenant.
+    pub fn tally(&self) -> &Tally {
+        self.names.tally()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.tally().all() == Amount::default()
     }
 
     /// All members of all groups, a session once for each of its filters.
     pub fn members(&self) -> usize {
-        self.names.values().map(Named::members).sum()
+        self.names.iter().map(|(_, named)| named.members()).sum()
     }
 
     /// A session subscribes to `filter`. One that does already stays.
@@ -110,13 +100,10 @@ impl Directory {
             return Err(Refusal::GroupNotDeclared);
         }
         let limits = Arc::clone(&self.limits);
-        let Some(named) = self.names.get_mut(name) else {
-            if reached(self.names.len(), limits.groups_max) {
-                return Err(Refusal::SharedQuota);
-            }
-            self.names.insert(name.into(), Named::default());
-            return self.join(filter, session, now);
-        };
+        if self.names.get(name).is_none() {
+            self.room_for(name)?;
+        }
+        let named = self.names.enter(name);
         let since = named.changes_since;
         if now.millis_since(since) >= CHANGES_WINDOW_MILLIS || now < since {
             (named.changes, named.changes_since) = (0, now);
@@ -127,7 +114,7 @@ impl Directory {
             || (known.is_none() && reached(named.filters.len(), limits.filters_per_group_max))
             || (!member && reached(named.members(), limits.members_per_group_max));
         if refused {
-            self.tidy(name);
+            self.names.tidy(name);
             return Err(Refusal::SharedQuota);
         }
         named.changes += 1;
@@ -178,12 +165,12 @@ impl Directory {
         if known.members.is_empty() && !(declared && known.durable_from.is_some()) {
             named.filters.remove(filter);
         }
-        self.tidy(name_of(filter));
+        self.names.tidy(name_of(filter));
     }
 
     /// The shared subscriptions of a session.
     pub fn filters_of(&self, session: SessionNumber) -> Vec<Filter> {
-        let filters = self.names.values().flat_map(|named| &named.filters);
+        let filters = self.names.iter().flat_map(|(_, named)| &named.filters);
         filters
             .filter(|(_, known)| known.members.contains_key(&session))
             .map(|(filter, _)| filter.clone())
@@ -202,7 +189,7 @@ impl Directory {
 
     /// A group that survived a restart, durable.
     pub fn inherit_group(&mut self, filter: &Filter, number: GroupNumber, from: Offset) {
-        let named = self.names.entry(name_of(filter).into()).or_default();
+        let named = self.names.enter(name_of(filter));
         let known = Membership {
             durable_from: Some(from),
             ..Membership::new(number)
@@ -218,7 +205,7 @@ impl Directory {
         queues: bool,
         from: Offset,
     ) {
-        let named = self.names.entry(name_of(filter).into()).or_default();
+        let named = self.names.enter(name_of(filter));
         let last = &mut self.last;
         let known = named.filters.entry(filter.clone()).or_insert_with(|| {
             *last += 1;
@@ -235,7 +222,7 @@ impl Directory {
     pub fn disinherit(&mut self) -> Vec<GroupNumber> {
         let declared = &self.declared;
         let mut gone = Vec::new();
-        self.names.retain(|name, named| {
+        self.names.change_each(|name, named| {
             if !declared.contains_key(tenant::split(name).1) {
                 named.filters.retain(|_, known| {
                     let stays = !known.members.is_empty();
@@ -243,7 +230,6 @@ impl Directory {
                     stays
                 });
             }
-            !named.filters.is_empty()
         });
         gone
     }
@@ -259,7 +245,7 @@ impl Directory {
         let before = std::mem::replace(&mut self.declared, declared);
         let mut changed = Vec::new();
         let declared = &self.declared;
-        self.names.retain(|name, named| {
+        self.names.change_each(|name, named| {
             let name = tenant::split(name).1;
             if declared.get(name) != before.get(name) {
                 changed.extend(named.filters.keys().cloned());
@@ -267,7 +253,6 @@ impl Directory {
             if !declared.contains_key(name) {
                 named.filters.retain(|_, known| !known.members.is_empty());
             }
-            !named.filters.is_empty()
         });
         changed
     }
@@ -303,31 +288,15 @@ impl Directory {
         named.filters.get_mut(filter)
     }
 
-    fn tidy(&mut self, name: &str) {
-        if let Some(named) = self.names.get(name)
-            && named.filters.is_empty()
-        {
-            self.names.remove(name);
-        }
-    }
-}
-
-impl Membership {
-    fn new(number: GroupNumber) -> Self {
-        Self {
-            number,
-            members: BTreeMap::new(),
-            durable_from: None,
-        }
-    }
-
-    fn standing(&self, strategy: Strategy) -> Standing {
-        Standing {
-            number: self.number,
-            durable_from: self.durable_from,
-            members: self.members.len(),
-            strategy,
-        }
+    /// Whether there may be one more name.
+    fn room_for(&self, name: &str) -> Result<(), Refusal> {
+        let total = Amount::of(self.limits.groups_max.into());
+        let of_tenant = |tenant: &str| Amount::of(self.tenants.of(tenant).groups_max.into());
+        let room = self.tally().room(name, None, 0, total, of_tenant);
+        room.map_err(|reached| match reached {
+            Reached::Tenant => Refusal::TenantGroupQuota,
+            Reached::Total => Refusal::SharedQuota,
+        })
     }
 }
 
@@ -351,6 +320,7 @@ pub fn name_of(filter: &Filter) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::tenant::Tenant;
 
     const NOW: Timestamp = Timestamp(5000);
 
@@ -436,5 +406,113 @@ mod tests {
         let left = groups.reconcile(SessionNumber(1), std::slice::from_ref(&b));
         assert_eq!(left, [a]);
         assert_eq!(groups.filters_of(SessionNumber(1)), [b]);
+    }
+
+    fn limit_tenants(groups: &mut Directory, each: u32, named: &[(&str, u32)]) {
+        let at_most = |groups_max| TenantLimits {
+            groups_max,
+            ..TenantLimits::default()
+        };
+        let named = named.iter();
+        groups.limit_tenants(Arc::new(PerTenant {
+            each: at_most(each),
+            named: named
+                .map(|(name, max)| ((*name).into(), at_most(*max)))
+                .collect(),
+        }));
+    }
+
+    fn known(tenant: &str, own: &str) -> Filter {
+        Tenant::new(tenant).unwrap().filter(&filter(own))
+    }
+
+    fn join(groups: &mut Directory, tenant: &str, own: &str, session: u64) -> Result<(), Refusal> {
+        groups.join(&known(tenant, own), SessionNumber(session), NOW)
+    }
+
+    fn counts(groups: &Directory) -> Vec<(&str, u64)> {
+        let tenants = groups.tally().tenants();
+        tenants.map(|(name, has)| (name, has.count)).collect()
+    }
+
+    const REFUSED: Result<(), Refusal> = Err(Refusal::TenantGroupQuota);
+
+    #[test]
+    fn a_tenant_at_its_limit_of_groups_gets_no_other_name_and_others_do() {
+        let mut groups = directory(SharedLimits {
+            groups_max: 4,
+            ..SharedLimits::default()
+        });
+        limit_tenants(&mut groups, 2, &[("b", 0)]);
+        for own in ["$share/g/x", "$share/h/x", "$share/h/y"] {
+            assert_eq!(join(&mut groups, "a", own, 1), Ok(()), "{own}");
+        }
+        assert_eq!(join(&mut groups, "a", "$share/i/x", 1), REFUSED);
+        assert_eq!(
+            join(&mut groups, "a", "$share/g/x", 2),
+            Ok(()),
+            "it is there"
+        );
+        // Others have their own, up to the total; who has no tenant has that alone.
+        assert_eq!(join(&mut groups, "b", "$share/g/x", 3), Ok(()));
+        let plain = filter("$share/g/x");
+        assert_eq!(groups.join(&plain, SessionNumber(4), NOW), Ok(()));
+        let total = Err(Refusal::SharedQuota);
+        assert_eq!(join(&mut groups, "b", "$share/h/x", 3), total);
+        assert_eq!(
+            join(&mut groups, "a", "$share/i/x", 3),
+            REFUSED,
+            "the narrower one"
+        );
+        assert_eq!(counts(&groups), [("a", 2), ("b", 1)]);
+        // A limit below what there is ends nothing.
+        limit_tenants(&mut groups, 1, &[]);
+        assert_eq!(
+            join(&mut groups, "a", "$share/g/y", 5),
+            Ok(()),
+            "another filter"
+        );
+        assert_eq!(join(&mut groups, "b", "$share/h/x", 5), REFUSED);
+        assert_eq!(groups.tally().all(), Amount::of(4));
+    }
+
+    #[test]
+    fn a_name_counts_for_its_tenant_until_its_last_group_is_over() {
+        let mut groups = directory(SharedLimits::default());
+        limit_tenants(&mut groups, 1, &[]);
+        for own in ["$share/h/x", "$share/h/y"] {
+            assert_eq!(join(&mut groups, "a", own, 1), Ok(()));
+        }
+        groups.leave(&known("a", "$share/h/x"), SessionNumber(1));
+        assert_eq!(join(&mut groups, "a", "$share/i/x", 1), REFUSED);
+        for _twice in 0..2 {
+            groups.leave(&known("a", "$share/h/y"), SessionNumber(1));
+        }
+        assert_eq!(join(&mut groups, "a", "$share/i/x", 1), Ok(()));
+        // A declared group lives without members, and counts until it is not declared any more.
+        groups.declare([("i".into(), None)].into());
+        let declared = known("a", "$share/i/x");
+        groups.grant(&declared, SessionNumber(1), true, true, Offset(1));
+        assert_eq!(groups.reconcile(SessionNumber(1), &[]), [declared]);
+        assert_eq!(join(&mut groups, "a", "$share/h/x", 1), REFUSED);
+        assert_eq!(counts(&groups), [("a", 1)]);
+        groups.declare(BTreeMap::new());
+        assert_eq!(counts(&groups), []);
+    }
+
+    #[test]
+    fn what_survives_a_restart_counts_and_what_does_not_survive_does_not() {
+        let mut groups = directory(SharedLimits::default());
+        let of_a = |own: &str| Tenant::new("a").unwrap().filter(&filter(own));
+        for (number, own) in [(1, "$share/g/x"), (2, "$share/h/x")] {
+            groups.inherit_group(&of_a(own), GroupNumber(number), Offset(1));
+        }
+        for own in ["$share/g/x", "$share/i/x"] {
+            groups.inherit_member(&of_a(own), SessionNumber(1), true, Offset(1));
+        }
+        assert_eq!(groups.disinherit(), [GroupNumber(2)]);
+        assert_eq!(counts(&groups), [("a", 2)]);
+        groups.reconcile(SessionNumber(1), &[]);
+        assert!(groups.is_empty() && counts(&groups).is_empty());
     }
 }

@@ -16,6 +16,7 @@ pub mod directory;
 mod doubts;
 mod effect;
 mod members;
+mod names;
 mod settle;
 pub mod snapshot;
 pub mod talk;
