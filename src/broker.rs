@@ -126,6 +126,7 @@ impl Broker {
             authenticator,
             authorizer: Arc::new(Anonymous),
             tenancy: Tenancy::from(&config.tenancy),
+            tenants_connects_per_second_max: config.tenancy.connect_rates(),
             counters,
             clock,
         };
@@ -163,8 +164,10 @@ impl Broker {
     pub async fn reload(&mut self, new: &Config) -> Reloaded {
         let reloaded = self.config.reloaded(new);
         let config = &reloaded.config;
-        self.server
-            .set_connects_per_second_max(config.mqtt.connects_per_second_max);
+        self.server.set_connects_per_second_max(
+            config.mqtt.connects_per_second_max,
+            config.tenancy.connect_rates(),
+        );
         // Also what the API changed meanwhile: the configuration is what counts.
         if let Err(error) = self.system.quota().set((&config.quota).into()).await {
             tracing::error!(%error, "quota not changed");

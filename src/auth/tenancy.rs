@@ -22,6 +22,15 @@ pub enum Tenancy {
 }
 
 impl Tenancy {
+    /// The tenant of everybody who comes to a listener, if it is the listener that tells: known before anything is known of
+    /// the client.
+    pub fn of_listener(&self, listener: &Listener) -> Option<Tenant> {
+        match self {
+            Self::Listener => Tenant::new(listener.as_str()),
+            Self::Off | Self::Principal { .. } => None,
+        }
+    }
+
     /// The tenant of a client; `None` if there are no tenants.
     ///
     /// # Errors
@@ -33,7 +42,12 @@ impl Tenancy {
     ) -> Result<Option<Tenant>, Refusal> {
         let name = match self {
             Self::Off => return Ok(None),
-            Self::Listener => Some(listener.as_str()),
+            Self::Listener => {
+                return self
+                    .of_listener(listener)
+                    .map(Some)
+                    .ok_or(Refusal::NoTenant);
+            }
             Self::Principal { separator } if separator.is_empty() => Some(principal.as_str()),
             Self::Principal { separator } => {
                 let parts = principal.as_str().split_once(&**separator);

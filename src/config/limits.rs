@@ -53,6 +53,7 @@ pub const LIMITS: &[Limit] = &[
     limit("tenancy.groups_max", 0, 1_000_000),
     limit("tenancy.retained_messages_max", 0, 1_000_000_000),
     limit("tenancy.retained_bytes_max", 0, 1024 * TIB),
+    limit("tenancy.connects_per_second_max", 0, 1_000_000),
     limit("quota.sessions_max", 0, 1_000_000_000),
     limit("quota.principal_sessions_max", 0, 1_000_000_000),
     limit("quota.usage_interval_seconds", 1, 86_400),

@@ -10,6 +10,7 @@ pub const RELOADABLE: &[&str] = &[
     "tenancy.groups_max",
     "tenancy.retained_messages_max",
     "tenancy.retained_bytes_max",
+    "tenancy.connects_per_second_max",
     "tenancy.tenants",
     "quota.sessions_max",
     "quota.policy",

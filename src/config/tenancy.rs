@@ -20,6 +20,8 @@ pub struct TenancyConfig {
     pub retained_messages_max: u64,
     /// Their bytes; 0 = none.
     pub retained_bytes_max: u64,
+    /// CONNECTs of one tenant per second; 0 = no limit.
+    pub connects_per_second_max: u32,
     /// Limits of single tenants.
     pub tenants: Vec<TenantConfig>,
 }
@@ -39,9 +41,20 @@ pub struct TenantConfig {
     /// In the place of [`TenancyConfig::retained_bytes_max`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained_bytes_max: Option<u64>,
+    /// In the place of [`TenancyConfig::connects_per_second_max`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connects_per_second_max: Option<u32>,
 }
 
 impl TenancyConfig {
+    /// CONNECTs per second of each tenant.
+    pub(crate) fn connect_rates(&self) -> PerTenant<u32> {
+        let each = self.connects_per_second_max;
+        self.per_tenant(each, |tenant| {
+            tenant.connects_per_second_max.unwrap_or(each)
+        })
+    }
+
     /// Something of all tenants and of each that is named.
     fn per_tenant<T>(&self, each: T, named: impl Fn(&TenantConfig) -> T) -> PerTenant<T> {
         let tenants = self.tenants.iter();
@@ -82,6 +95,7 @@ impl Default for TenancyConfig {
             groups_max: 0,
             retained_messages_max: 0,
             retained_bytes_max: 0,
+            connects_per_second_max: 0,
             tenants: Vec::new(),
         }
     }

@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 35] = [
+pub const REFUSALS: [Refusal; 36] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -82,6 +82,7 @@ pub const REFUSALS: [Refusal; 35] = [
     Refusal::PrincipalQuota,
     Refusal::ListenerQuota,
     Refusal::ConnectRate,
+    Refusal::TenantConnectRate,
     Refusal::TakeoverRate,
     Refusal::SubscriptionQuota,
     Refusal::RetainedQuota,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use outlive_actors::model::ids::{ClientId, Listener, Principal};
 use outlive_actors::model::packet::{Connect, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::tenant::Tenant;
 use tracing::debug;
 
 use super::auth::Proven;
@@ -114,9 +115,7 @@ async fn ask(
     let (mut packet, mut rest) = read_connect(shared, stream).await?;
     let (version, bytes_max) = (packet.version, packet.terms.packet_bytes_max);
     let refuse = |refusal| Failure::Refused(Refused::to(version, refusal), bytes_max);
-    if !shared.pace.take(shared.setup.clock.now()) {
-        return Err(refuse(Refusal::ConnectRate));
-    }
+    pace(shared, origin).map_err(refuse)?;
     let proven = match packet.auth.take() {
         None => None,
         Some(asked) => {
@@ -133,6 +132,21 @@ async fn ask(
         .await
         .map_err(refuse)?;
     Ok((client, rest))
+}
+
+/// Whether one more may come now, before anybody is asked who it is. A tenant that is known already by the listener uses
+/// up nothing of the rate of all while it is above its own.
+fn pace(shared: &Shared, origin: &Origin) -> Result<(), Refusal> {
+    pace_of(shared, shared.setup.tenancy.of_listener(&origin.listener))?;
+    let taken = shared.paces.total.take(shared.setup.clock.now());
+    taken.then_some(()).ok_or(Refusal::ConnectRate)
+}
+
+/// Whether one more may come now of this tenant.
+fn pace_of(shared: &Shared, tenant: Option<Tenant>) -> Result<(), Refusal> {
+    let now = shared.setup.clock.now();
+    let taken = tenant.is_none_or(|tenant| shared.paces.tenants.take(&tenant, now));
+    taken.then_some(()).ok_or(Refusal::TenantConnectRate)
 }
 
 /// Reads until the CONNECT is whole.
@@ -207,6 +221,9 @@ async fn authenticate(
         }
     };
     let tenant = setup.tenancy.tenant(&principal, &origin.listener)?;
+    if setup.tenancy.of_listener(&origin.listener).is_none() {
+        pace_of(shared, tenant.clone())?;
+    }
     let client_id = packet.know(client_id, tenant.as_ref());
     if let Some(will) = &packet.will {
         let door = Door::new(&setup.config, &setup.authorizer, &client_id, &principal);

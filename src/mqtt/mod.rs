@@ -43,6 +43,7 @@ use std::sync::atomic::AtomicUsize;
 
 use outlive_actors::clock::Clock;
 use outlive_actors::model::ids::ClientId;
+use outlive_actors::model::limits::PerTenant;
 use tokio::sync::watch;
 
 pub use config::WireConfig;
@@ -50,7 +51,7 @@ pub use connection::ShardHandle;
 pub use counters::{REFUSALS, WireCounter, WireCounters, WireObservation};
 pub use listener::bind;
 
-use pace::Pace;
+use pace::{Pace, Paces, TenantPaces};
 
 use crate::auth::{Authenticator, Authorizer, Tenancy};
 
@@ -72,6 +73,8 @@ pub struct Setup {
     pub authorizer: Arc<dyn Authorizer>,
     /// Whose they are.
     pub tenancy: Tenancy,
+    /// CONNECTs per second that each tenant may send, of those that all may; 0: no limit.
+    pub tenants_connects_per_second_max: PerTenant<u32>,
     /// Where the wire counts.
     pub counters: Arc<WireCounters>,
     /// The wall clock.
@@ -95,7 +98,7 @@ struct Shared {
     /// Connections that have.
     connections: AtomicUsize,
     /// CONNECTs that may come.
-    pace: Arc<Pace>,
+    paces: Arc<Paces>,
     /// Turns true, or its sender goes, when no new connections are wanted.
     stopping: watch::Receiver<bool>,
 }
@@ -111,7 +114,7 @@ impl fmt::Debug for Shared {
 pub struct Server {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
-    pace: Arc<Pace>,
+    paces: Arc<Paces>,
 }
 
 impl Server {
@@ -120,9 +123,10 @@ impl Server {
         &self.addresses
     }
 
-    /// From now on so many CONNECTs per second are taken; 0: no limit.
-    pub fn set_connects_per_second_max(&self, connects: u32) {
-        self.pace.set(connects);
+    /// From now on so many CONNECTs per second are taken, in all and of each tenant; 0: no limit.
+    pub fn set_connects_per_second_max(&self, connects: u32, tenants: PerTenant<u32>) {
+        self.paces.total.set(connects);
+        self.paces.tenants.set(tenants);
     }
 
     /// Closes the listening sockets and every connection that has not been given to a session yet. Open connections
@@ -144,7 +148,10 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
         ));
     }
     let (stop, stopping) = watch::channel(false);
-    let pace = Arc::new(Pace::new(setup.config.connects_per_second_max));
+    let paces = Arc::new(Paces {
+        total: Pace::new(setup.config.connects_per_second_max),
+        tenants: TenantPaces::new(setup.tenants_connects_per_second_max.clone()),
+    });
     let addresses = listeners
         .iter()
         .map(TcpListener::local_addr)
@@ -158,7 +165,7 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
         setup,
         unauthenticated: AtomicUsize::new(0),
         connections: AtomicUsize::new(0),
-        pace: Arc::clone(&pace),
+        paces: Arc::clone(&paces),
         stopping,
     });
     // Only the shards' clones stay open, so that the ports close with the last of them.
@@ -171,7 +178,7 @@ pub fn serve(listeners: Vec<TcpListener>, setup: Setup) -> io::Result<Server> {
     Ok(Server {
         addresses,
         stop,
-        pace,
+        paces,
     })
 }
 

@@ -1,11 +1,15 @@
-//! How many CONNECTs per second the broker takes.
+//! How many CONNECTs per second the broker takes, in all and of each tenant.
 //!
-//! Owns: the rate, and what of it is used up. Does not know: what a CONNECT is.
+//! Owns: the rates, and what of them is used up. Does not know: what a CONNECT is.
+
+mod tenants;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use outlive_actors::model::ids::Timestamp;
 use tracing::warn;
+
+pub(super) use tenants::TenantPaces;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const NANOS_PER_MILLI: u64 = 1_000_000;
@@ -13,15 +17,35 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Milliseconds between two log lines.
 const NOTE_MILLIS: u64 = 10_000;
 
+/// What the connections that come have to keep to.
+#[derive(Debug)]
+pub(super) struct Paces {
+    /// All of them.
+    pub(super) total: Pace,
+    /// Those of each tenant.
+    pub(super) tenants: TenantPaces,
+}
+
 /// A rate with a second's worth of credit. Lock-free, shared by all shards.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// 0: no limit.
     per_second: AtomicU32,
-    /// When all that was taken would have come if it had come at the rate, in nanoseconds of the wall clock.
     paid_at: AtomicU64,
-    /// When the last log line was written, in milliseconds.
-    noted_at: AtomicU64,
+    notes: Notes,
+}
+
+/// When all that was taken would have come if it had come at the rate, in nanoseconds of the wall clock, once one more
+/// is taken at `now`; `None` if there is no credit for it. What it was before is in the past as soon as there is credit
+/// for a whole second again.
+fn paid_at(before: u64, now: Timestamp, per_second: u32) -> Option<u64> {
+    let now = nanos(now);
+    let next = before.max(now) + NANOS_PER_SECOND / u64::from(per_second);
+    (next - now <= NANOS_PER_SECOND).then_some(next)
+}
+
+fn nanos(at: Timestamp) -> u64 {
+    at.0.saturating_mul(NANOS_PER_MILLI)
 }
 
 impl Pace {
@@ -29,7 +53,7 @@ impl Pace {
         Self {
             per_second: AtomicU32::new(per_second),
             paid_at: AtomicU64::new(0),
-            noted_at: AtomicU64::new(0),
+            notes: Notes::default(),
         }
     }
 
@@ -40,35 +64,38 @@ impl Pace {
 
     /// Whether one more may come at `now`.
     pub(super) fn take(&self, now: Timestamp) -> bool {
-        let per_second = u64::from(self.per_second.load(Ordering::Relaxed));
+        let per_second = self.per_second.load(Ordering::Relaxed);
         if per_second == 0 {
             return true;
         }
-        let nanos = now.0.saturating_mul(NANOS_PER_MILLI);
         let taken = self
             .paid_at
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid_at| {
-                let next = paid_at.max(nanos) + NANOS_PER_SECOND / per_second;
-                (next - nanos <= NANOS_PER_SECOND).then_some(next)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+                paid_at(before, now, per_second)
             });
-        if taken.is_err() {
-            self.note(now, per_second);
-        }
-        taken.is_ok()
-    }
-
-    fn note(&self, now: Timestamp, connects_per_second_max: u64) {
-        let noted_at = self.noted_at.load(Ordering::Relaxed);
-        let is_due = now.0.saturating_sub(noted_at) >= NOTE_MILLIS;
-        let set = |at: &AtomicU64| {
-            at.compare_exchange(noted_at, now.0, Ordering::Relaxed, Ordering::Relaxed)
-        };
-        if is_due && set(&self.noted_at).is_ok() {
+        if taken.is_err() && self.notes.is_due(now) {
             warn!(
-                connects_per_second_max,
+                connects_per_second_max = per_second,
                 "connects refused: too many per second"
             );
         }
+        taken.is_ok()
+    }
+}
+
+/// When the last log line was written, in milliseconds.
+#[derive(Debug, Default)]
+struct Notes(AtomicU64);
+
+impl Notes {
+    /// Whether it is time for another one, which is written then.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let noted_at = self.0.load(Ordering::Relaxed);
+        now.0.saturating_sub(noted_at) >= NOTE_MILLIS
+            && self
+                .0
+                .compare_exchange(noted_at, now.0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 

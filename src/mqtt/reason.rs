@@ -43,7 +43,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         | Refusal::TenantGroupQuota
         | Refusal::RetainedQuota
         | Refusal::TenantRetainedQuota => 0x97,
-        Refusal::ConnectRate => 0x9F,
+        Refusal::ConnectRate | Refusal::TenantConnectRate => 0x9F,
         Refusal::PayloadFormat => 0x99,
         Refusal::QoS => 0x9B,
         Refusal::Internal => 0x80,
@@ -60,6 +60,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::PrincipalQuota
         | Refusal::ListenerQuota
         | Refusal::ConnectRate
+        | Refusal::TenantConnectRate
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
@@ -121,7 +122,7 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         | Refusal::RetainedQuota
         | Refusal::TenantRetainedQuota
         | Refusal::JournalUnavailable => 0x97,
-        Refusal::ConnectRate => 0x9F,
+        Refusal::ConnectRate | Refusal::TenantConnectRate => 0x9F,
         Refusal::Administrative => 0x98,
         Refusal::PayloadFormat => 0x99,
         Refusal::QoS => 0x9B,
@@ -142,6 +143,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         | Refusal::PrincipalQuota
         | Refusal::ListenerQuota
         | Refusal::ConnectRate
+        | Refusal::TenantConnectRate
         | Refusal::TakeoverRate
         | Refusal::SubscriptionQuota
         | Refusal::SharedQuota
@@ -189,6 +191,7 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             | Refusal::PrincipalQuota
             | Refusal::ListenerQuota
             | Refusal::ConnectRate
+            | Refusal::TenantConnectRate
             | Refusal::TakeoverRate
             | Refusal::SubscriptionQuota
             | Refusal::SharedQuota
@@ -261,8 +264,9 @@ mod tests {
         ] {
             assert_eq!((connack_v5(refusal), connack_v3(refusal)), (0x97, Some(3)));
         }
-        assert_eq!(connack_v5(Refusal::ConnectRate), 0x9F);
-        assert_eq!(connack_v3(Refusal::ConnectRate), Some(3));
+        for refusal in [Refusal::ConnectRate, Refusal::TenantConnectRate] {
+            assert_eq!((connack_v5(refusal), connack_v3(refusal)), (0x9F, Some(3)));
+        }
         assert_eq!(connack_v5(Refusal::NotAuthorized), 0x87);
         assert_eq!(connack_v3(Refusal::NotAuthorized), Some(5));
         assert_eq!(connack_v5(Refusal::NoTenant), 0x87);
@@ -272,6 +276,8 @@ mod tests {
         assert_eq!(disconnect_v5(Refusal::KeepAlive), 0x8D);
         assert_eq!(disconnect_v5(Refusal::JournalUnavailable), 0x97);
         assert_eq!(suback_v5(Refusal::SharedQuota), 0x97);
+        assert_eq!(suback_v5(Refusal::TenantGroupQuota), 0x97);
+        assert_eq!(puback_v5(Err(Refusal::TenantRetainedQuota)), 0x97);
         assert_eq!(suback_v5(Refusal::SubscriptionQuota), 0x97);
         assert_eq!(puback_v5(Ok(Routed::NoSubscribers)), 0x10);
         assert_eq!(puback_v5(Err(Refusal::JournalUnavailable)), 0x97);

@@ -20,6 +20,7 @@ mod close;
 mod exchange;
 mod flow;
 mod open;
+mod pace;
 
 pub(super) const FENCE: Fence = Fence(7);
 pub(super) const CONNECT_V311: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c";
@@ -126,6 +127,9 @@ pub(super) struct Options {
     pub(super) config: WireConfig,
     pub(super) authenticator: Arc<dyn Authenticator>,
     pub(super) authorizer: Arc<dyn Authorizer>,
+    pub(super) listeners: usize,
+    pub(super) tenancy: Tenancy,
+    pub(super) tenants_connects_per_second_max: PerTenant<u32>,
 }
 
 impl Default for Options {
@@ -140,6 +144,9 @@ impl Default for Options {
             },
             authenticator: Arc::new(Anonymous),
             authorizer: Arc::new(Anonymous),
+            listeners: 1,
+            tenancy: Tenancy::Off,
+            tenants_connects_per_second_max: PerTenant::default(),
         }
     }
 }
@@ -155,7 +162,9 @@ impl World {
         }
         .start();
         let counters = Arc::new(WireCounters::new());
-        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), 4096).unwrap();
+        let listeners = (0..options.listeners)
+            .map(|_| bind((Ipv4Addr::LOCALHOST, 0).into(), 4096).unwrap())
+            .collect();
         let setup = Setup {
             shards: vec![ShardHandle {
                 arbiter: actix_rt::Arbiter::current(),
@@ -165,11 +174,12 @@ impl World {
             config: Arc::new(options.config),
             authenticator: options.authenticator,
             authorizer: options.authorizer,
-            tenancy: Tenancy::Off,
+            tenancy: options.tenancy,
+            tenants_connects_per_second_max: options.tenants_connects_per_second_max,
             counters: Arc::clone(&counters),
             clock: Arc::new(ManualClock::new(Timestamp(1_000_000))),
         };
-        let server = serve(vec![listener], setup).unwrap();
+        let server = serve(listeners, setup).unwrap();
         Self {
             server,
             counters,
@@ -180,7 +190,12 @@ impl World {
 
     /// A connected socket that has sent `bytes`.
     pub(super) async fn client(&self, bytes: &[u8]) -> TcpStream {
-        let mut client = TcpStream::connect(self.server.addresses()[0])
+        self.client_at(0, bytes).await
+    }
+
+    /// The same, of a client that comes to a listener by its number.
+    pub(super) async fn client_at(&self, listener: usize, bytes: &[u8]) -> TcpStream {
+        let mut client = TcpStream::connect(self.server.addresses()[listener])
             .await
             .unwrap();
         client.write_all(bytes).await.unwrap();

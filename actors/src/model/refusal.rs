@@ -41,6 +41,9 @@ pub enum Refusal {
     /// `mqtt.connects_per_second_max` is reached.
     #[error("too many connects per second")]
     ConnectRate,
+    /// The tenant's connects per second reached their limit.
+    #[error("too many connects per second of the tenant")]
+    TenantConnectRate,
     /// Two clients fight over this client id.
     #[error("too many takeovers of this session")]
     TakeoverRate,

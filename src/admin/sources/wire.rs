@@ -132,6 +132,7 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::PrincipalQuota => &[("reason", "principal_quota")],
         Refusal::ListenerQuota => &[("reason", "listener_quota")],
         Refusal::ConnectRate => &[("reason", "connect_rate")],
+        Refusal::TenantConnectRate => &[("reason", "tenant_connect_rate")],
         Refusal::TakeoverRate => &[("reason", "takeover_rate")],
         Refusal::SubscriptionQuota => &[("reason", "subscription_quota")],
         Refusal::RetainedQuota => &[("reason", "retained_quota")],

@@ -410,6 +410,7 @@ fn a_connection_moves_to_the_thread_of_its_home_shard() {
                 authenticator: Arc::new(Anonymous),
                 authorizer: Arc::new(Anonymous),
                 tenancy: Tenancy::Off,
+                tenants_connects_per_second_max: PerTenant::default(),
                 counters: Arc::new(WireCounters::new()),
                 clock: Arc::new(ManualClock::default()),
             },

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{TENANTS, connect, expect, kept, transient};
+use super::{TENANTS, connect, expect, kept, transient, try_connect};
 use crate::harness::{Broker, eventually};
 use crate::wire::{Ack, Connect, Properties, Publish, Value, Version, property};
 
@@ -210,4 +210,37 @@ fn bytes_of_a_tenants_retained_messages_are_counted_exactly_and_limited() {
     assert_eq!(shown(&broker, 0, "retained_bytes"), 0);
     let all = broker.metric("outlive_retained_bytes ");
     assert_eq!(all, shown(&broker, 1, "retained_bytes") as f64);
+}
+
+#[test]
+fn connects_of_a_tenant_above_its_rate_are_refused_in_every_version_and_counted() {
+    let broker = start("connects_per_second_max = 1", "");
+    let code_of = |tenant, version| {
+        try_connect(&broker, tenant, &Connect::new(version, "c"))
+            .connack
+            .code
+    };
+    for version in Version::ALL {
+        let code = if version == Version::V5 { 0x9F } else { 3 };
+        eventually("two connects come within a second", || {
+            let answer = code_of(0, version);
+            assert!(answer == 0 || answer == code, "{version:?}: {answer}");
+            answer == code
+        });
+        eventually("then one is taken again", || code_of(0, version) == 0);
+    }
+    let reason = "outlive_connections_refused_total{reason=\"tenant_connect_rate\"}";
+    assert!(broker.metric(reason) >= 3.0);
+    let limits = format!(
+        "connects_per_second_max = 1\n{}",
+        named(&broker, 0, "connects_per_second_max = 0")
+    );
+    reload(&broker, &limits, "", || {
+        (0..3).all(|_| code_of(0, Version::V5) == 0)
+    });
+    let before = broker.metric(reason);
+    for _ in 0..20 {
+        assert_eq!(code_of(0, Version::V311), 0);
+    }
+    assert_eq!(broker.metric(reason), before);
 }
