@@ -138,9 +138,8 @@ impl GroupActor {
                 };
                 local.lease(member, place, leased);
             }
-            GroupEffect::Listen { on, durable } => {
-                let mut local = self.local.borrow_mut();
-                local.listen_group(slot, self.group.plain_filter(), on, durable);
+            GroupEffect::Listen(on) => {
+                self.local.borrow_mut().listen_group(slot, number, on);
             }
             GroupEffect::Record(change) => {
                 let mut local = self.local.borrow_mut();

@@ -14,8 +14,8 @@ use crate::model::effect::WhichGroup;
 use crate::model::entry::Entry;
 use crate::model::group::Strategy;
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::group::talk::{FromMember, Leased, Place};
-use crate::model::ids::{ClientId, Fence, Offset, SessionNumber, ShardId, Timestamp};
+use crate::model::group::talk::{FromMember, GroupRef, Leased, Place};
+use crate::model::ids::{ClientId, Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
 use crate::model::quota::{QuotaLimits, ReservesDiffer, Shortage};
@@ -147,6 +147,10 @@ pub enum ForGroup {
     },
     /// A session's actor died: all groups hear of it.
     Lost(FromMember),
+    /// A group becomes durable. The answer comes behind all that the shard routed before it heard of this.
+    Mark(GroupRef),
+    /// The answer.
+    Marked(GroupNumber),
 }
 
 /// Who waits for a group's routes.

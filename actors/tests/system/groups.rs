@@ -142,7 +142,7 @@ impl Story {
 }
 
 /// Waits until something is so.
-async fn until(is_so: impl AsyncFn() -> bool, why: impl Fn() -> String) {
+pub(crate) async fn until(is_so: impl AsyncFn() -> bool, why: impl Fn() -> String) {
     let fact = async {
         while !is_so().await {
             actix_rt::time::sleep(Duration::from_millis(1)).await;
@@ -190,7 +190,11 @@ async fn serve(world: &World, member: &Member, story: &Story) {
 }
 
 /// Waits until a group shows itself as it should be.
-async fn until_group(world: &World, filter: &str, is_so: impl Fn(&GroupObservation) -> bool) {
+pub(crate) async fn until_group(
+    world: &World,
+    filter: &str,
+    is_so: impl Fn(&GroupObservation) -> bool,
+) {
     let seen = RefCell::new(None);
     let fact = async || {
         let filter = Filter::new(filter).expect("a filter");

@@ -273,7 +273,9 @@ impl World {
                     };
                     self.tell_member(home, member, place, MemberNews::Leased(leased));
                 }
-                GroupEffect::Listen { on, durable } => actor.listening = on.then_some(durable),
+                GroupEffect::Listen(on) => {
+                    actor.listening = on.then_some(actor.group.is_durable());
+                }
                 GroupEffect::Record(change) => self.record_for_group(actor, change),
                 GroupEffect::Read {
                     read,

@@ -55,6 +55,9 @@ impl World {
                         self.tell_member(to, asker.member, asker.place, joined);
                     }
                 }
+                ForGroup::Mark(_) | ForGroup::Marked(_) => {
+                    unreachable!("what is published is routed at once")
+                }
             }
         }
         for news in batch.for_members {

@@ -1,4 +1,4 @@
-//! How a group begins, is routed to and ends on its home shard, as the directory says.
+//! How a group begins and ends on its home shard, as the directory says.
 
 use super::super::protocol::{GroupBatch, ToGroup};
 use super::super::recovery::GroupSummary;
@@ -7,10 +7,7 @@ use super::groups::{GroupResident, GroupState};
 use crate::model::entry::{Entry, GroupChange};
 use crate::model::group::Strategy;
 use crate::model::group::attendance::Attendance;
-use crate::model::ids::{GroupNumber, Offset};
-use crate::model::message::QoS;
-use crate::model::packet::SubscriptionOptions;
-use crate::model::routes::Slot;
+use crate::model::ids::GroupNumber;
 use crate::model::topic::Filter;
 use crate::observe::Gauge;
 
@@ -24,22 +21,6 @@ impl Local {
             self.hold(&plain);
         }
         self.look_at_group(&summary.filter);
-    }
-
-    /// Routes publications to a group, or to it no more.
-    pub fn listen_group(&mut self, slot: Slot, plain: &Filter, on: bool, durable: bool) {
-        if on {
-            let options = SubscriptionOptions {
-                retain_as_published: true,
-                ..SubscriptionOptions::of_qos(QoS::ExactlyOnce)
-            };
-            let known = self
-                .slot(slot)
-                .is_some_and(|state| !state.filters.is_empty());
-            self.listen(slot, plain, &options, durable, known);
-        } else {
-            self.mute(slot, plain);
-        }
     }
 
     /// Asks the shard for an actor, which cannot be started in the middle of somebody else's turn.
@@ -85,28 +66,6 @@ impl Local {
         }
     }
 
-    fn make_durable(&mut self, number: GroupNumber, next: Offset) {
-        let Some(resident) = self.groups.residents.get_mut(&number) else {
-            return;
-        };
-        if std::mem::replace(&mut resident.durable, true) {
-            return;
-        }
-        let plain = resident.plain.clone();
-        let filter = resident.filter.clone();
-        let mut active = None;
-        match &mut resident.state {
-            GroupState::Fresh(from) => *from = Some(next),
-            GroupState::Active(slot) => active = Some(*slot),
-            GroupState::Passive | GroupState::Quarantined => {}
-        }
-        self.append(Entry::group(number, GroupChange::Created { filter, next }));
-        self.hold(&plain);
-        if let Some(state) = active.and_then(|slot| self.slot(slot)) {
-            state.tell_group(ToGroup::Durable(next));
-        }
-    }
-
     fn add_group(
         &mut self,
         number: GroupNumber,
@@ -121,6 +80,8 @@ impl Local {
             filter: filter.clone(),
             strategy: Strategy::default(),
             durable: false,
+            switch: None,
+            askers: Vec::new(),
             state,
             attendance: Attendance::default(),
             panics: None,
@@ -134,9 +95,10 @@ impl Local {
     /// The last member of a group that lives here is gone.
     fn end_group(&mut self, number: GroupNumber) {
         self.groups.set_deadline(number, None);
-        let Some(resident) = self.groups.residents.remove(&number) else {
+        let Some(mut resident) = self.groups.residents.remove(&number) else {
             return;
         };
+        self.answer_all(std::mem::take(&mut resident.askers));
         self.groups.numbers.remove(&resident.filter);
         self.cells.shift(Gauge::Groups, -1);
         let online = i64::try_from(resident.attendance.online().len()).unwrap_or(0);

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use super::super::protocol::{Asker, ForGroup, ForMember, GroupBatch, MemberNews};
 use super::Local;
+use super::group_routes::Switch;
 use crate::model::counter::Counter;
 use crate::model::effect::WhichGroup;
 use crate::model::group::Strategy;
@@ -38,8 +39,12 @@ pub struct GroupResident {
     pub plain: Filter,
     /// How it chooses the member that gets a message.
     pub strategy: Strategy,
-    /// It reads the journal: its filter is held.
+    /// It is durable: its filter is held.
     pub durable: bool,
+    /// Until it reads the journal, if it is durable.
+    pub(super) switch: Option<Switch>,
+    /// Who waits until it is routed to.
+    pub(super) askers: Vec<Asker>,
     /// How it is run.
     pub state: GroupState,
     /// Who is online, and what was said and the actor did not hear yet.
@@ -72,7 +77,7 @@ pub struct LocalGroups {
     /// Groups that need an actor.
     pub(super) due: Vec<GroupNumber>,
     deadlines: BTreeSet<(Timestamp, GroupNumber)>,
-    outboxes: Vec<GroupBatch>,
+    pub(super) outboxes: Vec<GroupBatch>,
     pub(super) peers: Vec<Recipient<GroupBatch>>,
     questions: u64,
 }
@@ -174,10 +179,6 @@ impl Local {
         asker: Option<(SessionNumber, Slot)>,
     ) -> Option<u64> {
         let home = self.groups.home(filter);
-        if home == usize::from(self.shard.0) {
-            self.look_at_group(filter);
-            return None;
-        }
         let asker = asker.map(|(member, slot)| {
             self.groups.questions += 1;
             Asker {
@@ -187,6 +188,10 @@ impl Local {
             }
         });
         let question = asker.map(|asker| asker.question);
+        if home == usize::from(self.shard.0) {
+            self.look_at_group(filter);
+            return question.filter(|_| asker.is_some_and(|it| self.await_group(filter, it)));
+        }
         let filter = filter.clone();
         let changed = ForGroup::Changed { filter, asker };
         self.groups.outboxes[home].for_groups.push(changed);
@@ -226,11 +231,19 @@ impl Local {
                 ForGroup::Lost(from) => self.hear_lost(&from),
                 ForGroup::Changed { filter, asker } => {
                     self.look_at_group(&filter);
-                    if let Some(asker) = asker {
-                        let joined = MemberNews::Joined(asker.question);
-                        self.tell_member(asker.member, asker.place, joined);
+                    if let Some(asker) = asker
+                        && !self.await_group(&filter, asker)
+                    {
+                        self.answer_all(vec![asker]);
                     }
                 }
+                ForGroup::Mark(group) => {
+                    let outbox = self.groups.outboxes.get_mut(usize::from(group.home.0));
+                    if let Some(outbox) = outbox {
+                        outbox.for_groups.push(ForGroup::Marked(group.number));
+                    }
+                }
+                ForGroup::Marked(number) => self.marked(number),
             }
         }
         for news in batch.for_members {
@@ -269,7 +282,7 @@ impl Local {
         }
     }
 
-    fn tell_member(&mut self, member: SessionNumber, place: Place, what: MemberNews) {
+    pub(super) fn tell_member(&mut self, member: SessionNumber, place: Place, what: MemberNews) {
         let news = ForMember {
             slot: place.slot,
             member,
@@ -342,6 +355,12 @@ impl Local {
             waits = false;
         }
         let after = resident.attendance.online().len();
+        let gone = if after == 0 {
+            std::mem::take(&mut resident.askers) // nobody waits any more
+        } else {
+            Vec::new()
+        };
+        self.answer_all(gone);
         if before != after {
             let more = i64::try_from(after).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
             self.cells.shift(Gauge::GroupMembersOnline, more);

@@ -27,6 +27,7 @@ use crate::observe::ShardCells;
 
 mod directory;
 mod group_life;
+mod group_routes;
 mod groups;
 mod readers;
 mod slots;

@@ -127,13 +127,15 @@ impl ShardActor {
         let rebuild = panics <= PANICS_MAX;
         tracing::error!(filter = %resident.filter, panics, rebuild, "group actor panicked");
         if rebuild {
-            let group = make(number, resident, resident.durable, limits);
+            let group = make(number, resident, resident.reads_journal(), limits);
             drop(local);
             self.spawn_group(group, ctx);
         } else {
             resident.state = GroupState::Quarantined;
             resident.attendance.take_said();
             local.cells.shift(Gauge::Quarantined, 1);
+            local.answer_askers(number);
+            local.flush_unanswered();
         }
     }
 }

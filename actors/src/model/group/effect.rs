@@ -64,13 +64,8 @@ pub enum GroupEffect {
         /// What it gets.
         lease: Lease,
     },
-    /// Route publications to the group, or to it no more; `durable` says that the journal brings QoS 1 and 2.
-    Listen {
-        /// Whether to.
-        on: bool,
-        /// Reads the journal.
-        durable: bool,
-    },
+    /// Route publications to the group, or to it no more. If it is durable, the journal brings QoS 1 and 2.
+    Listen(bool),
     /// Append; nothing waits for it.
     Record(GroupChange),
     /// Read records from the journal.

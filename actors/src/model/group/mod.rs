@@ -231,8 +231,7 @@ impl Group {
         self.cursor = Cursor::new(next);
         self.recorded_next = next;
         if self.listening {
-            let (on, durable) = (true, true);
-            effects.push(GroupEffect::Listen { on, durable });
+            effects.push(GroupEffect::Listen(true));
         }
     }
 
@@ -243,8 +242,7 @@ impl Group {
             return;
         }
         self.listening = on;
-        let durable = self.is_durable();
-        effects.push(GroupEffect::Listen { on, durable });
+        effects.push(GroupEffect::Listen(on));
         if on {
             return self.schedule_progress(now);
         }
@@ -428,8 +426,7 @@ impl Group {
             effects.push(GroupEffect::Count(Counter::DroppedGroupEnded));
         }
         if std::mem::take(&mut self.listening) {
-            let durable = self.is_durable();
-            effects.push(GroupEffect::Listen { on: false, durable });
+            effects.push(GroupEffect::Listen(false));
         }
         effects.push(GroupEffect::End);
     }

@@ -130,7 +130,7 @@ impl Script {
                 assert!(!self.recalling, "it asks again before it has an answer");
                 self.recalling = true;
             }
-            GroupEffect::Listen { .. } | GroupEffect::Count(_) | GroupEffect::End => {}
+            GroupEffect::Listen(_) | GroupEffect::Count(_) | GroupEffect::End => {}
         }
     }
 
