@@ -13,6 +13,7 @@ mod crash;
 mod fights;
 mod gate;
 mod groups;
+mod handover;
 mod quota;
 mod rehydration;
 mod retained;
