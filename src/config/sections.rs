@@ -31,7 +31,7 @@ impl Default for SessionConfig {
     fn default() -> Self {
         Self {
             expiry_seconds_max: 259_200,
-            inflight_max: 100,
+            inflight_max: 512,
             subscriptions_max: 1000,
             queue_messages_max: 0,
             queue_bytes_max: 16_777_216,

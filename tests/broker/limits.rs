@@ -150,6 +150,41 @@ fn a_malformed_packet_ends_that_connection_only() {
     neighbour.assert_nothing_waits();
 }
 
+/// However long the window is: what a client does not read is bounded in bytes, and it is not cut off for it.
+#[test]
+fn a_window_of_large_messages_is_more_than_the_write_buffer_and_all_of_it_arrives() {
+    const MESSAGES: usize = 200;
+    let broker = Broker::start_with(&[
+        "mqtt.write_buffer_high_bytes=65536",
+        "mqtt.write_buffer_max_bytes=262144",
+    ]);
+    let mut reader = Client::kept(&broker, Version::V311, "reader");
+    reader.subscribe("large", 1);
+    reader.disconnect();
+    let mut writer = Client::transient(&broker, Version::V311, "writer");
+    let payload = "x".repeat(100_000);
+    for _ in 0..MESSAGES {
+        writer.publish("large", &payload, 1);
+    }
+    // The second time the window itself is sent again.
+    for dup in [false, true] {
+        let mut reader = Client::kept(&broker, Version::V311, "reader");
+        let window: Vec<_> = (0..MESSAGES).map(|_| reader.message()).collect();
+        assert!(window.iter().all(|message| message.duplicate == dup));
+        if dup {
+            window
+                .iter()
+                .for_each(|message| reader.acknowledge(message));
+            reader.disconnect();
+        } else {
+            reader.vanish();
+        }
+    }
+    let ended = broker.metric("outlive_connections_ended_total{reason=\"not_reading\"}");
+    assert_eq!(ended, 0.0);
+    assert_eq!(broker.metric("outlive_messages_redelivered_total"), 200.0);
+}
+
 #[test]
 fn a_slow_reader_loses_qos_0_and_then_its_connection_while_memory_stays_bounded() {
     const MESSAGES: usize = 3_000;

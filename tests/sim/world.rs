@@ -192,6 +192,7 @@ impl World {
         let limits = SessionLimits {
             expiry_seconds_max: EXPIRY_SECONDS_MAX,
             inflight_max: rng.small(1, 8),
+            send_ahead_bytes: u32::from(rng.small(64, 600)),
             receive_max: 16,
             subscriptions_max: 0,
             queue_messages_max: 0,

@@ -148,6 +148,13 @@ impl PacketId {
         Self::new(self.get() - 1).unwrap_or(Self::LAST)
     }
 
+    /// One of all, spread over them by `seed`: neighbours are far apart.
+    pub fn any_of(seed: u64) -> Self {
+        let spread = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        let number = u16::try_from(spread).unwrap_or(u16::MAX);
+        Self::new(number).unwrap_or(Self::LAST)
+    }
+
     /// `None` for zero, which is no packet identifier.
     pub fn new(number: u16) -> Option<Self> {
         NonZeroU16::new(number).map(Self)

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - an identifier is held by at most one unsettled record;
 //! - identifiers of records sent in the order of the log count up by one, so that after a crash the same records get
-//!   the same identifiers again; retained replays take theirs from the top down.
+//!   the same identifiers again; retained replays and leases take theirs counting down.
 
 mod identifiers;
 
@@ -29,15 +29,26 @@ pub struct Inflight {
 impl Inflight {
     /// An empty window.
     pub fn new(max: u16) -> Self {
-        Self::restore(max, PacketId::FIRST, VecDeque::new())
+        Self {
+            sent: VecDeque::new(),
+            due: 0,
+            identifiers: Identifiers::new(PacketId::FIRST, PacketId::LAST),
+            max,
+        }
     }
 
-    /// A window as a snapshot holds it.
-    pub fn restore(max: u16, next_packet_id: PacketId, sent: VecDeque<Unsettled>) -> Self {
+    /// A window as a snapshot holds it. No snapshot knows which leases the last connection had, and its client may still
+    /// acknowledge them: so each restored window counts down from somewhere else, as `seed` says.
+    pub fn restore(
+        max: u16,
+        next_packet_id: PacketId,
+        sent: VecDeque<Unsettled>,
+        seed: u64,
+    ) -> Self {
         Self {
             sent,
             due: 0,
-            identifiers: Identifiers::new(next_packet_id),
+            identifiers: Identifiers::new(next_packet_id, PacketId::any_of(seed)),
             max,
         }
     }
@@ -208,7 +219,7 @@ impl Inflight {
 
     /// Empties the window; gives how many deliveries were abandoned.
     pub fn clear(&mut self) -> usize {
-        self.identifiers = Identifiers::new(PacketId::FIRST);
+        self.identifiers = Identifiers::new(PacketId::FIRST, PacketId::LAST);
         self.due = 0;
         std::mem::take(&mut self.sent).len()
     }

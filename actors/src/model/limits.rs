@@ -23,6 +23,9 @@ pub struct SessionLimits {
     pub expiry_seconds_max: u32,
     /// The most unsettled QoS 1 and 2 deliveries towards one client, 1 to 65,535.
     pub inflight_max: u16,
+    /// Bytes of QoS 1 and 2 deliveries, and of retained ones, that are handed to a connection before it must say that it has
+    /// room for more.
+    pub send_ahead_bytes: u32,
     /// The most unacknowledged QoS 1 and 2 publications from one 5.0 client, 1 to 65,535.
     pub receive_max: u16,
     /// The most subscriptions; 0 = none.
@@ -47,7 +50,8 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             expiry_seconds_max: 259_200,
-            inflight_max: 100,
+            inflight_max: 512,
+            send_ahead_bytes: 256 * 1024,
             receive_max: 1024,
             subscriptions_max: 0,
             queue_messages_max: 0,

@@ -23,12 +23,12 @@ pub(super) struct Identifiers {
 }
 
 impl Identifiers {
-    /// `up` is where to go on counting up; counting down starts with the last one.
-    pub(super) fn new(up: PacketId) -> Self {
+    /// Where to go on counting up, and counting down.
+    pub(super) fn new(up: PacketId, down: PacketId) -> Self {
         Self {
             up,
             up_free: 0,
-            down: PacketId::LAST,
+            down,
             down_free: 0,
         }
     }
@@ -158,7 +158,7 @@ mod tests {
             steps in prop::collection::vec((0..8_u8, any::<prop::sample::Index>(), 1..9_000_u16), 1..150),
         ) {
             let start = PacketId::new(start).unwrap();
-            let mut identifiers = Identifiers::new(start);
+            let mut identifiers = Identifiers::new(start, PacketId::LAST);
             let mut plain = Plain { up: start, down: PacketId::LAST };
             let mut held = BTreeSet::new();
             for (kind, which, count) in steps {
@@ -205,13 +205,14 @@ mod tests {
                 .filter_map(PacketId::new)
                 .filter(|id| *id != last)
         };
-        assert_eq!(Identifiers::new(PacketId::FIRST).take_up(held()), last);
-        assert_eq!(Identifiers::new(PacketId::FIRST).take_down(held()), last);
+        let identifiers = || Identifiers::new(PacketId::FIRST, PacketId::LAST);
+        assert_eq!(identifiers().take_up(held()), last);
+        assert_eq!(identifiers().take_down(held()), last);
     }
 
     #[test]
     fn a_long_window_is_looked_through_seldom() {
-        let mut identifiers = Identifiers::new(PacketId::FIRST);
+        let mut identifiers = Identifiers::new(PacketId::FIRST, PacketId::LAST);
         let looks = std::cell::Cell::new(0);
         let held = || {
             std::iter::from_fn(|| {

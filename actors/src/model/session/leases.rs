@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Session;
-use super::outbound::send_live;
+use super::outbound::send_once;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Live, WhichGroup};
 use crate::model::entry::Unsettled;
@@ -31,7 +31,7 @@ impl Session {
             .map(|known| known.options);
         match (what, options) {
             (Lease::Once(message), Some(options)) => {
-                send_live(delivery(message, QoS::AtMostOnce, options), None, effects);
+                send_once(delivery(message, QoS::AtMostOnce, options), effects);
             }
             (Lease::Once(_), None) => effects.push(Effect::Count(Counter::DroppedOffline)),
             (Lease::Record { at, message }, Some(options)) => {
@@ -67,10 +67,10 @@ impl Session {
         }
         let qos = message.qos.min(options.qos);
         if qos == QoS::AtMostOnce {
-            send_live(delivery(message, qos, options), None, effects);
+            send_once(delivery(message, qos, options), effects);
             return self.tell(group, Said::Settled(fence, at), effects);
         }
-        if self.inflight.credit() == 0 || self.inflight.first_due().is_some() {
+        if self.credit() == 0 || self.inflight.first_due().is_some() {
             if !self.pending.starved.contains(&group) {
                 self.pending.starved.push(group);
             }
@@ -87,7 +87,7 @@ impl Session {
                 effects.push(Effect::Take(group.number, at));
             }
         }
-        send_live(live, Some(sent.packet_id), effects);
+        self.send(live, sent.packet_id, false, effects);
         if qos == QoS::ExactlyOnce {
             self.tell(group, Said::Taken(fence, at), effects);
         }
@@ -135,7 +135,7 @@ impl Session {
 
     /// Groups whose lease found no room are told that there is some.
     pub(super) fn offer_room(&mut self, effects: &mut Vec<Effect>) {
-        let room = u16::try_from(self.inflight.credit()).unwrap_or(u16::MAX);
+        let room = u16::try_from(self.credit()).unwrap_or(u16::MAX);
         if room == 0 || self.pending.starved.is_empty() {
             return;
         }

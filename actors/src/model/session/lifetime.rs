@@ -171,6 +171,7 @@ impl Session {
             return;
         }
         effects.push(Effect::Listen(false));
+        self.has_room();
         self.go_offline(effects);
         if let Some(reading) = self.reading.used() {
             reading.cursor.park();

@@ -13,6 +13,7 @@ mod inbound;
 mod leases;
 mod lifetime;
 mod outbound;
+mod pace;
 mod parts;
 mod redelivery;
 mod replay;
@@ -36,6 +37,7 @@ use super::message::{QoS, Will};
 use super::packet::{Inbound, ProtocolVersion, SubscriptionOptions};
 use super::snapshot::SessionSnapshot;
 use super::subscriptions::Subscriptions;
+use pace::Pace;
 use parts::{Pending, Reading};
 use replay::Replays;
 
@@ -64,6 +66,7 @@ pub struct Session {
     /// How a kept session reads the journal; unused by a transient one.
     pub(super) reading: Lazy<Reading>,
     pub(super) inflight: Inflight,
+    pace: Pace,
     /// Inbound QoS 2 identifiers not yet released.
     pub(super) received: BTreeSet<PacketId>,
     /// What waits in memory for the attached client.
@@ -75,6 +78,7 @@ impl Session {
     pub fn vacant(client_id: ClientId, limits: Arc<SessionLimits>) -> Self {
         Self {
             inflight: Inflight::new(limits.inflight_max),
+            pace: Pace::default(),
             limits,
             number: SessionNumber(0),
             client_id,
@@ -114,7 +118,12 @@ impl Session {
             .filter(|sent| sent.step != Step::Done)
             .collect();
         Self {
-            inflight: Inflight::restore(limits.inflight_max, snapshot.next_packet_id, sent),
+            inflight: Inflight::restore(
+                limits.inflight_max,
+                snapshot.next_packet_id,
+                sent,
+                snapshot.fence.0.wrapping_add(now.0),
+            ),
             number: snapshot.number,
             resumed,
             owner: snapshot.owner,
@@ -292,7 +301,10 @@ impl Session {
             Inbound::Subscribe { packet_id, filters } => {
                 self.subscribe(now, packet_id, filters, effects)
             }
-            Inbound::Room => self.room(effects),
+            Inbound::Room => {
+                self.has_room();
+                self.pump(now, effects);
+            }
             Inbound::Unsubscribe { packet_id, filters } => {
                 self.unsubscribe(now, packet_id, &filters, effects)
             }

@@ -26,8 +26,8 @@ impl Session {
 
     fn take_live(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
         if live.qos == QoS::AtMostOnce {
-            send_live(live, None, effects);
-        } else if self.pending.queue.is_empty() && self.inflight.credit() > 0 {
+            send_once(live, effects);
+        } else if self.pending.queue.is_empty() && self.credit() > 0 {
             self.send_from_memory(live, effects);
         } else {
             self.enqueue(now, live, effects);
@@ -63,7 +63,7 @@ impl Session {
     }
 
     fn pump_journal(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while self.inflight.credit() > 0 {
+        while self.credit() > 0 {
             let Some(record) = self.reading.cursor.pop() else {
                 break;
             };
@@ -86,7 +86,7 @@ impl Session {
         if self.pending.queue.is_empty() {
             return;
         }
-        while self.inflight.credit() > 0 {
+        while self.credit() > 0 {
             let Some(live) = self.pending.take_queued() else {
                 break;
             };
@@ -146,7 +146,20 @@ impl Session {
             retain: sent.retain,
             subscription_ids,
         };
-        send(live, Some(sent.packet_id), dup, effects);
+        self.send(live, sent.packet_id, dup, effects);
+    }
+
+    /// Hands a delivery of the window to the connection.
+    pub(super) fn send(
+        &mut self,
+        live: Live,
+        packet_id: PacketId,
+        dup: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.hand_out(&live.message);
+        send(live, Some(packet_id), dup, effects);
+        self.ask_for_room(effects);
     }
 
     /// A transient session's delivery: the window holds the identifier, nobody will read the record again.
@@ -154,7 +167,7 @@ impl Session {
         let sent = self
             .inflight
             .send(Offset::default(), live.qos, live.retain, false);
-        send_live(live, Some(sent.packet_id), effects);
+        self.send(live, sent.packet_id, false, effects);
     }
 
     fn enqueue(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
@@ -196,11 +209,12 @@ impl Session {
     }
 }
 
-pub(super) fn send_live(live: Live, packet_id: Option<PacketId>, effects: &mut Vec<Effect>) {
-    send(live, packet_id, false, effects);
+/// Hands out a QoS 0 delivery, which the connection drops if it has no room.
+pub(super) fn send_once(live: Live, effects: &mut Vec<Effect>) {
+    send(live, None, false, effects);
 }
 
-pub(super) fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Effect>) {
+fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Effect>) {
     count_delivery(live.qos, effects);
     let Live {
         message,

@@ -2,7 +2,6 @@
 //! faster than the new connection's receive maximum allows.
 
 use super::Session;
-use super::outbound::send;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Live};
 use crate::model::entry::{Step, Unsettled};
@@ -25,7 +24,7 @@ impl Session {
             .inflight
             .due()
             .filter(|sent| sent.step == Step::Published)
-            .take(self.inflight.credit().min(REREAD_MAX))
+            .take(self.credit().min(REREAD_MAX))
             .map(|sent| sent.offset)
             .collect();
         if !due.is_empty() {
@@ -55,6 +54,9 @@ impl Session {
             if sent.offset != offset {
                 continue;
             }
+            if self.credit() == 0 {
+                break; // it is read again once there is room
+            }
             if let Some(record) = record {
                 effects.push(Effect::Count(Counter::Redelivered));
                 self.inflight.resent();
@@ -79,7 +81,7 @@ impl Session {
     }
 
     /// Sends a record whose subscriptions must be looked up again.
-    fn send_again(&self, record: &Record, sent: Unsettled, effects: &mut Vec<Effect>) {
+    fn send_again(&mut self, record: &Record, sent: Unsettled, effects: &mut Vec<Effect>) {
         let subscription_ids = match sent.lease {
             Some(_) => self.subscriptions.shared_ids(record.message.topic()),
             None => self
@@ -94,7 +96,7 @@ impl Session {
             retain: sent.retain,
             subscription_ids,
         };
-        send(live, Some(sent.packet_id), true, effects);
+        self.send(live, sent.packet_id, true, effects);
     }
 }
 

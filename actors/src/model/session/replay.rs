@@ -55,8 +55,6 @@ enum Page {
     Asked,
     /// It was asked for and is of no use any more.
     Void,
-    /// The connection is to say when it has room.
-    AwaitsRoom,
 }
 
 /// The retained messages of one subscription that are still to be sent.
@@ -226,16 +224,6 @@ impl Session {
         }
     }
 
-    /// The connection has room again.
-    pub(super) fn room(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(replays) = self.replays_mut()
-            && replays.page == Page::AwaitsRoom
-        {
-            replays.page = Page::None;
-            self.pump_replays(effects);
-        }
-    }
-
     /// Asks for the next page if it can be sent.
     pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
         let Some(replays) = &self.pending.replays else {
@@ -246,7 +234,7 @@ impl Session {
         };
         let cursor = &self.reading.cursor;
         let blocked = replay.behind.is_some_and(|at| !cursor.has_passed(at));
-        if replays.page != Page::None || blocked {
+        if replays.page != Page::None || blocked || self.awaits_room() {
             return;
         }
         let durable = &replay.durable;
@@ -255,7 +243,7 @@ impl Session {
         let records_max = if unwindowed {
             PAGE_MAX
         } else {
-            self.inflight.credit().min(PAGE_MAX)
+            self.credit().min(PAGE_MAX)
         };
         if records_max == 0 {
             return;
@@ -311,7 +299,6 @@ impl Session {
         let mut sent = Vec::new();
         let mut last = None;
         let mut cut = false;
-        let mut unwindowed = false;
         for record in page.records.into_iter().flatten() {
             match self.judge(now, replay, options, &record) {
                 Verdict::PassOver => {}
@@ -320,8 +307,12 @@ impl Session {
                     cut = true;
                     break;
                 }
+                Verdict::Send(_) if self.awaits_room() => {
+                    cut = true;
+                    break;
+                }
                 Verdict::Send(QoS::AtMostOnce) => {
-                    unwindowed = true;
+                    self.hand_out(&record.message);
                     sends.push(delivery(&record, None, options));
                 }
                 Verdict::Send(_) if self.inflight.credit() == 0 => {
@@ -329,6 +320,7 @@ impl Session {
                     break;
                 }
                 Verdict::Send(qos) => {
+                    self.hand_out(&record.message);
                     let taken = self.inflight.send(record.offset, qos, true, true);
                     sent.push(taken);
                     sends.push(delivery(&record, Some(taken), options));
@@ -351,12 +343,7 @@ impl Session {
             count_delivery(delivery.qos, effects);
             effects.push(Effect::Send(Outbound::Publish(delivery)));
         }
-        if goes_on && unwindowed {
-            effects.push(Effect::Send(Outbound::AwaitRoom));
-            if let Some(replays) = self.replays_mut() {
-                replays.page = Page::AwaitsRoom;
-            }
-        }
+        self.ask_for_room(effects);
         goes_on
     }
 

@@ -30,7 +30,12 @@ fn said(s: &Script) -> Vec<Said> {
 
 /// A member of the group.
 fn member() -> Script {
-    let mut s = Script::attached("member");
+    member_with(SessionLimits::default())
+}
+
+fn member_with(limits: SessionLimits) -> Script {
+    let mut s = Script::with_limits("member", limits);
+    s.attach();
     s.send(Inbound::Subscribe {
         packet_id: id(9),
         filters: vec![(shared(), SubscriptionOptions::of_qos(QOS2), None)],
@@ -140,4 +145,49 @@ fn what_is_leased_after_the_client_unsubscribed_goes_back() {
         full: false,
     };
     assert_eq!(said(&s), [returned]);
+}
+
+#[test]
+fn what_the_connection_has_no_room_for_goes_back_and_the_group_hears_when_there_is() {
+    let limits = SessionLimits {
+        send_ahead_bytes: 1,
+        ..SessionLimits::default()
+    };
+    let mut s = member_with(limits);
+    lease_record(&mut s, AT, QOS1);
+    assert!(s.has(&Effect::Send(Outbound::AwaitRoom)));
+    let at = Offset(901);
+    let message = Arc::new(Message::new(parts("y")));
+    let record = Lease::Record {
+        at,
+        message: Arc::clone(&message),
+    };
+    lease(&mut s, record);
+    let fence = s.session.fence();
+    let full = Said::Returned {
+        fence,
+        at,
+        message,
+        full: true,
+    };
+    assert_eq!(said(&s), [full]);
+    s.send(Inbound::Room);
+    let room = s.limits.inflight_max - 1;
+    assert_eq!(said(&s), [Said::Room(fence, room)]);
+}
+
+/// Its lease went back when the connection ended, so the identifier is free.
+#[test]
+fn what_a_client_acknowledges_of_an_earlier_connection_is_not_what_it_is_leased_now() {
+    let mut s = member();
+    let earlier = lease_record(&mut s, AT, QOS1);
+    s.close().after_seconds(1).crash().attach();
+    let now = lease_record(&mut s, Offset(901), QOS1);
+    assert_ne!(now, earlier);
+    s.send(Inbound::PubAck {
+        packet_id: earlier,
+        failed: false,
+    });
+    assert_eq!(said(&s), []);
+    assert_eq!(s.window(), [now.get()]);
 }

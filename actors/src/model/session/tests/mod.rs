@@ -9,6 +9,7 @@ mod inbound;
 mod leases;
 mod lifetime;
 mod outbound;
+mod pace;
 mod progress;
 mod queue;
 mod redelivery;

@@ -240,7 +240,7 @@ fn an_identifier_in_flight_is_not_given_twice() {
     s.attach();
     let mut s = s.deliver(&["held"]);
     for round in 0..70_000_u32 {
-        s.log(parts("a"));
+        s.log(parts("a")).answered();
         let sent = s.window()[1];
         assert_ne!(sent, 1, "round {round}");
         s.send(puback(sent));

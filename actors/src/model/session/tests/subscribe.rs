@@ -61,7 +61,7 @@ fn a_subscription_is_in_force_and_durable_before_its_suback() {
     assert!(s.has(&Effect::ReadRetained {
         filter: filter("t"),
         after: None,
-        records_max: 100,
+        records_max: 256,
     }));
 }
 
