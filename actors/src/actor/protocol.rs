@@ -18,7 +18,7 @@ use crate::model::group::talk::{FromMember, GroupRef, Leased, Place};
 use crate::model::ids::{ClientId, Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
-use crate::model::quota::{QuotaLimits, ReservesDiffer, Shortage};
+use crate::model::quota::{Permit, QuotaLimits, ReservesDiffer, Shortage};
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::snapshot::SessionSnapshot;
@@ -352,12 +352,14 @@ pub struct MakeRoom {
     pub attempts: u8,
 }
 
-/// Registry -> shard: the newcomer may try again.
+/// Registry -> shard: the newcomer may try again, with a unit if somebody was evicted for it.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct RoomMade {
     /// The newcomer.
     pub request: ConnectRequest,
+    /// The unit of who was evicted.
+    pub unit: Option<Permit>,
     /// How often room was made for it.
     pub attempts: u8,
 }
@@ -367,10 +369,10 @@ pub struct RoomMade {
 #[rtype(result = "Option<Victim>")]
 pub struct OfferVictim(pub Shortage);
 
-/// Registry -> shard: end this session, if its client did not come back meanwhile. Answered when its unit is free, or at
-/// once with false.
+/// Registry -> shard: end this session, if its client did not come back meanwhile. Answered with its unit when it has
+/// ended, so that nobody else gets it, or with none.
 #[derive(Clone, Debug, ActixMessage)]
-#[rtype(result = "bool")]
+#[rtype(result = "Option<Permit>")]
 pub struct Evict(pub Victim);
 
 /// A session that could make room.

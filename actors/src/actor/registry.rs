@@ -112,20 +112,22 @@ impl RegistryActor {
         let evicting = async move {
             if let Some((shard, victim)) = oldest(&shards, &asked.shortage).await {
                 let evicted = shards[shard].evicts.send(Evict(victim));
-                // Whether or not it ended in time: the newcomer asks again, and is refused if there is no unit.
-                tokio::time::timeout(EVICTION_TIMEOUT, evicted).await.ok();
-                return (asked, false);
+                // If it did not end in time, the newcomer asks again, and is refused if there is no unit.
+                let evicted = tokio::time::timeout(EVICTION_TIMEOUT, evicted).await;
+                let unit = evicted.ok().and_then(Result::ok).flatten();
+                return (asked, unit, false);
             }
-            (asked, true)
+            (asked, None, true)
         };
         ctx.spawn(
             evicting
                 .into_actor(self)
-                .map(|(asked, is_last), registry, ctx| {
+                .map(|(asked, unit, is_last), registry, ctx| {
                     let attempts = if is_last { u8::MAX } else { asked.attempts + 1 };
                     if let Some(shard) = registry.shards.get(usize::from(asked.shard.0)) {
                         shard.admits.do_send(RoomMade {
                             request: asked.request,
+                            unit,
                             attempts,
                         });
                     }

@@ -25,7 +25,7 @@ use super::protocol::{
 use crate::model::counter::Counter;
 use crate::model::group::Group;
 use crate::model::ids::ClientId;
-use crate::model::quota::Claim;
+use crate::model::quota::{Claim, Permit};
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::session::Session;
@@ -170,21 +170,32 @@ impl ShardActor {
             }
         };
         match session {
-            None => self.admit(request, 0, ctx),
+            None => self.admit(request, None, 0, ctx),
             // The actor died a moment ago: its `SessionDied` is in the mailbox already and comes first.
             Some(session) if !session.is_alive() => ctx.address().do_send(request),
             Some(session) => self.hand_over(&session, request),
         }
     }
 
-    /// A newcomer, for which room was made so many times.
-    fn admit(&self, request: ConnectRequest, attempts: u8, ctx: &mut Context<Self>) {
+    /// A newcomer, for which room was made so many times, with the unit of who was evicted the last time.
+    fn admit(
+        &self,
+        request: ConnectRequest,
+        unit: Option<Permit>,
+        attempts: u8,
+        ctx: &mut Context<Self>,
+    ) {
         let client_id = request.connect.client_id.clone();
         let session = {
             let mut local = self.local.borrow_mut();
             let quota = &local.shared.quota;
             let claim = Claim::from(&request.connect);
-            let permit = match quota.try_acquire(claim, local.shared.clock.now()) {
+            let now = local.shared.clock.now();
+            let permit = match unit {
+                Some(mut unit) => unit.pass_on(claim, now).map(|()| unit),
+                None => quota.try_acquire(claim, now),
+            };
+            let permit = match permit {
                 Ok(permit) => permit,
                 Err(shortage) => {
                     drop(local);

@@ -19,6 +19,12 @@ async fn evicting(sessions_max: u64, limits: QuotaLimits) -> World {
     .await
 }
 
+/// What the broker knows a client of a tenant by.
+fn id(tenant: &str, own: &str) -> String {
+    let tenant = Tenant::new(tenant).expect("a name");
+    tenant.client_id(own).as_str().to_owned()
+}
+
 /// A kept session whose client is gone from one second after the last one on.
 async fn leave(world: &World, id: &str, setup: Setup) {
     let online = world
@@ -143,10 +149,6 @@ fn a_limit_below_the_use_evicts_nobody() {
 fn at_the_total_a_tenant_makes_room_among_its_own_sessions_or_is_refused() {
     run(async {
         let mut world = evicting(4, QuotaLimits::default()).await;
-        let id = |tenant: &str, own: &str| {
-            let tenant = Tenant::new(tenant).unwrap();
-            tenant.client_id(own).as_str().to_owned()
-        };
         let (older, old, own) = (id("a", "1"), id("a", "2"), id("b", "1"));
         for known in [&older, &old, &own] {
             leave(&world, known, kept()).await;
@@ -170,6 +172,38 @@ fn at_the_total_a_tenant_makes_room_among_its_own_sessions_or_is_refused() {
         world.connect(&id("a", "3"), kept()).await.hang_up();
         assert!(!is_there(&older).await && is_there(&old).await);
         assert_eq!(world.counter(Counter::SessionEvicted), 2);
+        world.stop().await;
+    });
+}
+
+#[test]
+fn the_unit_of_who_was_evicted_is_for_the_newcomer_and_for_nobody_who_asks_in_between() {
+    run(async {
+        let mut world = evicting(40, QuotaLimits::default()).await;
+        for number in 0..40 {
+            leave(&world, &id("a", &format!("old-{number}")), kept()).await;
+        }
+        let mut crowd = Vec::new();
+        for number in 0..40 {
+            crowd.push((
+                "a",
+                world.ask(&id("a", &format!("new-{number}")), transient()),
+            ));
+            for other in 0..25 {
+                let other = id("b", &format!("{number}-{other}"));
+                crowd.push(("b", world.ask(&other, transient())));
+            }
+            tokio::task::yield_now().await;
+        }
+        for (tenant, client) in &mut crowd {
+            let expected = match *tenant {
+                "a" => Ok(false),
+                _ => Err(Refusal::SessionQuota),
+            };
+            assert_eq!(client.answer().await, expected, "{tenant}");
+        }
+        assert_eq!(world.counter(Counter::SessionEvicted), 40);
+        assert_eq!(world.observe().quota.high_water.units, 40);
         world.stop().await;
     });
 }

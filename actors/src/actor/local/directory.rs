@@ -35,7 +35,7 @@ pub struct Resident {
 #[derive(Debug)]
 pub(super) struct Released {
     permit: Permit,
-    evicted_for: Option<oneshot::Sender<()>>,
+    evicted_for: Option<oneshot::Sender<Permit>>,
 }
 
 /// Where a session's client is.
@@ -196,17 +196,17 @@ impl Local {
         }
     }
 
-    /// Gives back the units of sessions that ended, and says so to whoever waits for one.
+    /// Gives back the units of sessions that ended; that of one that was evicted goes to whoever waits for it.
     pub(super) fn give_units_back(&mut self) {
         for released in self.released.drain(..) {
             let Released {
                 permit,
                 evicted_for,
             } = released;
-            drop(permit);
-            if let Some(waiting) = evicted_for {
-                // Whoever waited may have given up.
-                waiting.send(()).ok();
+            match evicted_for {
+                // Given back if whoever waited has given up.
+                Some(waiting) => drop(waiting.send(permit)),
+                None => drop(permit),
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::model::counter::Counter;
 use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Now, Offset, ShardId, Timestamp};
 use crate::model::message::Message;
+use crate::model::quota::Permit;
 use crate::model::routes::{ShardRoutes, Slot};
 use crate::model::topic::Filter;
 use crate::observe::ShardCells;
@@ -70,7 +71,7 @@ pub struct Local {
     /// Units of sessions that ended in this turn.
     released: Vec<Released>,
     /// Who waits for the unit of a session that is being evicted.
-    pub evicted: HashMap<ClientId, oneshot::Sender<()>>,
+    pub evicted: HashMap<ClientId, oneshot::Sender<Permit>>,
     /// What the turn under way publishes to be retained.
     retaining: Vec<Retaining>,
     /// The turn under way waits for what others submitted.

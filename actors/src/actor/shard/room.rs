@@ -16,10 +16,10 @@ use super::super::protocol::{
 use super::ShardActor;
 use crate::model::counter::Counter;
 use crate::model::ids::{Principal, Timestamp};
-use crate::model::quota::{QuotaPolicy, Scope, Shortage};
+use crate::model::quota::{Permit, QuotaPolicy, Scope, Shortage};
 use crate::model::refusal::Refusal;
 
-/// How often room is made for one newcomer: somebody else may take it each time.
+/// How often room is made for one newcomer: who was to go may come back each time.
 const ATTEMPTS_MAX: u8 = 3;
 
 /// Victims that one search finds.
@@ -133,7 +133,11 @@ impl Handler<RoomMade> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, made: RoomMade, ctx: &mut Context<Self>) {
-        let RoomMade { request, attempts } = made;
+        let RoomMade {
+            request,
+            unit,
+            attempts,
+        } = made;
         let is_known = {
             let local = self.local.borrow();
             local.directory.contains_key(&request.connect.client_id)
@@ -144,7 +148,7 @@ impl Handler<RoomMade> for ShardActor {
             // It came by another connection meanwhile, which this one is older than.
             close(&request.connection, Refusal::TakenOver);
         } else {
-            self.admit(request, attempts, ctx);
+            self.admit(request, unit, attempts, ctx);
         }
     }
 }
@@ -158,11 +162,11 @@ impl Handler<OfferVictim> for ShardActor {
 }
 
 impl Handler<Evict> for ShardActor {
-    type Result = ResponseFuture<bool>;
+    type Result = ResponseFuture<Option<Permit>>;
 
     fn handle(&mut self, evict: Evict, ctx: &mut Context<Self>) -> Self::Result {
         let Evict(victim) = evict;
-        let (freed, free) = oneshot::channel();
+        let (ended, unit) = oneshot::channel();
         {
             let mut local = self.local.borrow_mut();
             let resident = local.directory.get(&victim.client_id);
@@ -171,10 +175,10 @@ impl Handler<Evict> for ShardActor {
                     && !matches!(resident.state, ResidentState::Rehydrating)
             });
             if !fits {
-                return Box::pin(std::future::ready(false));
+                return Box::pin(std::future::ready(None));
             }
             local.count(Counter::SessionEvicted);
-            local.evicted.insert(victim.client_id.clone(), freed);
+            local.evicted.insert(victim.client_id.clone(), ended);
         }
         tracing::debug!(client_id = %victim.client_id, "session evicted to make room");
         self.end(
@@ -186,6 +190,6 @@ impl Handler<Evict> for ShardActor {
             ctx,
         );
         // Dropped if the client came back in the same moment and the unit is its new session's.
-        Box::pin(async move { free.await.is_ok() })
+        Box::pin(async move { unit.await.ok() })
     }
 }

@@ -304,7 +304,8 @@ impl Permit {
         &self.account.listener
     }
 
-    /// The unit of a session that is over goes to another one, begun by whoever comes for the same client id.
+    /// The unit of a session that is over goes to another one, begun by whoever comes for the same client id, or for whom
+    /// the session was evicted.
     ///
     /// # Errors
     /// [`Shortage`] if a newcomer would have got none; then it stays where it is.
