@@ -3,13 +3,15 @@
 //! Permits are taken where a session begins, by one atomic step ([`Quota::try_acquire`]), so that the count is exact and
 //! no connect waits for another thread. The registry owns the limit, the warnings and the stamp.
 
-use std::collections::VecDeque;
+mod crowd;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt as _, WrapFuture as _};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
+use self::crowd::Crowd;
 use super::appender::AppenderHandle;
 use super::protocol::{
     Drain, Evict, MakeRoom, OfferVictim, RoomMade, SetQuota, Submission, Victim, close,
@@ -24,9 +26,6 @@ const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the broker records that it is alive: what was attached at a crash counts as detached at the last stamp.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Newcomers that may wait for room; more are refused at once.
-const CROWD_MAX: usize = 10_000;
 
 /// How long one session may take to end.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,9 +50,8 @@ pub struct RegistryActor {
     appender: AppenderHandle,
     clock: Arc<dyn Clock>,
     shards: Vec<ShardSide>,
-    /// Newcomers for whom room must be made, and whether that is under way for one.
-    crowd: VecDeque<MakeRoom>,
-    making_room: bool,
+    /// Newcomers for whom room must be made.
+    crowd: Crowd<MakeRoom>,
     /// The sender of submissions that nobody waits for.
     shard: ShardId,
     ticket: u64,
@@ -76,8 +74,7 @@ impl RegistryActor {
             appender,
             clock,
             shards,
-            crowd: VecDeque::new(),
-            making_room: false,
+            crowd: Crowd::new(),
             shard,
             ticket: 0,
         }
@@ -99,15 +96,8 @@ impl RegistryActor {
         }
     }
 
-    /// Makes room for the newcomer that has waited longest: one at a time, so that nobody is evicted in vain.
-    fn make_room(&mut self, ctx: &mut Context<Self>) {
-        if self.making_room {
-            return;
-        }
-        let Some(asked) = self.crowd.pop_front() else {
-            return;
-        };
-        self.making_room = true;
+    /// Makes room for a newcomer whose turn it is.
+    fn make_room(&self, asked: MakeRoom, ctx: &mut Context<Self>) {
         let shards = self.shards.clone();
         let evicting = async move {
             if let Some((shard, victim)) = oldest(&shards, &asked.shortage).await {
@@ -131,8 +121,9 @@ impl RegistryActor {
                             attempts,
                         });
                     }
-                    registry.making_room = false;
-                    registry.make_room(ctx);
+                    if let Some(next) = registry.crowd.next(&asked.shortage.tenant) {
+                        registry.make_room(next, ctx);
+                    }
                 }),
         );
     }
@@ -181,14 +172,15 @@ impl Handler<MakeRoom> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, asked: MakeRoom, ctx: &mut Self::Context) {
-        if self.crowd.len() >= CROWD_MAX {
-            return close(
+        let tenant = asked.shortage.tenant.clone();
+        match self.crowd.enter(&tenant, asked) {
+            Ok(None) => {}
+            Ok(Some(asked)) => self.make_room(asked, ctx),
+            Err(asked) => close(
                 &asked.request.connection,
                 self.quota.refuse(&asked.shortage),
-            );
+            ),
         }
-        self.crowd.push_back(asked);
-        self.make_room(ctx);
     }
 }
 
