@@ -166,10 +166,10 @@ fn a_tenant_at_its_limit_of_retained_messages_has_them_delivered_and_not_retaine
         properties: Properties(vec![(property::MESSAGE_EXPIRY, Value::Number(1))]),
         ..Default::default()
     });
-    eventually("it is retained", || {
-        shown(&broker, 0, "retained_messages") == 2
+    eventually("it expired", || {
+        broker.metric("outlive_retained_expired_total ") == 1.0
     });
-    eventually("it expired", || shown(&broker, 0, "retained_messages") == 1);
+    assert_eq!(shown(&broker, 0, "retained_messages"), 1);
     assert!(retain(&broker, 0, "r/3", "in") < 0x80);
     broker.crash();
     assert_eq!(shown(&broker, 0, "retained_messages"), 2);
@@ -236,7 +236,7 @@ fn connects_of_a_tenant_above_its_rate_are_refused_in_every_version_and_counted(
         named(&broker, 0, "connects_per_second_max = 0")
     );
     reload(&broker, &limits, "", || {
-        (0..3).all(|_| code_of(0, Version::V5) == 0)
+        broker.log().contains("configuration reloaded")
     });
     let before = broker.metric(reason);
     for _ in 0..20 {
