@@ -150,7 +150,7 @@ impl World {
             },
             4 => Said::Lost,
             5 => Said::Left,
-            6 => Said::Settled(fence, at),
+            6 => Said::Settled(fence, [at].into()),
             7 => {
                 if !is_in_memory(at) {
                     self.snapshot.apply_sent(Offset(self.end), at);

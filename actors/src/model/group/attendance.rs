@@ -42,9 +42,22 @@ impl Attendance {
             | Said::Room(..) => {}
         }
         if has_actor || !self.online.is_empty() || !self.said.is_empty() {
-            self.said.push(from);
+            self.add(from);
         }
         !self.said.is_empty()
+    }
+
+    /// What a member settles one after the other is heard as one word.
+    fn add(&mut self, from: FromMember) {
+        if let Said::Settled(fence, leases) = &from.said
+            && let Some(last) = self.said.last_mut()
+            && last.member == from.member
+            && let Said::Settled(known, before) = &mut last.said
+            && known == fence
+        {
+            return before.extend_from_slice(leases);
+        }
+        self.said.push(from);
     }
 
     /// Takes what waits.
@@ -73,7 +86,7 @@ impl Attendance {
 mod tests {
     use super::super::talk::Online;
     use super::*;
-    use crate::model::ids::ShardId;
+    use crate::model::ids::{Offset, ShardId};
     use crate::model::message::QoS;
     use crate::model::routes::Slot;
 
@@ -110,6 +123,34 @@ mod tests {
         assert_eq!(attendance.online().len(), 0);
         assert_eq!(attendance.take_said().len(), 2);
         assert!(attendance.is_heard());
+    }
+
+    #[test]
+    fn what_a_member_settles_in_a_row_is_one_word() {
+        let settled = |fence, leases: &[u64]| {
+            let leases = leases.iter().map(|at| Offset(*at)).collect();
+            said(Said::Settled(Fence(fence), leases))
+        };
+        let mut other = settled(7, &[4]);
+        other.member = SessionNumber(2);
+        let mut attendance = Attendance::default();
+        for from in [
+            settled(7, &[1]),
+            settled(7, &[3]),
+            settled(7, &[2]),
+            other.clone(),
+            settled(7, &[5]),
+            settled(8, &[6]),
+        ] {
+            attendance.hear(from, true);
+        }
+        let expected = [
+            settled(7, &[1, 3, 2]),
+            other,
+            settled(7, &[5]),
+            settled(8, &[6]),
+        ];
+        assert_eq!(attendance.take_said(), expected);
     }
 
     #[test]

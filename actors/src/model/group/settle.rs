@@ -25,11 +25,13 @@ impl Group {
             Said::Offline { fence, keeps } => self.offline(now, member, fence, &keeps, effects),
             Said::Lost => self.lost(now, member, effects),
             Said::Left => self.left(now, member, effects),
-            Said::Settled(fence, at) => {
-                if self.take_lease(member, fence, at).is_some() {
-                    self.members.freed(member, fence);
+            Said::Settled(fence, leases) => {
+                for at in &leases {
+                    if self.take_lease(member, fence, *at).is_some() {
+                        self.members.freed(member, fence);
+                    }
+                    self.done(now, *at, effects);
                 }
-                self.done(now, at, effects);
             }
             Said::Taken(fence, at) => {
                 self.take_lease(member, fence, at);

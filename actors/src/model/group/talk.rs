@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, ShardId};
 use crate::model::message::{Message, QoS};
 use crate::model::routes::Slot;
@@ -17,6 +19,9 @@ pub const MEMORY_LEASES_FROM: Offset = Offset(1 << 63);
 pub fn is_in_memory(lease: Offset) -> bool {
     lease >= MEMORY_LEASES_FROM
 }
+
+/// Some leases: mostly one is settled, or many at once.
+pub type Leases = SmallVec<[Offset; 1]>;
 
 /// Where a member's session is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +88,8 @@ pub enum Said {
     Lost,
     /// It unsubscribed. What it has it finishes, as long as it is online.
     Left,
-    /// No work remains for this lease, and its place in the member's window is free.
-    Settled(Fence, Offset),
+    /// No work remains for these leases, and their places in the member's window are free.
+    Settled(Fence, Leases),
     /// The QoS 2 delivery is begun and durable: the record is the member's alone, and takes a place.
     Taken(Fence, Offset),
     /// A place that a taken record had is free.

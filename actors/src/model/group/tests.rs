@@ -162,7 +162,7 @@ impl Script {
 
     fn settle(&mut self, member: u64, at: Offset) {
         self.drop_lease(member, at);
-        self.say(member, Said::Settled(Fence(member), at));
+        self.say(member, Said::Settled(Fence(member), [at].into()));
     }
 
     fn drop_lease(&mut self, member: u64, at: Offset) {
@@ -365,7 +365,7 @@ fn what_a_member_left_unsettled_another_one_gets_once() {
     assert_eq!(s.of(2), [all[0], all[2], all[3]]);
     assert_eq!(s.counted(Counter::GroupReturned), 3);
     // What its old connection still says changes nothing.
-    s.say(1, Said::Settled(Fence(1), all[0]));
+    s.say(1, Said::Settled(Fence(1), [all[0]].into()));
     assert_eq!(s.group.leased(), 3);
 }
 
@@ -625,7 +625,7 @@ fn what_was_begun_or_settled_while_the_group_was_rebuilt_is_never_leased_again()
     let begun = s.publish("t/a", 1, QoS::ExactlyOnce);
     let settled = s.publish("t/a", 1, QoS::AtLeastOnce);
     s.rebuild(&[1]);
-    s.say(1, Said::Settled(Fence(1), settled));
+    s.say(1, Said::Settled(Fence(1), [settled].into()));
     s.record_sent(begun);
     s.recounted(1, Vec::new());
     s.say(1, Said::Taken(Fence(1), begun));

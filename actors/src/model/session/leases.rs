@@ -63,12 +63,12 @@ impl Session {
         let fence = self.fence;
         if message.is_expired(now.time) {
             effects.push(Effect::Count(Counter::DroppedExpired));
-            return self.tell(group, Said::Settled(fence, at), effects);
+            return self.tell(group, Said::Settled(fence, [at].into()), effects);
         }
         let qos = message.qos.min(options.qos);
         if qos == QoS::AtMostOnce {
             send_once(delivery(message, qos, options), effects);
-            return self.tell(group, Said::Settled(fence, at), effects);
+            return self.tell(group, Said::Settled(fence, [at].into()), effects);
         }
         if self.credit() == 0 || self.inflight.first_due().is_some() {
             if !self.pending.starved.contains(&group) {
@@ -107,7 +107,7 @@ impl Session {
         let (group, left) = (*group, self.subscriptions.get(filter).is_none());
         let said = match sent.qos {
             QoS::ExactlyOnce => Said::Freed(self.fence),
-            QoS::AtMostOnce | QoS::AtLeastOnce => Said::Settled(self.fence, sent.offset),
+            QoS::AtMostOnce | QoS::AtLeastOnce => Said::Settled(self.fence, [sent.offset].into()),
         };
         self.tell(group, said, effects);
         if left {

@@ -72,7 +72,7 @@ fn a_lease_that_its_client_refuses_is_settled_and_not_returned() {
     let packet_id = lease_record(&mut s, AT, QOS1);
     let failed = true;
     s.send(Inbound::PubAck { packet_id, failed });
-    assert_eq!(said(&s), [Said::Settled(s.session.fence(), AT)]);
+    assert_eq!(said(&s), [Said::Settled(s.session.fence(), [AT].into())]);
     assert!(s.session.inflight().is_empty());
 }
 
@@ -101,7 +101,7 @@ fn what_a_client_has_it_settles_after_it_unsubscribed_and_then_the_group_is_forg
     leave(&mut s);
     let failed = false;
     s.send(Inbound::PubAck { packet_id, failed });
-    assert_eq!(said(&s), [Said::Settled(s.session.fence(), AT)]);
+    assert_eq!(said(&s), [Said::Settled(s.session.fence(), [AT].into())]);
     s.effects.clear();
     // No word of it is left when the connection ends.
     s.close();
