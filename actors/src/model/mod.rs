@@ -16,6 +16,7 @@ pub mod invariants;
 pub mod lazy;
 pub mod limits;
 pub mod message;
+mod numbers;
 pub mod packet;
 pub mod quota;
 pub mod record;

@@ -19,6 +19,7 @@ use std::fmt;
 
 use super::filter_map::FilterMap;
 use super::ids::{ShardId, ShardSet};
+use super::numbers::Numbers;
 use super::topic::Filter;
 
 pub use self::shard::{ShardRoutes, Slot};
@@ -104,7 +105,7 @@ impl Routes {
 
     /// Heap bytes held, without the texts of filters.
     pub fn heap_bytes(&self) -> usize {
-        self.routes.heap_bytes() + self.numbers.free.capacity() * size_of::<FilterNumber>()
+        self.routes.heap_bytes() + self.numbers.heap_bytes()
     }
 
     /// The number of `filter`, if `shard` is among its shards: then it stays until this shard reports otherwise.
@@ -124,7 +125,7 @@ impl Routes {
         change: impl FnOnce(FilterNumber) -> Option<RouteEdge>,
     ) -> bool {
         let numbers = &mut self.numbers;
-        let new = || Route::new(numbers.take());
+        let new = || Route::new(FilterNumber(numbers.take()));
         let route = self.routes.get_or_insert_with(filter, new);
         let edge = change(route.number);
         if let Some(edge) = edge {
@@ -147,7 +148,10 @@ impl Routes {
     fn forget(&mut self, filter: &Filter, gone: Option<FilterNumber>) {
         if let Some(number) = gone {
             self.routes.remove(filter);
-            self.numbers.give_back(number, self.routes.is_empty());
+            self.numbers.give_back(number.0);
+            if self.routes.is_empty() {
+                self.numbers = Numbers::default();
+            }
         }
     }
 
@@ -168,31 +172,5 @@ impl fmt::Debug for Routes {
         f.debug_struct("Routes")
             .field("filters", &self.filters())
             .finish_non_exhaustive()
-    }
-}
-
-/// Numbers for filters: small ones first.
-#[derive(Debug, Default)]
-struct Numbers {
-    /// The lowest that was never taken.
-    next: u32,
-    free: Vec<FilterNumber>,
-}
-
-impl Numbers {
-    fn take(&mut self) -> FilterNumber {
-        self.free.pop().unwrap_or_else(|| {
-            let number = FilterNumber(self.next);
-            self.next += 1;
-            number
-        })
-    }
-
-    fn give_back(&mut self, number: FilterNumber, was_last: bool) {
-        if was_last {
-            *self = Self::default();
-        } else {
-            self.free.push(number);
-        }
     }
 }

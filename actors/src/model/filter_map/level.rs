@@ -15,12 +15,6 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// The text of an edge that has none.
-    pub(super) const EMPTY: Self = Self::Short {
-        len: 0,
-        bytes: [0; SHORT_MAX],
-    };
-
     /// The text.
     pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
@@ -63,7 +57,6 @@ mod tests {
             assert_eq!(level.as_bytes(), text.as_bytes());
             assert_eq!(level.heap_bytes(), if len > SHORT_MAX { len } else { 0 });
         }
-        assert_eq!(Level::EMPTY.as_bytes(), b"");
         assert_eq!(size_of::<Level>(), 24);
     }
 }

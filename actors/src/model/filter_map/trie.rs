@@ -1,62 +1,85 @@
 //! A trie of topic levels for filters with wildcards.
 //!
-//! Nodes lie in one vector and name each other by index. A literal edge is an entry of one hash table for the whole
-//! trie, found by (parent, text), so a node with one child and one with a million cost the same per child. The edge `+`
-//! is a field of the parent, and there for filters that go on below it ([`Ends`]). A node fills one line of the processor's cache, because among a hundred
-//! thousand filters each one that a look-up comes by must be fetched.
+//! All nodes lie in one hash table, found by (parent, text of the edge), so a node with one child and one with a million cost
+//! the same per child, and a step of a look-up goes to the control bytes of the table and to the node, and nowhere else. The
+//! edge `+` is there for filters that go on below it ([`Ends`]). A node fills one line of the processor's cache, because among
+//! a hundred thousand filters each one that a look-up comes by must be fetched.
 //!
-//! Invariants: node 0 is the root and exists while the trie is not empty; every other node in use has an end or a
-//! child; a node knows its parent, which is what lets lookup and removal go back without a stack.
-
-use std::mem;
+//! Invariants: the root is no entry of the table; every other node has an end or a child; a node knows its parent, which is
+//! what lets lookup and removal go back without a stack.
 
 use ahash::RandomState;
 use hashbrown::HashTable;
 
+use super::super::numbers::Numbers;
 use super::ends::{End, Ends, split};
 use super::is_sparse;
 use super::level::Level;
 
+/// The root's id; no entry has it.
 const ROOT: u32 = 0;
-/// No such node.
-const NONE: u32 = u32::MAX;
-/// The parent of a slot that is not in use.
-const FREE: u32 = u32::MAX - 1;
+/// The text of the edge `+`: no level of a topic or a filter contains it.
+const PLUS: &str = "/";
+/// The bit of [`Node::children`] that says that there is an edge `+`; the others count literal edges.
+const PLUS_CHILD: u32 = 1 << 31;
 
 #[derive(Debug)]
 #[repr(align(64))]
 struct Node<T> {
-    /// The literal on the edge from the parent; empty for the edge `+`.
+    /// The text of the edge from the parent.
     level: Level,
+    id: u32,
     parent: u32,
-    plus: u32,
-    /// How many literal edges leave this node.
-    literals: u32,
+    /// Where the parent is found.
+    parent_hash: u32,
+    children: u32,
     ends: Ends<T>,
 }
 
 impl<T> Node<T> {
-    fn new(parent: u32, level: Level) -> Self {
+    fn new(id: u32, parent: Place, level: &str) -> Self {
         Self {
-            level,
-            parent,
-            plus: NONE,
-            literals: 0,
+            level: Level::from(level),
+            id,
+            parent: parent.id,
+            parent_hash: parent.hash,
+            children: 0,
             ends: Ends::None,
         }
     }
 
     fn is_needed(&self) -> bool {
-        !self.ends.is_empty() || self.literals > 0 || self.plus != NONE
+        !self.ends.is_empty() || self.children > 0
+    }
+
+    fn has_plus(&self) -> bool {
+        self.children & PLUS_CHILD != 0
+    }
+
+    fn has_literals(&self) -> bool {
+        self.children & !PLUS_CHILD != 0
+    }
+
+    fn is_plus(&self) -> bool {
+        self.level.as_bytes() == PLUS.as_bytes()
     }
 }
+
+/// Where a node is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    id: u32,
+}
+
+const ROOT_PLACE: Place = Place { hash: 0, id: ROOT };
 
 /// The map from filters with wildcards to values.
 #[derive(Debug)]
 pub(super) struct Trie<T> {
-    nodes: Vec<Node<T>>,
-    free: Vec<u32>,
-    edges: HashTable<u32>,
+    root: Node<T>,
+    nodes: HashTable<Node<T>>,
+    ids: Numbers,
     hasher: RandomState,
     len: usize,
 }
@@ -64,9 +87,9 @@ pub(super) struct Trie<T> {
 impl<T> Trie<T> {
     pub(super) fn new(hasher: RandomState) -> Self {
         Self {
-            nodes: Vec::new(),
-            free: Vec::new(),
-            edges: HashTable::new(),
+            root: Node::new(ROOT, ROOT_PLACE, ""),
+            nodes: HashTable::new(),
+            ids: Numbers::default(),
             hasher,
             len: 0,
         }
@@ -79,10 +102,8 @@ impl<T> Trie<T> {
     pub(super) fn heap_bytes(&self) -> usize {
         let apart = |node: &Node<T>| node.level.heap_bytes() + node.ends.heap_bytes();
         let apart: usize = self.nodes.iter().map(apart).sum();
-        self.nodes.capacity() * size_of::<Node<T>>()
-            + self.free.capacity() * size_of::<u32>()
-            + self.edges.allocation_size()
-            + apart
+        let root = self.root.ends.heap_bytes();
+        self.nodes.allocation_size() + self.ids.heap_bytes() + root + apart
     }
 
     pub(super) fn get(&self, filter: &str) -> Option<&T> {
@@ -92,28 +113,26 @@ impl<T> Trie<T> {
 
     pub(super) fn get_mut(&mut self, filter: &str) -> Option<&mut T> {
         let (path, end) = split(filter);
-        let node = self.find(path)?;
-        self.node_mut(node).ends.get_mut(end)
+        let place = self.find(path)?;
+        self.node_mut(place).ends.get_mut(end)
     }
 
     pub(super) fn get_or_insert_with(&mut self, filter: &str, make: impl FnOnce() -> T) -> &mut T {
-        if self.nodes.is_empty() {
-            self.nodes.push(Node::new(NONE, Level::EMPTY));
-        }
         let (path, end) = split(filter);
-        let mut at = ROOT;
+        let mut at = ROOT_PLACE;
         for level in levels(path) {
-            at = match self.child(at, level) {
-                NONE => self.grow(at, level),
-                known => known,
+            at = match self.child(at.id, level) {
+                Some((known, _)) => known,
+                None => self.grow(at, level),
             };
         }
-        if self.node(at).ends.get(end).is_none() {
-            self.node_mut(at).ends.put(end, make());
-            self.len += 1;
+        let is_new = self.node(at).ends.get(end).is_none();
+        self.len += usize::from(is_new);
+        let ends = &mut self.node_mut(at).ends;
+        if is_new {
+            ends.put(end, make());
         }
-        let value = self.node_mut(at).ends.get_mut(end);
-        value.expect("put there if it was not")
+        ends.get_mut(end).expect("put there if it was not")
     }
 
     pub(super) fn remove(&mut self, filter: &str) -> Option<T> {
@@ -121,14 +140,15 @@ impl<T> Trie<T> {
         let mut at = self.find(path)?;
         let removed = self.node_mut(at).ends.take(end)?;
         self.len -= 1;
-        while at != ROOT && !self.node(at).is_needed() {
+        while at.id != ROOT && !self.node(at).is_needed() {
             at = self.prune(at);
         }
-        let live = self.nodes.len() - self.free.len();
         if self.len == 0 {
             *self = Self::new(self.hasher.clone());
-        } else if is_sparse(live, self.nodes.len()) {
-            self.compact(live);
+        } else if is_sparse(self.nodes.len(), self.nodes.capacity()) {
+            let hasher = &self.hasher;
+            let rehash = |node: &Node<T>| spread(hash_of(hasher, node));
+            self.nodes.shrink_to(self.nodes.len() * 2, rehash);
         }
         Some(removed)
     }
@@ -136,19 +156,18 @@ impl<T> Trie<T> {
     /// Depth first, literals before `+`, without a stack: the node names its parent, and the parent's place in the
     /// topic is one `/` further back.
     pub(super) fn for_each_match(&self, topic: &str, mut found: impl FnMut(&T)) {
-        if self.nodes.is_empty() {
+        if self.len == 0 {
             return;
         }
         // [MQTT-4.7.2-1]
         let wild_at_root = !topic.starts_with('$');
-        let mut node = ROOT;
-        // Where the level below `node` begins; one past the end of the topic if there is none.
+        let mut here = &self.root;
+        // Where the level below `here` begins; one past the end of the topic if there is none.
         let mut start = 0;
-        // `+` edges passed by on the way to `node`, not yet taken.
+        // `+` edges passed by on the way to `here`, not yet taken.
         let mut postponed = 0_usize;
         loop {
-            let here = self.node(node);
-            let wild = node != ROOT || wild_at_root;
+            let wild = here.id != ROOT || wild_at_root;
             if wild {
                 here.ends.get(End::Hash).into_iter().for_each(&mut found);
             }
@@ -159,16 +178,16 @@ impl<T> Trie<T> {
                 if wild && end == topic.len() {
                     here.ends.get(End::Plus).into_iter().for_each(&mut found);
                 }
-                let plus = if wild { here.plus } else { NONE };
-                let next = match self.literal(node, &topic[start..end]) {
-                    NONE => plus,
-                    literal => {
-                        postponed += usize::from(plus != NONE);
-                        literal
-                    }
+                let plus = wild && here.has_plus();
+                let literal = if here.has_literals() {
+                    self.step(here, &topic[start..end])
+                } else {
+                    None
                 };
-                if next != NONE {
-                    node = next;
+                postponed += usize::from(plus && literal.is_some());
+                let next = literal.or_else(|| if plus { self.step(here, PLUS) } else { None });
+                if let Some(next) = next {
+                    here = next;
                     start = end + 1;
                     continue;
                 }
@@ -177,163 +196,123 @@ impl<T> Trie<T> {
                 return;
             }
             loop {
-                let parent = self.node(node).parent;
-                let plus = self.node(parent).plus;
-                if plus != NONE && plus != node && (parent != ROOT || wild_at_root) {
-                    node = plus;
+                let parent = self.parent(here);
+                let wild = parent.id != ROOT || wild_at_root;
+                if wild
+                    && parent.has_plus()
+                    && !here.is_plus()
+                    && let Some(plus) = self.step(parent, PLUS)
+                {
+                    here = plus;
                     postponed -= 1;
                     break;
                 }
-                node = parent;
+                here = parent;
                 start = level_start(topic, start - 1);
             }
         }
     }
 
-    fn node(&self, at: u32) -> &Node<T> {
-        &self.nodes[at as usize]
-    }
-
-    fn node_mut(&mut self, at: u32) -> &mut Node<T> {
-        &mut self.nodes[at as usize]
-    }
-
-    fn find(&self, path: Option<&str>) -> Option<u32> {
-        if self.nodes.is_empty() {
-            return None;
+    fn node(&self, at: Place) -> &Node<T> {
+        if at.id == ROOT {
+            return &self.root;
         }
-        let mut at = ROOT;
+        let node = self.nodes.find(spread(at.hash), |node| node.id == at.id);
+        node.expect("a place is of a node that is there")
+    }
+
+    fn node_mut(&mut self, at: Place) -> &mut Node<T> {
+        if at.id == ROOT {
+            return &mut self.root;
+        }
+        let node = (self.nodes).find_mut(spread(at.hash), |node| node.id == at.id);
+        node.expect("a place is of a node that is there")
+    }
+
+    fn parent(&self, node: &Node<T>) -> &Node<T> {
+        self.node(Place {
+            hash: node.parent_hash,
+            id: node.parent,
+        })
+    }
+
+    fn find(&self, path: Option<&str>) -> Option<Place> {
+        let mut at = ROOT_PLACE;
         for level in levels(path) {
-            at = match self.child(at, level) {
-                NONE => return None,
-                child => child,
-            };
+            (at, _) = self.child(at.id, level)?;
         }
         Some(at)
     }
 
-    /// The child behind the edge `level` of a path.
-    fn child(&self, parent: u32, level: &str) -> u32 {
-        match level {
-            "+" => self.node(parent).plus,
-            _ => self.literal(parent, level),
-        }
+    /// The node behind an edge.
+    fn step(&self, node: &Node<T>, level: &str) -> Option<&Node<T>> {
+        self.child(node.id, level).map(|(_, child)| child)
     }
 
-    fn literal(&self, parent: u32, level: &str) -> u32 {
-        if self.node(parent).literals == 0 {
-            return NONE;
-        }
-        self.edges
-            .find(edge_hash(&self.hasher, parent, level.as_bytes()), |child| {
-                let child = self.node(*child);
-                child.parent == parent && child.level.as_bytes() == level.as_bytes()
-            })
-            .copied()
-            .unwrap_or(NONE)
+    fn child(&self, parent: u32, level: &str) -> Option<(Place, &Node<T>)> {
+        let hash = edge_hash(&self.hasher, parent, level.as_bytes());
+        let child = self.nodes.find(spread(hash), |child| {
+            child.parent == parent && child.level.as_bytes() == level.as_bytes()
+        })?;
+        let id = child.id;
+        Some((Place { hash, id }, child))
     }
 
     /// Adds the child behind the edge `level`, which is not there yet.
-    fn grow(&mut self, parent: u32, level: &str) -> u32 {
-        let text = match level {
-            "+" => Level::EMPTY,
-            _ => Level::from(level),
-        };
-        let node = Node::new(parent, text);
-        let child = match self.free.pop() {
-            Some(slot) => {
-                *self.node_mut(slot) = node;
-                slot
-            }
-            None => {
-                self.nodes.push(node);
-                u32::try_from(self.nodes.len() - 1).expect("2^32 nodes do not fit in memory")
-            }
-        };
+    fn grow(&mut self, parent: Place, level: &str) -> Place {
+        let id = self.ids.take() + 1;
+        let hasher = &self.hasher;
+        let rehash = |node: &Node<T>| spread(hash_of(hasher, node));
+        let hash = edge_hash(hasher, parent.id, level.as_bytes());
+        let node = Node::new(id, parent, level);
+        self.nodes.insert_unique(spread(hash), node, rehash);
+        let above = self.node_mut(parent);
         match level {
-            "+" => self.node_mut(parent).plus = child,
-            _ => {
-                self.node_mut(parent).literals += 1;
-                self.link(child);
-            }
+            PLUS => above.children |= PLUS_CHILD,
+            _ => above.children += 1,
         }
-        child
-    }
-
-    /// Enters the edge to `child` into the table.
-    fn link(&mut self, child: u32) {
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let rehash = |child: &u32| hash_of(hasher, nodes, *child);
-        self.edges.insert_unique(rehash(&child), child, rehash);
+        Place { hash, id }
     }
 
     /// Removes a node without value or child; returns its parent.
-    fn prune(&mut self, at: u32) -> u32 {
-        let parent = self.node(at).parent;
+    fn prune(&mut self, at: Place) -> Place {
+        let entry = (self.nodes).find_entry(spread(at.hash), |node| node.id == at.id);
+        let entry = entry.ok().expect("a place is of a node that is there");
+        let (node, _) = entry.remove();
+        self.ids.give_back(node.id - 1);
+        let parent = Place {
+            hash: node.parent_hash,
+            id: node.parent,
+        };
         let above = self.node_mut(parent);
-        if above.plus == at {
-            above.plus = NONE;
+        if node.is_plus() {
+            above.children &= !PLUS_CHILD;
         } else {
-            above.literals -= 1;
-            let (nodes, hasher) = (&self.nodes, &self.hasher);
-            let hash = hash_of(hasher, nodes, at);
-            if let Ok(edge) = self.edges.find_entry(hash, |child| *child == at) {
-                edge.remove();
-            }
-            if is_sparse(self.edges.len(), self.edges.capacity()) {
-                self.edges
-                    .shrink_to(self.edges.len() * 2, |child| hash_of(hasher, nodes, *child));
-            }
+            above.children -= 1;
         }
-        *self.node_mut(at) = Node::new(FREE, Level::EMPTY);
-        self.free.push(at);
         parent
     }
-
-    /// Moves the `live` nodes together and gives the rest of the memory back.
-    fn compact(&mut self, live: usize) {
-        let old = mem::take(&mut self.nodes);
-        self.free = Vec::new();
-        let mut moved = vec![NONE; old.len()];
-        let mut count = 0;
-        for (node, moved) in old.iter().zip(&mut moved) {
-            if node.parent != FREE {
-                *moved = count;
-                count += 1;
-            }
-        }
-        let new_place = |at: u32| moved.get(at as usize).copied().unwrap_or(NONE);
-        self.nodes.reserve_exact(live);
-        for mut node in old.into_iter().filter(|node| node.parent != FREE) {
-            node.parent = new_place(node.parent);
-            node.plus = new_place(node.plus);
-            self.nodes.push(node);
-        }
-        let children: Vec<u32> = mem::take(&mut self.edges)
-            .into_iter()
-            .map(new_place)
-            .collect();
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        self.edges = HashTable::with_capacity(children.len());
-        for child in children {
-            let rehash = |child: &u32| hash_of(hasher, nodes, *child);
-            self.edges.insert_unique(rehash(&child), child, rehash);
-        }
-    }
 }
 
-/// The levels of a path, which has none if it is the root's.
+/// The edges of a path, which has none if it is the root's.
 fn levels(path: Option<&str>) -> impl Iterator<Item = &str> {
-    path.into_iter().flat_map(|path| path.split('/'))
+    let levels = path.into_iter().flat_map(|path| path.split('/'));
+    levels.map(|level| if level == "+" { PLUS } else { level })
 }
 
-fn edge_hash(hasher: &RandomState, parent: u32, level: &[u8]) -> u64 {
-    hasher.hash_one((parent, level))
+/// Of 32 bits, so that a node has room for that of its parent.
+fn edge_hash(hasher: &RandomState, parent: u32, level: &[u8]) -> u32 {
+    let hash = hasher.hash_one((parent, level));
+    u32::try_from(hash >> 32).unwrap_or(0)
 }
 
-fn hash_of<T>(hasher: &RandomState, nodes: &[Node<T>], child: u32) -> u64 {
-    let child = &nodes[child as usize];
-    edge_hash(hasher, child.parent, child.level.as_bytes())
+fn hash_of<T>(hasher: &RandomState, node: &Node<T>) -> u32 {
+    edge_hash(hasher, node.parent, node.level.as_bytes())
+}
+
+/// As the table wants it: it takes its place from the low bits, and what it compares first from the high ones.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Where the level that begins at `start` ends.
