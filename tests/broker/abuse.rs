@@ -66,6 +66,9 @@ fn message(qos: u8, id: u16) -> Publish {
     }
 }
 
+/// Files of its own that a broker opens when it first needs them, at most; far fewer than connections come and go here.
+const OWN_FILES: usize = 8;
+
 #[test]
 fn a_connect_that_drips_in_is_cut_off_by_the_timeout() {
     const DAWDLERS: usize = 100;
@@ -205,7 +208,7 @@ fn thousands_of_half_open_connections_cost_little_and_stop_nobody() {
     assert!(grown < 40, "{grown} MB for {HALF_OPEN} half connections");
     assert!(broker.open_files() >= files + 1000, "they are held");
     drop(half_open);
-    eventually("all are gone", || broker.open_files() <= files);
+    eventually("all are gone", || broker.open_files() <= files + OWN_FILES);
     neighbour.is_served();
     Client::transient(&broker, Version::V311, "newcomer").disconnect();
 }
@@ -233,7 +236,7 @@ fn garbage_from_thousands_of_connections_leaves_nothing_behind() {
             neighbour.is_served();
         }
     }
-    eventually("all are gone", || broker.open_files() <= files);
+    eventually("all are gone", || broker.open_files() <= files + OWN_FILES);
     eventually("their sessions are gone", || {
         broker.metric("outlive_connections ") <= 1.0
     });
