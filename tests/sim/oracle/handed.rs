@@ -1,0 +1,107 @@
+//! What sessions hand out: under which identifiers, with or without DUP, and how often.
+
+use outlive_actors::model::ids::{PacketId, SessionNumber};
+use outlive_actors::model::message::QoS;
+use outlive_actors::model::packet::Delivery;
+
+use super::{Attempt, Oracle, attempt_of};
+
+/// What one session handed out under a packet identifier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handed {
+    packet_id: PacketId,
+    link: u64,
+    /// How often the session had been rebuilt.
+    rebuilt: u32,
+    /// It went to the wire.
+    sent: bool,
+}
+impl Oracle {
+    pub(crate) fn rebuilt(&mut self, number: SessionNumber) {
+        *self.rebuilt.entry(number).or_default() += 1;
+    }
+
+    /// A session decided on a delivery over its connection `link`.
+    pub(crate) fn handed(&mut self, number: SessionNumber, link: u64, delivery: &Delivery) {
+        let attempt = attempt_of(&delivery.message);
+        let Some(packet_id) = delivery.packet_id else {
+            return self.handed_once(number, link, attempt);
+        };
+        let rebuilt = self.rebuilt.get(&number).copied().unwrap_or(0);
+        let key = (number, attempt, delivery.qos);
+        let before = self.handed.get(&key).copied();
+        let now = Handed {
+            packet_id,
+            link,
+            rebuilt,
+            sent: before.is_some_and(|before| before.sent),
+        };
+        let other = match delivery.qos {
+            QoS::ExactlyOnce => QoS::AtLeastOnce,
+            QoS::AtMostOnce | QoS::AtLeastOnce => QoS::ExactlyOnce,
+        };
+        self.tried.insert(key);
+        if self.tried.contains(&(number, attempt, other)) {
+            self.requalified.insert(attempt);
+        }
+        self.handed.insert(key, now);
+        // A retained message is replayed at another subscribe; a crash may publish a will again.
+        let posted = &self.posts[self.attempts[attempt]];
+        let repeats = posted.retain || posted.will;
+        let Some(before) = before.filter(|_| !repeats) else {
+            assert!(
+                repeats || !delivery.dup || rebuilt > 0,
+                "{number:?}: attempt {attempt} came with DUP and was never sent"
+            );
+            return;
+        };
+        assert!(
+            link != before.link,
+            "{number:?}: attempt {attempt} was sent twice on one connection"
+        );
+        self.redelivered += 1;
+        let known = before.sent || before.rebuilt == rebuilt;
+        assert!(
+            delivery.dup || !known,
+            "{number:?}: attempt {attempt} was sent again without DUP"
+        );
+        let may_change =
+            before.rebuilt != rebuilt && (delivery.qos == QoS::AtLeastOnce || !before.sent);
+        assert!(
+            packet_id == before.packet_id || may_change,
+            "{number:?}: attempt {attempt} was sent again as {packet_id:?} instead of {:?}",
+            before.packet_id
+        );
+    }
+
+    /// QoS 0: however many subscriptions match, it goes over a connection once.
+    fn handed_once(&mut self, number: SessionNumber, link: u64, attempt: Attempt) {
+        let posted = &self.posts[self.attempts[attempt]];
+        let before = self.at_most_once.insert((number, attempt), link);
+        assert!(
+            posted.retain || posted.will || before.is_none_or(|before| before != link),
+            "{number:?}: attempt {attempt} was sent twice with QoS 0"
+        );
+    }
+
+    /// What was decided went to the wire.
+    pub(crate) fn sent(&mut self, number: SessionNumber, delivery: &Delivery) {
+        let key = (number, attempt_of(&delivery.message), delivery.qos);
+        if let Some(handed) = self.handed.get_mut(&key) {
+            handed.sent = true;
+        }
+    }
+
+    /// The process died before the last attach was recorded, which nobody waits for: what was sent since then as QoS 1
+    /// is sent again as if for the first time.
+    pub(crate) fn attach_forgotten(&mut self, number: SessionNumber) {
+        self.handed
+            .retain(|(of, _, qos), _| *of != number || *qos != QoS::AtLeastOnce);
+    }
+
+    pub(crate) fn was_handed(&self, number: SessionNumber, attempt: Attempt) -> bool {
+        [QoS::AtLeastOnce, QoS::ExactlyOnce]
+            .iter()
+            .any(|qos| self.handed.contains_key(&(number, attempt, *qos)))
+    }
+}
