@@ -181,6 +181,7 @@ impl World {
             fence,
             max: u16::try_from(bytes.below(4)).expect("few"),
             qos: bytes.qos(),
+            durable: bytes.below(2) == 1,
             by: Some(NUMBER),
             holds: (0..bytes.below(3)).map(|_| self.offset(bytes)).collect(),
             taken: u16::try_from(bytes.below(3)).expect("few"),

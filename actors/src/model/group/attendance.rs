@@ -107,6 +107,7 @@ mod tests {
             fence: Fence(fence),
             max: 10,
             qos: QoS::AtLeastOnce,
+            durable: false,
             holds: Vec::new(),
             taken: 0,
         })))

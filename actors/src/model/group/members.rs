@@ -57,6 +57,7 @@ pub(super) struct Member {
     pub(super) fence: Fence,
     pub(super) place: Place,
     pub(super) qos: QoS,
+    durable: bool,
     max: u16,
     /// Places in its window that this group's records take.
     out: u16,
@@ -67,6 +68,12 @@ pub(super) struct Member {
 impl Member {
     fn is_ready(&self) -> bool {
         self.out < self.room
+    }
+
+    /// Whether it may have a message that is in memory only. A durable session keeps the identifier of what it began with
+    /// QoS 2 until the client released it, also across a restart: it needs a record for that.
+    fn may_have(&self, in_memory: bool) -> bool {
+        !(in_memory && self.durable)
     }
 }
 
@@ -114,6 +121,17 @@ impl Members {
         self.ready > 0
     }
 
+    /// Whether somebody has room for a message that is in memory only.
+    pub(super) fn has_room_in_memory(&self) -> bool {
+        let mut online = self.online.iter();
+        online.any(|member| member.is_ready() && member.may_have(true))
+    }
+
+    /// Whether somebody may have a message that is in memory only, with room or not.
+    pub(super) fn take_memory(&self) -> bool {
+        self.online.iter().any(|member| member.may_have(true))
+    }
+
     /// Somebody came, or came again.
     pub(super) fn join(&mut self, number: SessionNumber, place: Place, online: &Online) {
         let member = Member {
@@ -121,6 +139,7 @@ impl Members {
             fence: online.fence,
             place,
             qos: online.qos,
+            durable: online.durable,
             max: online.max,
             out: u16::try_from(online.holds.len())
                 .unwrap_or(u16::MAX)
@@ -173,15 +192,16 @@ impl Members {
         });
     }
 
-    /// Chooses who gets `message`, and takes a place in its window.
-    pub(super) fn choose(&mut self, message: &Message) -> Option<Member> {
+    /// Chooses who gets `message`, which may be in memory only, and takes a place in its window.
+    pub(super) fn choose(&mut self, message: &Message, in_memory: bool) -> Option<Member> {
         if self.ready == 0 {
             return None;
         }
         let start = self.start(message);
-        let at = self.first_from(start, Member::is_ready)?;
+        let fits = |member: &Member| member.is_ready() && member.may_have(in_memory);
+        let at = self.first_from(start, fits)?;
         let at = match self.strategy {
-            Strategy::LeastInflight => self.least_from(at),
+            Strategy::LeastInflight => self.least_from(at, fits),
             Strategy::RoundRobin
             | Strategy::Random
             | Strategy::Sticky
@@ -235,10 +255,10 @@ impl Members {
             .find(|at| fits(&self.online[*at]))
     }
 
-    fn least_from(&self, start: usize) -> usize {
+    fn least_from(&self, start: usize, fits: impl Fn(&Member) -> bool) -> usize {
         let count = self.online.len();
         let order = (0..count).map(|step| (start + step) % count);
-        let ready = order.filter(|at| self.online[*at].is_ready());
+        let ready = order.filter(|at| fits(&self.online[*at]));
         ready.min_by_key(|at| self.online[*at].out).unwrap_or(start)
     }
 

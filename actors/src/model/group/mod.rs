@@ -16,6 +16,7 @@ pub mod directory;
 mod doubts;
 mod effect;
 mod members;
+mod memory;
 mod names;
 mod settle;
 pub mod snapshot;
@@ -34,9 +35,8 @@ pub use self::members::Strategy;
 use self::talk::{Lease, MEMORY_LEASES_FROM, is_in_memory};
 use super::counter::Counter;
 use super::cursor::Cursor;
-use super::effect::Live;
 use super::ids::{Fence, GroupNumber, Now, Offset, SessionNumber, Timestamp};
-use super::limits::{Overflow, SessionLimits};
+use super::limits::SessionLimits;
 use super::message::{Message, QoS};
 use super::record::Record;
 use super::topic::Filter;
@@ -259,56 +259,6 @@ impl Group {
         self.front_bytes = 0;
     }
 
-    fn live(&mut self, now: Now, live: Live, effects: &mut Vec<GroupEffect>) {
-        let message = live.message;
-        if message.is_expired(now.time) {
-            return effects.push(GroupEffect::Count(Counter::DroppedExpired));
-        }
-        if message.qos > QoS::AtMostOnce {
-            return self.enqueue(message, effects);
-        }
-        match self.members.choose_for_once(&message) {
-            Some(member) => effects.push(GroupEffect::Lease {
-                member: member.number,
-                fence: member.fence,
-                place: member.place,
-                lease: Lease::Once(message),
-            }),
-            None => effects.push(GroupEffect::Count(Counter::DroppedOffline)),
-        }
-    }
-
-    fn enqueue(&mut self, message: Arc<Message>, effects: &mut Vec<GroupEffect>) {
-        if self.members.is_empty() {
-            return effects.push(GroupEffect::Count(Counter::DroppedOffline));
-        }
-        let bytes = message.size_bytes() as u64;
-        while self.queue_is_full(bytes) {
-            effects.push(GroupEffect::Count(Counter::DroppedQueueFull));
-            let oldest = match self.limits.overflow {
-                Overflow::DropOldest => self.front.first_key(),
-                Overflow::DropNew | Overflow::ExpireSession => None,
-            };
-            let Some(dropped) = oldest.and_then(|at| self.front.remove(at)) else {
-                return;
-            };
-            self.front_bytes -= dropped.size_bytes() as u64;
-        }
-        let at = self.next_memory_lease;
-        self.next_memory_lease = at.next();
-        self.hold(at, message);
-    }
-
-    fn queue_is_full(&self, bytes: u64) -> bool {
-        let SessionLimits {
-            queue_messages_max,
-            queue_bytes_max,
-            ..
-        } = *self.limits;
-        let messages = queue_messages_max > 0 && self.front.len() >= queue_messages_max as usize;
-        messages || (queue_bytes_max > 0 && self.front_bytes + bytes > queue_bytes_max)
-    }
-
     /// A message at hand waits for a member, unless the cursor will bring it.
     fn hold(&mut self, at: Offset, message: Arc<Message>) {
         if is_in_memory(at) {
@@ -328,6 +278,9 @@ impl Group {
         if !self.listening {
             return;
         }
+        if self.front_bytes > 0 && !self.members.take_memory() {
+            self.drop_memory(effects);
+        }
         while self.members.has_room() {
             let Some((at, message)) = self.next_message() else {
                 break;
@@ -337,7 +290,8 @@ impl Group {
                 self.changed(now, at, effects);
                 continue;
             }
-            let member = self.members.choose(&message).expect("somebody has room");
+            let member = self.members.choose(&message, is_in_memory(at));
+            let member = member.expect("somebody has room");
             effects.push(GroupEffect::Count(Counter::GroupLeased));
             self.leases.insert(
                 at,
@@ -360,7 +314,10 @@ impl Group {
     }
 
     fn next_message(&mut self) -> Option<(Offset, Arc<Message>)> {
-        if let Some((at, message)) = self.front.pop_first() {
+        let has_room = |at| !is_in_memory(at) || self.members.has_room_in_memory();
+        if self.front.first_key().is_some_and(has_room)
+            && let Some((at, message)) = self.front.pop_first()
+        {
             if is_in_memory(at) {
                 self.front_bytes -= message.size_bytes() as u64;
             }

@@ -118,6 +118,8 @@ pub struct Online {
     pub max: u16,
     /// The granted QoS.
     pub qos: QoS,
+    /// Its session outlives the connection and queues: it gets nothing that is in memory only.
+    pub durable: bool,
     /// Who leased what it has already: perhaps a group that is over, whose filter this one has.
     pub by: Option<GroupNumber>,
     /// Leases of QoS 1 that it has already.

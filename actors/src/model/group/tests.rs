@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::snapshot::GroupSnapshot;
 use super::talk::{FromMember, Lease, Online, Place, Said};
 use super::*;
+use crate::model::effect::Live;
 use crate::model::entry::GroupChange;
 use crate::model::ids::{Fence, GroupNumber, SessionNumber, ShardId, Timestamp};
 use crate::model::message::MessageParts;
@@ -264,6 +265,7 @@ fn online(member: u64, max: u16, qos: QoS, holds: Vec<Offset>) -> Online {
         fence: Fence(member),
         max,
         qos,
+        durable: false,
         by: Some(GroupNumber(1)),
         holds,
         taken: 0,
@@ -759,4 +761,37 @@ fn a_group_in_memory_leases_again_what_came_back_and_bounds_what_waits() {
             .any(|effect| matches!(effect, GroupEffect::Record(_) | GroupEffect::Read { .. })),
         "no disk"
     );
+}
+
+/// The client of a kept session holds the identifier of what was begun with QoS 2 until it is released. The window forgot it
+/// with the message, a restart gave it to another record, and the client took that one for a repetition.
+#[test]
+fn what_is_in_memory_goes_to_no_durable_member_and_is_in_nobody_s_way() {
+    let mut s = Script::with(Strategy::LeastInflight, SessionLimits::default());
+    let live = || {
+        GroupInput::Live(Live {
+            message: message("t/a", 1, QoS::ExactlyOnce),
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            subscription_ids: Default::default(),
+        })
+    };
+    s.online(1, 1);
+    s.input(live());
+    s.input(live());
+    let next = Offset(START);
+    s.input(GroupInput::Durable { next });
+    let mut durable = online(2, 100, QoS::ExactlyOnce, Vec::new());
+    durable.durable = true;
+    s.say(2, Said::Online(Box::new(durable)));
+    s.publish_many(2);
+    assert_eq!(s.of(2), [Offset(START), Offset(START + 1)]);
+    let first = s.of(1)[0];
+    s.settle(1, first);
+    let second = s.of(1)[0];
+    assert!(is_in_memory(second), "{second:?}");
+    s.offline(1, &[]);
+    assert_eq!(s.counted(Counter::DroppedOffline), 1);
+    assert_eq!((s.of(2).len(), s.group.waiting()), (2, 0));
+    assert_eq!(s.group.front_bytes, 0);
 }

@@ -34,6 +34,12 @@ impl Session {
                 send_once(delivery(message, QoS::AtMostOnce, options), effects);
             }
             (Lease::Once(_), None) => effects.push(Effect::Count(Counter::DroppedOffline)),
+            // On its way since before the subscription was one that the group keeps a journal for.
+            (Lease::Record { at, message }, Some(options))
+                if is_in_memory(at) && self.reads_journal(options) =>
+            {
+                self.tell(group, returned(fence, at, message, false), effects);
+            }
             (Lease::Record { at, message }, Some(options)) => {
                 self.know(group, filter);
                 self.lease(now, group, at, message, options, effects);
@@ -174,6 +180,7 @@ impl Session {
             fence: self.fence,
             max: self.inflight.max(),
             qos: options.qos,
+            durable: self.reads_journal(options),
             taken: u16::try_from(taken.count()).unwrap_or(u16::MAX),
             holds: holds.map(|(_, sent)| sent.offset).collect(),
         }

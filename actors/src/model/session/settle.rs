@@ -5,7 +5,6 @@ use super::redelivery::send_pubrel;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
 use crate::model::entry::{Change, Step, Unsettled};
-use crate::model::group::talk::is_in_memory;
 use crate::model::ids::{Now, PacketId};
 use crate::model::message::QoS;
 
@@ -117,7 +116,7 @@ impl Session {
         if !self.kept {
             return;
         }
-        if sent.qos == QoS::ExactlyOnce && !is_in_memory(sent.offset) {
+        if sent.qos == QoS::ExactlyOnce {
             self.record(
                 Change::Settled {
                     packet_id: sent.packet_id,

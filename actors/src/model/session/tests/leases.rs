@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::effect::WhichGroup;
-use crate::model::group::talk::{GroupRef, Lease, Leased, Said};
+use crate::model::group::talk::{GroupRef, Lease, Leased, MEMORY_LEASES_FROM, Said};
 use crate::model::ids::{GroupNumber, ShardId};
 
 const GROUP: GroupRef = GroupRef {
@@ -190,4 +190,24 @@ fn what_a_client_acknowledges_of_an_earlier_connection_is_not_what_it_is_leased_
     });
     assert_eq!(said(&s), []);
     assert_eq!(s.window(), [now.get()]);
+}
+
+#[test]
+fn what_is_in_memory_only_a_kept_session_gives_back() {
+    let mut s = member();
+    let at = MEMORY_LEASES_FROM;
+    let message = Arc::new(Message::new(parts_of("x", QOS2)));
+    let what = Lease::Record {
+        at,
+        message: Arc::clone(&message),
+    };
+    lease(&mut s, what);
+    let returned = Said::Returned {
+        fence: s.session.fence(),
+        at,
+        message,
+        full: false,
+    };
+    assert_eq!(said(&s), [returned]);
+    assert!(s.session.inflight().is_empty());
 }
