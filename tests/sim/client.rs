@@ -59,6 +59,11 @@ pub(crate) struct Client {
     pub(crate) holding: Holding,
     /// What came from groups and was not looked at yet.
     pub(crate) leases: Vec<(Key, QoS)>,
+    /// The last delivery under each packet identifier.
+    pub(crate) under: BTreeMap<PacketId, Attempt>,
+    /// How many deliveries it refuses, and by what it decides.
+    pub(crate) refuses_permille: u64,
+    pub(crate) whims: Rng,
     /// How many of its subscriptions are shared.
     shares_permille: u64,
     /// A kept session must be there if the client is back before this moment.
@@ -94,6 +99,9 @@ impl Client {
             unsubscribing: BTreeMap::new(),
             holding: Holding::default(),
             leases: Vec::new(),
+            under: BTreeMap::new(),
+            refuses_permille: *rng.pick(&[0, 100, 400]),
+            whims: Rng::new(rng.next()),
             shares_permille: *rng.pick(&[0, 300, 600, 900]),
             safe_until: None,
             unsafe_from: None,
@@ -347,7 +355,8 @@ impl Client {
     /// The oldest acknowledgement that is due.
     pub(crate) fn acknowledge(&mut self) -> Option<Inbound> {
         let ack = self.acks.pop_front()?;
-        if matches!(ack, Inbound::PubAck { .. } | Inbound::PubComp { .. }) {
+        let refusal = matches!(ack, Inbound::PubRec { failed: true, .. });
+        if refusal || matches!(ack, Inbound::PubAck { .. } | Inbound::PubComp { .. }) {
             self.unsettled = self.unsettled.saturating_sub(1);
         }
         Some(ack)

@@ -2,6 +2,7 @@
 
 use outlive_actors::model::ids::Timestamp;
 
+use crate::client::Client;
 use crate::world::{Residence, Slot, World};
 
 impl World {
@@ -10,6 +11,7 @@ impl World {
         let at = self.oracle.clock;
         self.note(|| format!("--- the faults end at {at}"));
         self.units.lift();
+        self.clients.iter_mut().for_each(Client::refuses_nothing);
         for round in 0.. {
             assert!(round < 5000, "the run does not come to rest");
             if self.settle_once() {
@@ -21,8 +23,12 @@ impl World {
             let (index, holding) = (client.index, &client.holding);
             self.oracle.nothing_is_missing(index, holding, self.time);
             for message in self.journal.retained_messages() {
-                self.oracle
-                    .no_retained_message_is_missing(index, holding, message, self.time);
+                self.oracle.no_retained_message_is_missing(
+                    (index, client.number),
+                    holding,
+                    message,
+                    self.time,
+                );
             }
         }
         self.groups_rest();

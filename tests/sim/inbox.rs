@@ -154,23 +154,25 @@ impl Client {
             self.id,
             self.receive_max
         );
-        if delivery.qos == QoS::AtLeastOnce {
-            self.acks.push_back(Inbound::PubAck {
-                packet_id,
-                failed: false,
-            });
-            return self.got(delivery, oracle);
-        }
-        self.acks.push_back(Inbound::PubRec {
-            packet_id,
-            failed: false,
-        });
         let attempt = attempt_of(&delivery.message);
-        match self.incoming.get(&packet_id) {
+        self.under.insert(packet_id, attempt);
+        if delivery.qos == QoS::AtLeastOnce {
+            let failed = self.refuses();
+            self.acks.push_back(Inbound::PubAck { packet_id, failed });
+            return match failed {
+                true => self.refused(delivery, oracle),
+                false => self.got(delivery, oracle),
+            };
+        }
+        let known = self.incoming.get(&packet_id).copied();
+        let failed = known.is_none() && self.refuses();
+        self.acks.push_back(Inbound::PubRec { packet_id, failed });
+        match known {
             Some(known) => {
-                assert!(*known == attempt, "{}: {packet_id:?} is in use", self.id);
+                assert!(known == attempt, "{}: {packet_id:?} is in use", self.id);
                 assert!(delivery.dup, "{}: a repeated delivery without DUP", self.id);
             }
+            None if failed => self.refused(delivery, oracle),
             None => {
                 self.incoming.insert(packet_id, attempt);
                 self.got(delivery, oracle);

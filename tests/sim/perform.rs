@@ -83,8 +83,12 @@ impl World {
         let now = self.now(client);
         self.note(|| format!("  {client} <- {input:?}"));
         let joined = self.join_groups(actor, &input);
+        let settling = Self::settling(actor, &input);
         let mut effects = Vec::new();
         actor.session.handle(now, input, &mut effects);
+        if let Some(settling) = &settling {
+            self.settled(client, actor, settling, &effects);
+        }
         for mut effect in effects {
             mark_as_in_window(actor, &mut effect);
             if let Some(left) = &mut actor.dies_after {
@@ -110,6 +114,9 @@ impl World {
             }
         }
         self.joined_groups(actor, &joined);
+        if let Some(lease) = settling.and_then(|settling| settling.refused_lease()) {
+            self.lease_is_settled(lease);
+        }
         true
     }
 
@@ -131,6 +138,7 @@ impl World {
         }
         if let Effect::Send(Outbound::Publish(delivery)) = effect {
             let link = actor.link.expect("a delivery goes to a connection");
+            self.oracle.not_acknowledged(number, delivery);
             if lease_of(&delivery.message).is_none() {
                 self.oracle.handed(number, link, delivery);
             }

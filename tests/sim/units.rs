@@ -9,6 +9,7 @@ use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::snapshot::SessionSnapshot;
 
 use crate::rng::Rng;
+use crate::seen::Seen;
 use crate::world::{Slot, World};
 
 /// The quota and what is known about it.
@@ -19,8 +20,6 @@ pub(crate) struct Units {
     clients: u64,
     /// The limits never change: then no count may ever pass them, crashes or not.
     fixed: bool,
-    /// Newcomers that found no unit.
-    pub(crate) refused: u64,
 }
 
 impl Units {
@@ -33,7 +32,6 @@ impl Units {
             fixed: rng.permille(700),
             rng,
             clients,
-            refused: 0,
         }
     }
 
@@ -103,17 +101,21 @@ impl Units {
     }
 }
 
-/// Fewer units than clients, one of them reserved for client 0; sometimes a listener with a limit.
+/// Often fewer units than clients, one of them reserved for client 0; sometimes a listener with a limit.
 fn some_limits(rng: &mut Rng, clients: u64) -> QuotaLimits {
     QuotaLimits {
-        sessions_max: rng.between(2, clients),
+        sessions_max: if rng.permille(500) {
+            clients
+        } else {
+            rng.between(2, clients)
+        },
         reserved: vec![Reserve {
             name: "first".into(),
             client_id: Some("*-0".into()),
             principal: None,
             units: 1,
         }],
-        listeners: [("north".into(), rng.between(0, 3))].into(),
+        listeners: [("north".into(), *rng.pick(&[0, 0, 1, 2, 3]))].into(),
         ..QuotaLimits::default()
     }
 }
@@ -150,7 +152,7 @@ impl World {
 
     /// Nothing is left of a newcomer that found no unit.
     pub(crate) fn refuse_newcomer(&mut self, at: u64, refusal: Refusal) {
-        self.units.refused += 1;
+        self.saw(Seen::NewcomerRefused);
         self.note(|| format!("link {at} is refused: {refusal}"));
         let Some(link) = self.links.get_mut(&at) else {
             return;

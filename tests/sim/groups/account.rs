@@ -15,6 +15,7 @@ use outlive_actors::model::topic::Filter;
 
 use super::lease_of;
 use crate::oracle::{Attempt, Post, attempt_of};
+use crate::seen::Seen;
 use crate::world::{Actor, Residence, World};
 
 /// One lease: a group and an offset, or the number of what is in memory only.
@@ -35,7 +36,18 @@ struct Story {
     at_most_once: bool,
     /// The group's actors that had died when it was leased last.
     deaths: u32,
+    /// Its member said that it is settled: how many deaths of the group's actors and crashes there had been.
+    settled: Option<(u32, u32)>,
+    /// A client refused it with PUBACK or PUBREC.
+    refused: bool,
     got: Vec<Got>,
+}
+
+impl Story {
+    /// Somebody had it, or refused it.
+    fn is_known(&self) -> bool {
+        !self.got.is_empty() || self.refused || self.at_most_once
+    }
 }
 
 /// A client received it.
@@ -58,10 +70,6 @@ pub(crate) struct Account {
     stories: BTreeMap<Key, Story>,
     crashes: u32,
     once: u64,
-    /// Leases, and how many of them were of records that had been leased before.
-    pub(crate) leases: u64,
-    pub(crate) again: u64,
-    pub(crate) received: u64,
 }
 
 impl Account {
@@ -110,19 +118,24 @@ impl Account {
         story.begun = member;
     }
 
+    /// A client refused the record: it is discarded.
+    pub(crate) fn refused(&mut self, key: Key) {
+        self.stories.entry(key).or_default().refused = true;
+    }
+
     /// Whether nobody else may get the record any more: a client received it, or it went to one with QoS 0, or somebody
     /// began it.
     fn may_be_settled(&self, key: Key) -> bool {
-        self.stories.get(&key).is_some_and(|story| {
-            !story.got.is_empty() || story.at_most_once || story.beginning.is_some()
-        })
+        self.stories
+            .get(&key)
+            .is_some_and(|story| story.is_known() || story.beginning.is_some())
     }
 
     /// Whether the record came to somebody, or is lost for a reason; `lives` says which sessions there are.
     pub(super) fn is_settled(&self, key: Key, lives: impl Fn(SessionNumber) -> bool) -> bool {
         self.stories.get(&key).is_some_and(|story| {
             let ended = story.begun.is_some_and(|member| !lives(member));
-            !story.got.is_empty() || story.at_most_once || ended
+            story.is_known() || ended
         })
     }
 
@@ -165,10 +178,19 @@ impl World {
         for client in 0..self.clients.len() {
             self.nobody_has(client, key, deaths);
         }
+        let account = &self.groups.account;
+        self.saw(if account.stories.contains_key(&key) {
+            Seen::LeasedAgain
+        } else {
+            Seen::Leased
+        });
         let account = &mut self.groups.account;
-        account.leases += 1;
-        account.again += u64::from(account.stories.contains_key(&key));
+        let crashes = account.crashes;
         let story = account.stories.entry(key).or_default();
+        assert!(
+            story.settled != Some((deaths, crashes)),
+            "{key:?} is leased again, though its member settled it"
+        );
         assert!(
             story.beginning.is_none(),
             "{key:?} is leased again, though {:?} began it",
@@ -228,6 +250,18 @@ impl World {
         }
     }
 
+    /// A member is done with a record, by a word that no death keeps from the group.
+    pub(crate) fn lease_is_settled(&mut self, key: Key) {
+        let resident = self.groups.residents.get(&key.0);
+        let deaths = resident.map(|resident| resident.deaths);
+        let account = &mut self.groups.account;
+        let crashes = account.crashes;
+        let story = account.stories.entry(key).or_default();
+        if deaths == Some(story.deaths) {
+            story.settled = Some((story.deaths, crashes));
+        }
+    }
+
     /// A session decides: what is of a group is marked.
     pub(crate) fn watch_member(&mut self, actor: &Actor, effect: &Effect) {
         let member = actor.session.number();
@@ -279,7 +313,7 @@ impl World {
     /// A client received what a group leased.
     pub(crate) fn watch_receipts(&mut self, client: usize) {
         for (key, qos) in std::mem::take(&mut self.clients[client].leases) {
-            self.groups.account.received += 1;
+            self.saw(Seen::LeaseReceived);
             let filter = &self.groups.account.filters[&key.0];
             let subscribes = self.clients[client].holding.shared(filter);
             assert!(subscribes, "client {client} never subscribed to {filter}");

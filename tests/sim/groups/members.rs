@@ -142,6 +142,11 @@ impl World {
         if matches!(said, Said::Online(_)) {
             self.slots[client].number = Some(member);
         }
+        if let (WhichGroup::Group(group), Said::Settled(_, leases)) = (&to, &said) {
+            for at in leases {
+                self.lease_is_settled((group.number, *at));
+            }
+        }
         let slot = self.place(client).slot;
         self.say_as(client, slot, to, member, said);
     }

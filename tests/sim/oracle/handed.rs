@@ -4,7 +4,9 @@ use outlive_actors::model::ids::{PacketId, SessionNumber};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::Delivery;
 
-use super::{Attempt, Oracle, attempt_of};
+use super::{Arrival, Attempt, Oracle, attempt_of};
+use crate::groups::lease_of;
+use crate::seen::Seen;
 
 /// What one session handed out under a packet identifier.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,7 @@ pub(super) struct Handed {
     /// It went to the wire.
     sent: bool,
 }
+
 impl Oracle {
     pub(crate) fn rebuilt(&mut self, number: SessionNumber) {
         *self.rebuilt.entry(number).or_default() += 1;
@@ -59,7 +62,7 @@ impl Oracle {
             link != before.link,
             "{number:?}: attempt {attempt} was sent twice on one connection"
         );
-        self.redelivered += 1;
+        self.tally.saw(Seen::Redelivered);
         let known = before.sent || before.rebuilt == rebuilt;
         assert!(
             delivery.dup || !known,
@@ -71,6 +74,34 @@ impl Oracle {
             packet_id == before.packet_id || may_change,
             "{number:?}: attempt {attempt} was sent again as {packet_id:?} instead of {:?}",
             before.packet_id
+        );
+    }
+
+    /// A client acknowledged a delivery, its own or a group's.
+    pub(crate) fn acknowledged(
+        &mut self,
+        number: SessionNumber,
+        packet_id: PacketId,
+        delivery: Arrival,
+    ) {
+        let rebuilt = self.rebuilt.get(&number).copied().unwrap_or(0);
+        let key = (number, packet_id, delivery);
+        self.acknowledged.insert(key, rebuilt);
+    }
+
+    /// What is acknowledged is not sent again, but by a session that was rebuilt meanwhile, or as something new: another
+    /// subscription's replay.
+    pub(crate) fn not_acknowledged(&mut self, number: SessionNumber, delivery: &Delivery) {
+        let Some(packet_id) = delivery.packet_id else {
+            return;
+        };
+        let message = &delivery.message;
+        let key = (number, packet_id, (attempt_of(message), lease_of(message)));
+        let rebuilt = self.rebuilt.get(&number).copied().unwrap_or(0);
+        let acknowledged = self.acknowledged.remove(&key);
+        assert!(
+            !delivery.dup || acknowledged != Some(rebuilt),
+            "{key:?} is acknowledged and sent again"
         );
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Holding {
     pub(super) seen: BTreeSet<Attempt>,
     /// When an attempt was last received as a retained message.
     pub(super) retained: BTreeMap<Attempt, u64>,
+    /// When the broker heard that an attempt is refused.
+    pub(super) refused: BTreeMap<Attempt, u64>,
     /// What came by groups.
     pub(crate) by_groups: BTreeSet<Attempt>,
     /// How often retained messages were asked for.
@@ -58,6 +60,11 @@ impl Holding {
         self.periods.iter().any(|known| known.filter == *filter)
     }
 
+    /// The broker heard that the client refuses an attempt.
+    pub(crate) fn refused(&mut self, attempt: Attempt, at: u64) {
+        self.refused.insert(attempt, at);
+    }
+
     /// Nothing is owed any more.
     pub(crate) fn abandon(&mut self) {
         for known in &mut self.periods {
@@ -65,6 +72,7 @@ impl Holding {
         }
     }
 }
+
 impl Oracle {
     /// A subscription is asked for; QoS 0 ends what is owed.
     pub(crate) fn asked(

@@ -12,16 +12,20 @@ mod receipts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outlive_actors::model::ids::{SessionNumber, Timestamp};
+use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
 
 use self::handed::Handed;
 pub(crate) use self::holding::Holding;
+use crate::groups::Key;
+use crate::seen::Tally;
 
 /// A post's number.
 pub(crate) type Post = usize;
 /// An attempt's number.
 pub(crate) type Attempt = usize;
+/// An attempt, and the lease that brought it if a group did.
+pub(crate) type Arrival = (Attempt, Option<Key>);
 
 /// One publication by an application.
 #[derive(Clone, Debug)]
@@ -65,8 +69,9 @@ pub(crate) struct Oracle {
     /// behind what was already in the window.
     requalified: BTreeSet<Attempt>,
     tried: BTreeSet<(SessionNumber, Attempt, QoS)>,
-    pub(crate) received: u64,
-    pub(crate) redelivered: u64,
+    /// What clients acknowledged, and how often its session had been rebuilt by then.
+    acknowledged: BTreeMap<(SessionNumber, PacketId, Arrival), u32>,
+    pub(crate) tally: Tally,
 }
 
 /// The attempt that a message is.

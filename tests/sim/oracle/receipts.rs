@@ -1,15 +1,16 @@
 //! What applications get: each QoS 2 post once, in order, of a subscription; and nothing that is owed is missing.
 
-use outlive_actors::model::ids::Timestamp;
+use outlive_actors::model::ids::{SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::Delivery;
 
 use super::{Attempt, Holding, Oracle, attempt_of};
+use crate::seen::Seen;
 
 impl Oracle {
-    /// The application gets a message: each QoS 2 post once, in order, of a subscription.
+    /// The application gets a message: each QoS 2 post once.
     pub(crate) fn received(&mut self, client: usize, holding: &mut Holding, delivery: &Delivery) {
-        self.received += 1;
+        self.tally.saw(Seen::Received);
         let attempt = attempt_of(&delivery.message);
         let post = self.attempts[attempt];
         let posted = &self.posts[post];
@@ -27,8 +28,19 @@ impl Oracle {
                 got.1
             );
         }
+        if posted.retain && delivery.retain {
+            holding.retained.insert(attempt, self.clock);
+        }
+        self.arrived(client, holding, delivery);
+    }
+
+    /// A message reaches the application, which may refuse it: in order, of a subscription.
+    pub(crate) fn arrived(&mut self, client: usize, holding: &mut Holding, delivery: &Delivery) {
+        let attempt = attempt_of(&delivery.message);
+        let post = self.attempts[attempt];
+        let posted = &self.posts[post];
         if posted.retain {
-            self.received_retained(holding, attempt, delivery);
+            self.arrived_retained(holding, attempt, delivery);
         } else {
             let settled = self.settled.get(&attempt).copied();
             let fits = holding.periods.iter().any(|known| {
@@ -63,11 +75,8 @@ impl Oracle {
 
     /// A message that was published to be retained: it was so, or is published, since the subscription; and it does not
     /// come behind its successor.
-    fn received_retained(&self, holding: &mut Holding, attempt: Attempt, delivery: &Delivery) {
+    fn arrived_retained(&self, holding: &mut Holding, attempt: Attempt, delivery: &Delivery) {
         let topic = delivery.message.topic();
-        if delivery.retain {
-            holding.retained.insert(attempt, self.clock);
-        }
         let last = self.replaced.get(&attempt).copied().unwrap_or(self.clock);
         let settled = self.settled.get(&attempt).map_or(0, |(_, last)| *last);
         let mut periods = holding.periods.iter();
@@ -90,7 +99,7 @@ impl Oracle {
     /// What is retained at last must have come to who asked for it: as retained, if it was there before.
     pub(crate) fn no_retained_message_is_missing(
         &self,
-        client: usize,
+        (client, number): (usize, SessionNumber),
         holding: &Holding,
         message: &Message,
         now: Timestamp,
@@ -99,12 +108,14 @@ impl Oracle {
         if message.qos == QoS::AtMostOnce || message.is_expired(now) {
             return;
         }
-        // Some successor came by the routing pass and was lost on its way to the journal: this one is older.
+        // Some successor was sent by the routing pass and was lost on its way to the journal: this one is older.
         let outlives = |seen: &Attempt| {
             let posted = &self.posts[self.attempts[*seen]];
             posted.retain && posted.topic == message.topic() && !self.committed.contains_key(seen)
         };
-        if holding.seen.iter().any(outlives) {
+        let sent = self.at_most_once.keys();
+        let sent = sent.filter(|(to, _)| *to == number);
+        if holding.seen.iter().any(outlives) || sent.map(|(_, sent)| sent).any(outlives) {
             return;
         }
         // The session tells one that overtook its replay from the retained one by comparing them, and the mark differs.
@@ -119,6 +130,13 @@ impl Oracle {
             if known.dropped_at.is_some()
                 || !known.filter.matches(message.topic())
                 || (known.no_local && own)
+            {
+                continue;
+            }
+            if holding
+                .refused
+                .get(&attempt)
+                .is_some_and(|at| *at > asked_at)
             {
                 continue;
             }
@@ -153,8 +171,12 @@ impl Oracle {
                         && known.dropped_at.is_none()
                         && !(known.no_local && posted.publisher == client)
                 });
+            let refused = || {
+                let mut refused = holding.refused.keys();
+                refused.any(|attempt| self.attempts[*attempt] == post)
+            };
             assert!(
-                !owed || holding.got.contains_key(&post),
+                !owed || holding.got.contains_key(&post) || refused(),
                 "client {client} never got post {post} on {} from client {}",
                 posted.topic,
                 posted.publisher

@@ -1,0 +1,66 @@
+//! What the seeds must bring about, all together: a step that never happens finds nothing.
+
+use std::collections::BTreeMap;
+
+use crate::world::World;
+
+/// Something that must happen in some runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Seen {
+    /// A client got a message by a subscription of its own.
+    Received,
+    /// It got one again.
+    Redelivered,
+    /// A newcomer found no unit.
+    NewcomerRefused,
+    /// A group leased a record, and leased one that somebody had before.
+    Leased,
+    LeasedAgain,
+    /// A client got what a group leased.
+    LeaseReceived,
+    /// A client refused a delivery, by PUBACK or PUBREC.
+    Refused,
+    /// It refused a lease, of QoS 1 or 2.
+    LeaseRefused,
+    BegunLeaseRefused,
+}
+
+impl Seen {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Received,
+        Self::Redelivered,
+        Self::NewcomerRefused,
+        Self::Leased,
+        Self::LeasedAgain,
+        Self::LeaseReceived,
+        Self::Refused,
+        Self::LeaseRefused,
+        Self::BegunLeaseRefused,
+    ];
+}
+
+/// How often each happened.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(BTreeMap<Seen, u64>);
+
+impl Tally {
+    pub(crate) fn saw(&mut self, what: Seen) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, run: &Self) {
+        for (what, times) in &run.0 {
+            *self.0.entry(*what).or_default() += times;
+        }
+    }
+
+    pub(crate) fn of(&self, what: Seen) -> u64 {
+        self.0.get(&what).copied().unwrap_or_default()
+    }
+}
+
+impl World {
+    pub(crate) fn saw(&mut self, what: Seen) {
+        self.oracle.tally.saw(what);
+    }
+}
