@@ -78,8 +78,13 @@ impl World {
 
     pub(crate) fn die_soon(&mut self, client: usize) {
         let after = self.rng.between(0, 12);
+        self.die_after(client, after);
+    }
+
+    /// So many effects from now on a session's actor dies.
+    pub(crate) fn die_after(&mut self, client: usize, effects: u64) {
         if let Residence::Active(actor) = &mut self.residences[client] {
-            actor.dies_after = Some(after);
+            actor.dies_after = Some(effects);
         }
     }
 

@@ -3,6 +3,8 @@
 use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::{Delivery, Inbound, Outbound};
+use outlive_actors::model::refusal::Refusal;
+use outlive_actors::model::topic::Filter;
 
 use crate::client::{Client, Outgoing};
 use crate::groups::lease_of;
@@ -39,10 +41,12 @@ impl Client {
                 self.outgoing.retain(|out| out.packet_id != packet_id);
             }
             Outbound::SubAck { packet_id, results } => {
-                assert!(results.iter().all(Result::is_ok), "{results:?}");
                 let (asked_at, filters) = self.subscribing.remove(&packet_id).unwrap_or_default();
-                for filter in filters {
-                    oracle.granted(&mut self.holding, &filter, asked_at);
+                for (filter, result) in filters.into_iter().zip(results) {
+                    match result {
+                        Ok(_) => oracle.granted(&mut self.holding, &filter, asked_at),
+                        Err(refusal) => self.not_granted(&filter, refusal),
+                    }
                 }
             }
             Outbound::UnsubAck { packet_id, .. } => {
@@ -140,6 +144,13 @@ impl Client {
         } else {
             self.outgoing[at].released = true;
         }
+    }
+
+    /// A subscription is refused; one that was in force still is.
+    fn not_granted(&mut self, filter: &Filter, refusal: Refusal) {
+        assert_eq!(refusal, Refusal::SharedQuota, "{}: {filter}", self.id);
+        assert!(filter.is_shared(), "{}: {filter} is refused", self.id);
+        self.holding.not_granted(filter);
     }
 
     pub(crate) fn receive(&mut self, delivery: &Delivery, oracle: &mut Oracle) {

@@ -79,16 +79,17 @@ impl World {
     }
 
     /// Gives whether the actor is still alive.
-    fn decide(&mut self, client: usize, actor: &mut Actor, input: Input) -> bool {
+    fn decide(&mut self, client: usize, actor: &mut Actor, mut input: Input) -> bool {
         let now = self.now(client);
         self.note(|| format!("  {client} <- {input:?}"));
-        let joined = self.join_groups(actor, &input);
+        let joining = self.join_groups(actor, &mut input);
         let settling = Self::settling(actor, &input);
         let mut effects = Vec::new();
         actor.session.handle(now, input, &mut effects);
         if let Some(settling) = &settling {
             self.settled(client, actor, settling, &effects);
         }
+        self.refused_groups(actor, &joining, &effects);
         for mut effect in effects {
             mark_as_in_window(actor, &mut effect);
             if let Some(left) = &mut actor.dies_after {
@@ -113,7 +114,7 @@ impl World {
                 self.perform(client, actor, effect);
             }
         }
-        self.joined_groups(actor, &joined);
+        self.joined_groups(actor, &joining);
         if let Some(lease) = settling.and_then(|settling| settling.refused_lease()) {
             self.lease_is_settled(lease);
         }
@@ -420,6 +421,17 @@ impl World {
             let durable = actor.session.is_kept() && known.options.qos > QoS::AtMostOnce;
             slot.readers
                 .push((known.filter.clone(), known.options, durable));
+        }
+    }
+
+    /// A session's actor dies before it decides on anything more.
+    pub(crate) fn kill(&mut self, client: usize) {
+        let residence = std::mem::replace(&mut self.residences[client], Residence::Dead);
+        match residence {
+            Residence::Active(actor) => self.died(client, *actor),
+            Residence::None | Residence::Passive | Residence::Dead => {
+                self.residences[client] = residence;
+            }
         }
     }
 

@@ -23,10 +23,20 @@ pub(crate) enum Seen {
     /// It refused a lease, of QoS 1 or 2.
     LeaseRefused,
     BegunLeaseRefused,
+    /// Two actors died before anybody was buried, or one and the process.
+    GroupAndMemberDied,
+    TwoMembersDied,
+    GroupDiedBeforeCrash,
+    MemberDiedBeforeCrash,
+    /// A join was refused: a group, a filter, a member, or a change too many.
+    GroupRefused,
+    FilterRefused,
+    MemberRefused,
+    ChangeRefused,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -36,6 +46,14 @@ impl Seen {
         Self::Refused,
         Self::LeaseRefused,
         Self::BegunLeaseRefused,
+        Self::GroupAndMemberDied,
+        Self::TwoMembersDied,
+        Self::GroupDiedBeforeCrash,
+        Self::MemberDiedBeforeCrash,
+        Self::GroupRefused,
+        Self::FilterRefused,
+        Self::MemberRefused,
+        Self::ChangeRefused,
     ];
 }
 
@@ -45,6 +63,7 @@ pub(crate) struct Tally(BTreeMap<Seen, u64>);
 
 impl Tally {
     pub(crate) fn saw(&mut self, what: Seen) {
+        debug_assert!(Seen::ALL.contains(&what), "{what:?} is not asked for");
         *self.0.entry(what).or_default() += 1;
     }
 

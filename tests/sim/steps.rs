@@ -8,7 +8,7 @@ impl World {
     /// One step of a run with faults.
     pub(crate) fn step(&mut self) {
         let client = self.rng.index(self.clients.len());
-        match self.rng.between(0, 1299) {
+        match self.rng.between(0, 1303) {
             1000..=1079 => self.talk_arrives(),
             1080..=1159 => self.some_group_turns(),
             1160..=1209 => {
@@ -21,6 +21,7 @@ impl World {
             1285..=1288 => self.some_group_dies(),
             1289..=1294 => self.bury_groups(),
             1295..=1299 => self.bury_session(client),
+            1300..=1303 => self.two_die(),
             0..=249 => self.client_acts(client, false),
             250..=449 => self.up(),
             450..=619 => self.down(),

@@ -356,14 +356,11 @@ impl World {
             let own = session.subscriptions().iter();
             let own = own.filter(|known| !known.filter.is_shared()).count();
             let attached = if session.is_attached() { own } else { 0 };
-            for known in session.subscriptions().shared() {
-                let filters = self.groups.directory.filters_of(session.number());
-                assert!(
-                    filters.contains(&known.filter),
-                    "client {client} is no member of {}",
-                    known.filter
-                );
-            }
+            let shared = session.subscriptions().shared();
+            let shared: BTreeSet<_> = shared.map(|known| known.filter.clone()).collect();
+            let joined = self.groups.directory.filters_of(session.number());
+            let joined: BTreeSet<_> = joined.into_iter().collect();
+            assert_eq!(joined, shared, "client {client}: groups in the directory");
             assert_eq!(
                 slot.readers.len(),
                 attached,

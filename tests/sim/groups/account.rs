@@ -36,6 +36,8 @@ struct Story {
     at_most_once: bool,
     /// The group's actors that had died when it was leased last.
     deaths: u32,
+    /// The same for each member that it was leased to.
+    leased: BTreeMap<SessionNumber, u32>,
     /// Its member said that it is settled: how many deaths of the group's actors and crashes there had been.
     settled: Option<(u32, u32)>,
     /// A client refused it with PUBACK or PUBREC.
@@ -56,7 +58,7 @@ struct Got {
     qos: QoS,
     client: usize,
     link: Option<u64>,
-    /// Deaths of the group's actors, and of the process, until then.
+    /// Deaths of the group's actors until it was leased, and of the process until now.
     deaths: u32,
     crashes: u32,
 }
@@ -198,6 +200,7 @@ impl World {
         );
         story.attempt = attempt_of(message);
         story.deaths = deaths;
+        story.leased.insert(member, deaths);
     }
 
     fn nobody_has(&self, client: usize, key: Key, deaths: u32) {
@@ -317,18 +320,19 @@ impl World {
             let filter = &self.groups.account.filters[&key.0];
             let subscribes = self.clients[client].holding.shared(filter);
             assert!(subscribes, "client {client} never subscribed to {filter}");
-            let resident = self.groups.residents.get(&key.0);
-            let got = Got {
-                qos,
-                client,
-                link: self.clients[client].link,
-                deaths: resident.map_or(0, |resident| resident.deaths),
-                crashes: self.groups.account.crashes,
-            };
             if qos == QoS::AtMostOnce {
                 continue;
             }
+            let (link, number) = (self.clients[client].link, self.clients[client].number);
+            let crashes = self.groups.account.crashes;
             let story = self.groups.account.stories.entry(key).or_default();
+            let got = Got {
+                qos,
+                client,
+                link,
+                deaths: story.leased.get(&number).copied().unwrap_or_default(),
+                crashes,
+            };
             let before = story.got.clone();
             story.got.push(got);
             assert!(

@@ -79,6 +79,16 @@ impl GroupActor {
         }
     }
 
+    pub(super) fn die_after(&mut self, effects: u64) {
+        self.dies_after = Some(effects);
+    }
+
+    /// It is gone, with what it held; its shard does not know yet.
+    pub(super) fn die(&mut self) {
+        self.dead = true;
+        self.listening = None;
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.dead
     }
@@ -174,12 +184,12 @@ impl World {
         let after = self.rng.between(0, 8);
         let number = self.some_group(|_| true);
         if let Some(actor) = number.and_then(|number| self.groups.actors.get_mut(&number)) {
-            actor.dies_after = Some(after);
+            actor.die_after(after);
         }
     }
 
     /// A turn: what was committed comes first, then what is live, then what was said, as far as it arrived.
-    fn group_turn(&mut self, number: GroupNumber, input: Option<GroupInput>) {
+    pub(super) fn group_turn(&mut self, number: GroupNumber, input: Option<GroupInput>) {
         let Some(mut actor) = self.groups.actors.remove(&number) else {
             return;
         };
@@ -242,8 +252,7 @@ impl World {
             if let Some(left) = &mut actor.dies_after {
                 if *left == 0 {
                     self.note(|| format!("  {number:?} dies before {effect:?}"));
-                    actor.dead = true;
-                    actor.listening = None;
+                    actor.die();
                     return false;
                 }
                 *left -= 1;

@@ -1,11 +1,11 @@
 //! The session as a member of groups: its slot, joining, leaving, coming back; as `actor/session/groups.rs` and
 //! `actor/shard/groups.rs`.
 
-use outlive_actors::model::effect::{Input, WhichGroup};
+use outlive_actors::model::effect::WhichGroup;
 use outlive_actors::model::group::talk::{FromMember, Leased, Place, Said};
 use outlive_actors::model::ids::SessionNumber;
 use outlive_actors::model::message::QoS;
-use outlive_actors::model::packet::{Inbound, SubscriptionOptions};
+use outlive_actors::model::packet::SubscriptionOptions;
 use outlive_actors::model::routes::Slot;
 use outlive_actors::model::snapshot::SessionSnapshot;
 use outlive_actors::model::topic::Filter;
@@ -71,38 +71,6 @@ impl World {
 
     // --- joining and leaving
 
-    /// Enters the session into the directory before it decides on a SUBSCRIBE.
-    pub(crate) fn join_groups(&mut self, actor: &Actor, input: &Input) -> Vec<Filter> {
-        let Input::Packet {
-            fence,
-            packet: Inbound::Subscribe { filters, .. },
-        } = input
-        else {
-            return Vec::new();
-        };
-        if *fence != actor.session.fence() || !actor.session.is_attached() {
-            return Vec::new();
-        }
-        let shared = filters.iter().map(|(filter, ..)| filter);
-        let shared: Vec<_> = shared.filter(|filter| filter.is_shared()).collect();
-        for filter in &shared {
-            let number = actor.session.number();
-            let joined = self.groups.directory.join(filter, number, self.time);
-            assert_eq!(joined, Ok(()));
-        }
-        shared.into_iter().cloned().collect()
-    }
-
-    /// The session has decided: what it refused it did not join.
-    pub(crate) fn joined_groups(&mut self, actor: &Actor, joined: &[Filter]) {
-        for filter in joined {
-            if actor.session.subscriptions().get(filter).is_none() {
-                let number = actor.session.number();
-                self.groups.directory.leave(filter, number);
-            }
-        }
-    }
-
     pub(crate) fn join(
         &mut self,
         client: usize,
@@ -122,6 +90,7 @@ impl World {
 
     pub(crate) fn leave(&mut self, client: usize, member: SessionNumber, filter: &Filter) {
         self.groups.directory.leave(filter, member);
+        self.groups.noted_leave(filter, self.time);
         let slot = self.place(client).slot;
         self.leave_group(client, filter, member, slot);
     }
@@ -181,6 +150,7 @@ impl World {
             directory.filters_of(member)
         };
         for filter in &filters {
+            self.groups.noted_leave(filter, self.time);
             self.leave_group(client, filter, member, NO_SLOT);
         }
     }
@@ -200,6 +170,7 @@ impl World {
             self.group_changed(shard_of(client), filter, None);
         }
         for filter in &left {
+            self.groups.noted_leave(filter, self.time);
             self.leave_group(client, filter, member, NO_SLOT);
         }
     }

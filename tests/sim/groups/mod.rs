@@ -5,7 +5,9 @@
 
 mod account;
 mod actor;
+mod deaths;
 mod life;
+mod limits;
 mod members;
 mod rest;
 mod talk;
@@ -29,6 +31,7 @@ use crate::rng::Rng;
 use crate::world::Actor;
 use account::Account;
 use actor::GroupActor;
+use limits::{AllChanges, some_limit};
 
 pub(crate) use account::Key;
 
@@ -87,6 +90,7 @@ pub(crate) struct Groups {
     /// Batches under way from one shard to another.
     ways: BTreeMap<(usize, usize), VecDeque<GroupBatch>>,
     questions: u64,
+    changes: AllChanges,
     /// Slots that clients' actors had so far.
     slots: BTreeMap<usize, u32>,
     pub(crate) account: Account,
@@ -96,10 +100,10 @@ impl Groups {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let (_, strategy) = *rng.pick(&Strategy::ALL);
         let limits = Arc::new(SharedLimits {
-            groups_max: 0,
-            filters_per_group_max: 0,
-            members_per_group_max: 0,
-            changes_per_second_max: 0,
+            groups_max: some_limit(rng, &[1, 2]),
+            filters_per_group_max: some_limit(rng, &[1]),
+            members_per_group_max: some_limit(rng, &[1, 2, 3]),
+            changes_per_second_max: some_limit(rng, &[1, 2, 4]),
             strategy,
             declared: [("declared".into(), None)].into(),
             require_declared: false,
@@ -114,6 +118,7 @@ impl Groups {
             outboxes: BTreeMap::new(),
             ways: BTreeMap::new(),
             questions: 0,
+            changes: AllChanges::new(),
             slots: BTreeMap::new(),
             account: Account::default(),
         }

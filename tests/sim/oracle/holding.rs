@@ -15,6 +15,8 @@ pub(super) struct Period {
     pub(super) no_local: bool,
     /// SUBSCRIBE was sent.
     pub(super) asked_at: u64,
+    /// How often it was: an earlier one may have been heard though nobody said so.
+    pub(super) asked: u32,
     /// SUBACK came.
     pub(super) granted_at: Option<u64>,
     /// SUBSCRIBE that asked for retained messages was sent; those that were granted, and the last of them.
@@ -60,6 +62,16 @@ impl Holding {
         self.periods.iter().any(|known| known.filter == *filter)
     }
 
+    /// The last subscription that was asked for was refused. One that may be in force since before stays.
+    pub(crate) fn not_granted(&mut self, filter: &Filter) {
+        let mut periods = self.periods.iter();
+        let last = periods.rposition(|known| known.filter == *filter);
+        let never = |known: &Period| known.granted_at.is_none() && known.asked == 1;
+        if let Some(at) = last.filter(|at| never(&self.periods[*at])) {
+            self.periods.remove(at);
+        }
+    }
+
     /// The broker heard that the client refuses an attempt.
     pub(crate) fn refused(&mut self, attempt: Attempt, at: u64) {
         self.refused.insert(attempt, at);
@@ -97,6 +109,7 @@ impl Oracle {
                 if qos == QoS::AtMostOnce {
                     known.dropped_at = Some(now);
                 }
+                known.asked += 1;
                 known.replays_asked.extend(replays.then_some(now));
             }
             _ => {
@@ -107,6 +120,7 @@ impl Oracle {
                     filter: filter.clone(),
                     no_local,
                     asked_at: now,
+                    asked: 1,
                     granted_at: None,
                     replays_asked: Vec::from_iter(replays.then_some(now)),
                     replay_granted: None,
