@@ -73,9 +73,7 @@ impl World {
     fn groups_move(&mut self) {
         self.bury_groups();
         self.start_groups();
-        while self.is_talk_on_the_way() {
-            self.talk_arrives();
-        }
+        self.all_talk_arrives();
         self.all_groups_turn();
     }
 

@@ -38,7 +38,7 @@ use world::World;
 /// Seeds that a plain test run tries.
 const SEEDS: u64 = 300;
 /// Steps with faults of one run.
-const STEPS: u32 = 2000;
+const STEPS: u32 = 3000;
 
 /// One run from its seed to its end.
 fn run(world: &mut World) {

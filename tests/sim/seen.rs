@@ -33,10 +33,13 @@ pub(crate) enum Seen {
     FilterRefused,
     MemberRefused,
     ChangeRefused,
+    /// A record waits for a declared group that has no members; one of those is not declared any more.
+    RecordWaitsForMembers,
+    GroupTakenBack,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -54,6 +57,8 @@ impl Seen {
         Self::FilterRefused,
         Self::MemberRefused,
         Self::ChangeRefused,
+        Self::RecordWaitsForMembers,
+        Self::GroupTakenBack,
     ];
 }
 

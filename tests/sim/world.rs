@@ -322,7 +322,8 @@ impl World {
     }
 
     /// What must hold after every step.
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&mut self) {
+        self.groups.check_declared();
         self.units.check(&self.slots);
         for (client, slot) in self.slots.iter().enumerate() {
             let lives = match &self.residences[client] {

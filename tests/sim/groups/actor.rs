@@ -8,7 +8,7 @@ use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::Live;
 use outlive_actors::model::entry::{Entry, GroupChange};
 use outlive_actors::model::group::talk::{GroupRef, Lease, Leased};
-use outlive_actors::model::group::{Group, GroupEffect, GroupInput};
+use outlive_actors::model::group::{Group, GroupEffect, GroupInput, Strategy};
 use outlive_actors::model::ids::{GroupNumber, Now, Offset};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::SubscriptionIds;
@@ -21,6 +21,7 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Durable(Offset),
+    Strategy(Strategy),
     End,
 }
 
@@ -129,6 +130,7 @@ impl World {
         if record.message.qos == QoS::AtMostOnce {
             return;
         }
+        self.watch_waiting(&record.message);
         for actor in self.groups.actors.values_mut() {
             if actor.listening == Some(true) && actor.reads(&record.message) {
                 actor.records.push_back(record.clone());
@@ -199,6 +201,7 @@ impl World {
         }
         let told = match actor.told.pop_front() {
             Some(Told::Durable(next)) => Some(GroupInput::Durable { next }),
+            Some(Told::Strategy(strategy)) => Some(GroupInput::Strategy(strategy)),
             Some(Told::End) => Some(GroupInput::End),
             None => None,
         };

@@ -8,6 +8,7 @@ use outlive_actors::model::entry::{Entry, GroupChange};
 use outlive_actors::model::group::attendance::Attendance;
 use outlive_actors::model::group::{Group, GroupInput, Strategy};
 use outlive_actors::model::ids::{GroupNumber, Now, Timestamp};
+use outlive_actors::model::limits::SharedLimits;
 use outlive_actors::model::snapshot::SessionSnapshot;
 use outlive_actors::model::topic::Filter;
 
@@ -30,10 +31,16 @@ impl World {
         if !self.groups.residents.contains_key(&number) {
             self.add_group(number, filter.clone(), false, State::Fresh(None));
         }
-        let (Some(resident), Some(next)) = (
-            self.groups.residents.get_mut(&number),
-            standing.durable_from,
-        ) else {
+        let Some(resident) = self.groups.residents.get_mut(&number) else {
+            return;
+        };
+        let before = std::mem::replace(&mut resident.strategy, standing.strategy);
+        if before != standing.strategy
+            && let Some(actor) = self.groups.actors.get_mut(&number)
+        {
+            actor.tell(Told::Strategy(standing.strategy));
+        }
+        let Some(next) = standing.durable_from else {
             return;
         };
         if std::mem::replace(&mut resident.durable, true) {
@@ -57,6 +64,7 @@ impl World {
         let resident = Resident {
             plain: plain(&filter),
             filter,
+            strategy: Strategy::default(),
             durable,
             state,
             attendance: Attendance::default(),
@@ -80,11 +88,11 @@ impl World {
         }
     }
 
-    fn make_group(&self, number: GroupNumber, filter: Filter, recorded: bool) -> Group {
-        let standing = self.groups.directory.get(&filter);
-        let strategy = standing.map_or_else(Strategy::default, |known| known.strategy);
+    fn make_group(&self, number: GroupNumber, recorded: bool) -> Group {
+        let resident = &self.groups.residents[&number];
         let make = if recorded { Group::asleep } else { Group::new };
-        make(number, filter, strategy, Arc::clone(&self.limits))
+        let limits = Arc::clone(&self.limits);
+        make(number, resident.filter.clone(), resident.strategy, limits)
     }
 
     /// Starts the actors of groups whose members are there.
@@ -98,7 +106,7 @@ impl World {
                 State::Passive => (true, None),
                 State::Active => continue,
             };
-            let mut group = self.make_group(number, resident.filter.clone(), passive);
+            let mut group = self.make_group(number, passive);
             if let Some(next) = durable_from {
                 let durable = GroupInput::Durable { next };
                 group.take_in(Now::default(), durable, &mut Vec::new());
@@ -133,8 +141,8 @@ impl World {
                 continue;
             };
             resident.deaths += 1;
-            let (durable, filter) = (resident.durable, resident.filter.clone());
-            let group = self.make_group(number, filter, durable);
+            let durable = resident.durable;
+            let group = self.make_group(number, durable);
             self.spawn_group(group);
         }
     }
@@ -148,8 +156,16 @@ impl World {
         for group in self.journal.groups.values() {
             found.group(group.number, group.filter.clone(), group.next);
         }
-        let (directory, groups, over) = found.settle(Arc::clone(&self.groups.limits), self.epoch);
+        let mut limits = SharedLimits::clone(&self.groups.limits);
+        if self.rng.permille(700) {
+            // Whoever declared them wrote it down, too.
+            limits.declared = self.groups.directory.declared().clone();
+        }
+        let (directory, groups, over) = found.settle(Arc::new(limits), self.epoch);
         self.groups.directory = directory;
+        let recorded = &self.journal.groups;
+        let declared = &mut self.groups.declared;
+        declared.retain(|_, number| recorded.contains_key(number));
         self.groups.residents.clear();
         self.groups.numbers.clear();
         self.groups.due.clear();
@@ -167,10 +183,9 @@ impl World {
         } in groups
         {
             if recorded {
-                self.add_group(number, filter, true, State::Passive);
-            } else {
-                self.look_at_group(&filter);
+                self.add_group(number, filter.clone(), true, State::Passive);
             }
+            self.look_at_group(&filter);
         }
         self.flush_shard();
     }

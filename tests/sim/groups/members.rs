@@ -83,6 +83,7 @@ impl World {
         let log_end = self.journal.end;
         let directory = &mut self.groups.directory;
         directory.grant(filter, member, kept, queues, log_end);
+        self.groups.check_granted(filter, queues && kept, queues);
         let place = self.place(client);
         let question = self.group_changed(shard_of(client), filter, Some((member, place)));
         actor.held.extend(question.map(Held::Joined));

@@ -6,6 +6,7 @@
 mod account;
 mod actor;
 mod deaths;
+mod declared;
 mod life;
 mod limits;
 mod members;
@@ -61,6 +62,7 @@ pub(crate) const SHARES: [&str; 5] = [
 struct Resident {
     filter: Filter,
     plain: Filter,
+    strategy: Strategy,
     durable: bool,
     state: State,
     attendance: Attendance,
@@ -89,8 +91,12 @@ pub(crate) struct Groups {
     outboxes: BTreeMap<(usize, usize), GroupBatch>,
     /// Batches under way from one shard to another.
     ways: BTreeMap<(usize, usize), VecDeque<GroupBatch>>,
+    /// A way on which batches take long.
+    slow: Option<(usize, usize)>,
     questions: u64,
     changes: AllChanges,
+    /// Declared groups that were durable after the last step.
+    declared: BTreeMap<Filter, GroupNumber>,
     /// Slots that clients' actors had so far.
     slots: BTreeMap<usize, u32>,
     pub(crate) account: Account,
@@ -117,8 +123,12 @@ impl Groups {
             actors: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             ways: BTreeMap::new(),
+            slow: rng
+                .permille(500)
+                .then(|| (rng.index(SHARDS), rng.index(SHARDS))),
             questions: 0,
             changes: AllChanges::new(),
+            declared: BTreeMap::new(),
             slots: BTreeMap::new(),
             account: Account::default(),
         }

@@ -21,7 +21,7 @@ impl World {
         heard && idle && self.groups.due.is_empty() && !self.is_talk_on_the_way()
     }
 
-    fn lives(&self, member: SessionNumber) -> bool {
+    pub(super) fn lives(&self, member: SessionNumber) -> bool {
         let clients = 0..self.clients.len();
         let mut actors = clients.filter_map(|client| self.actor(client));
         actors.any(|actor| actor.session.is_begun() && actor.session.number() == member)
@@ -53,11 +53,20 @@ impl World {
         let standings = self.groups.directory.iter();
         let known: BTreeSet<_> = standings.map(|(_, standing)| standing.number).collect();
         assert_eq!(numbers, known, "groups at home and in the directory");
+        for number in self.journal.groups.keys() {
+            assert!(
+                numbers.contains(number),
+                "{number:?} is over and has progress"
+            );
+        }
         for (filter, standing) in self.groups.directory.iter() {
             let resident = &self.groups.residents[&standing.number];
             assert_eq!(resident.durable, standing.durable_from.is_some());
+            assert_eq!(resident.strategy, standing.strategy, "{filter}");
             if standing.members > 0 {
                 self.group_rests(filter, standing.number, standing.members);
+            } else {
+                self.group_waits(filter, standing.number);
             }
         }
     }
@@ -145,7 +154,8 @@ impl World {
 
     /// All sessions are over: so are all groups but declared ones.
     pub(crate) fn groups_are_gone(&self) {
-        let declared = |filter: &Filter| name_of(filter) == "declared";
+        let declared = self.groups.directory.declared();
+        let declared = |filter: &Filter| declared.contains_key(name_of(filter));
         for (filter, _) in self.groups.directory.iter() {
             assert!(declared(filter), "{filter} outlived its members");
         }
@@ -158,11 +168,9 @@ impl World {
         }
         let groups = self.groups.directory.iter();
         let names: BTreeSet<_> = groups.map(|(filter, _)| name_of(filter)).collect();
-        assert!(
-            self.groups.actors.len() <= names.len(),
-            "actors of no group"
-        );
         let counted = self.groups.directory.tally().all().count;
         assert_eq!(counted, names.len() as u64, "names that are counted");
+        let known = self.groups.directory.iter().count();
+        assert!(self.groups.actors.len() <= known, "actors of no group");
     }
 }

@@ -23,13 +23,28 @@ impl World {
         !self.groups.ways.is_empty()
     }
 
-    /// A batch arrives.
-    pub(crate) fn talk_arrives(&mut self) {
+    /// A batch arrives, unless it goes a slow way.
+    pub(crate) fn some_talk_arrives(&mut self) {
+        let slow = self.groups.slow.filter(|_| self.rng.permille(900));
+        self.talk_arrives(slow);
+    }
+
+    /// All that is on its way arrives.
+    pub(crate) fn all_talk_arrives(&mut self) {
+        while self.is_talk_on_the_way() {
+            self.talk_arrives(None);
+        }
+    }
+
+    fn talk_arrives(&mut self, slow: Option<(usize, usize)>) {
         let ways: Vec<_> = self.groups.ways.keys().copied().collect();
         if ways.is_empty() {
             return;
         }
         let way = *self.rng.pick(&ways);
+        if slow == Some(way) {
+            return;
+        }
         let Some(waiting) = self.groups.ways.get_mut(&way) else {
             return;
         };
