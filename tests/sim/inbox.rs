@@ -194,11 +194,7 @@ impl Client {
     /// The application gets a message, of a subscription of its own or by a group.
     fn got(&mut self, delivery: &Delivery, oracle: &mut Oracle) {
         match lease_of(&delivery.message) {
-            Some(lease) => {
-                let attempt = attempt_of(&delivery.message);
-                self.holding.by_groups.insert(attempt);
-                self.leases.push((lease, delivery.qos));
-            }
+            Some(lease) => self.leases.push((lease, delivery.qos)),
             None => oracle.received(self.index, &mut self.holding, delivery),
         }
     }

@@ -39,8 +39,6 @@ pub(crate) struct Holding {
     pub(super) retained: BTreeMap<Attempt, u64>,
     /// When the broker heard that an attempt is refused.
     pub(super) refused: BTreeMap<Attempt, u64>,
-    /// What came by groups.
-    pub(crate) by_groups: BTreeSet<Attempt>,
     /// How often retained messages were asked for.
     pub(super) replays: Vec<Filter>,
     /// The last first delivery per topic, QoS of publication and of delivery, of what was published to be retained.

@@ -83,7 +83,6 @@ impl Session {
             return self.tell(group, returned(fence, at, message, true), effects);
         }
         let live = delivery(message, qos, options);
-        self.overtake(&live.message, (!is_in_memory(at)).then_some(at));
         let sent = self.inflight.lease(at, qos, live.retain, group.number);
         if qos == QoS::ExactlyOnce && !is_in_memory(at) {
             // From here on it is this session's alone: durable before PUBLISH.

@@ -211,3 +211,31 @@ fn what_is_in_memory_only_a_kept_session_gives_back() {
     assert_eq!(said(&s), [returned]);
     assert!(s.session.inflight().is_empty());
 }
+
+/// An older record of a group took the place of the newer message in what was remembered of the topic, and the page under way
+/// brought the retained one before that.
+#[test]
+fn what_a_group_leases_replaces_no_retained_message() {
+    let mut s = member();
+    let older = Offset(0);
+    let of_topic = |payload| MessageParts {
+        retain: true,
+        ..parts(payload)
+    };
+    s.retain(of_topic("old"));
+    s.send(Inbound::Subscribe {
+        packet_id: id(10),
+        filters: vec![(filter("t"), SubscriptionOptions::of_qos(QOS0), None)],
+    });
+    let asked = s.effects.clone();
+    let page: Vec<_> = asked.into_iter().filter_map(|it| s.answer(it)).collect();
+    s.live(of_topic("new"));
+    let message = Arc::new(Message::new(of_topic("older")));
+    let at = older;
+    lease(&mut s, Lease::Record { at, message });
+    s.effects.clear();
+    for input in page {
+        s.apply(input);
+    }
+    s.answered().expect_sent(&[]);
+}
