@@ -68,8 +68,8 @@ pub(crate) struct Client {
     shares_permille: u64,
     /// A kept session must be there if the client is back before this moment.
     pub(crate) safe_until: Option<Timestamp>,
-    /// A crash forgot the last attach, which nobody waits for: the session may be gone from this moment on. The last
-    /// link before that crash.
+    /// A crash forgot the last attach, which nobody waits for, or an operator ended the session: it may be gone from this
+    /// moment on. The last link before that.
     pub(crate) unsafe_from: Option<(Timestamp, u64)>,
     /// The number under which the broker knows the publisher, for no-local.
     pub(crate) number: SessionNumber,

@@ -12,8 +12,17 @@ impl World {
         self.note(|| format!("--- the faults end at {at}"));
         self.units.lift();
         self.clients.iter_mut().for_each(Client::refuses_nothing);
+        if self.is_anything_quarantined() {
+            for _ in 0..100 {
+                self.settle_once();
+            }
+            self.check_quarantined();
+        }
         for round in 0.. {
             assert!(round < 5000, "the run does not come to rest");
+            if self.is_anything_quarantined() {
+                self.crash();
+            }
             if self.settle_once() {
                 break;
             }

@@ -93,7 +93,8 @@ impl World {
             return;
         }
         self.bury_session(client);
-        if !self.journal.owes(client) {
+        let dead = matches!(self.residences[client], Residence::Dead);
+        if dead && !self.journal.owes(client) {
             self.note(|| format!("client {client}'s session is rebuilt"));
             self.rebuild(client);
             if matches!(self.residences[client], Residence::Passive) {

@@ -22,6 +22,7 @@ mod journal;
 mod network;
 mod oracle;
 mod perform;
+mod quarantine;
 mod regressions;
 mod rng;
 mod seen;

@@ -123,10 +123,12 @@ impl World {
             // bring that one back.
             let ends =
                 matches!(self.residences[client], Residence::None) && self.journal.owes(client);
-            if !ends && !matches!(self.residences[client], Residence::Dead) {
-                self.attach(client, at);
-            }
-            return;
+            return match self.residences[client] {
+                Residence::Quarantined => self.refuse_quarantined(at),
+                Residence::Dead => {}
+                _ if ends => {}
+                _ => self.attach(client, at),
+            };
         }
         let Some((incarnation, fence)) = link.home else {
             self.bury(at);
@@ -178,7 +180,7 @@ impl World {
                 self.occupy(client, None);
             }
             Residence::Passive => self.rehydrate(client),
-            Residence::Active(_) | Residence::Dead => {}
+            Residence::Active(_) | Residence::Dead | Residence::Quarantined => {}
         }
         self.numbers += 1;
         let number = SessionNumber(self.numbers);
@@ -217,7 +219,9 @@ impl World {
         let before = match self.residences[client] {
             Residence::Active(_) => 0,
             // It died: this attach may count or not.
-            Residence::None | Residence::Passive | Residence::Dead => self.last_held_at[client].1,
+            Residence::None | Residence::Passive | Residence::Dead | Residence::Quarantined => {
+                self.last_held_at[client].1
+            }
         };
         self.last_held_at[client] = (self.time, seconds.max(before));
         let holder = self.actor(client).map(|it| (it.incarnation, it.fence));

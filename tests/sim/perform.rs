@@ -429,7 +429,7 @@ impl World {
         let residence = std::mem::replace(&mut self.residences[client], Residence::Dead);
         match residence {
             Residence::Active(actor) => self.died(client, *actor),
-            Residence::None | Residence::Passive | Residence::Dead => {
+            _ => {
                 self.residences[client] = residence;
             }
         }

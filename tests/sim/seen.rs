@@ -36,10 +36,15 @@ pub(crate) enum Seen {
     /// A record waits for a declared group that has no members; one of those is not declared any more.
     RecordWaitsForMembers,
     GroupTakenBack,
+    /// Actors died too often; an operator ended such a session, or another one.
+    SessionQuarantined,
+    GroupQuarantined,
+    QuarantineLifted,
+    Discarded,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -59,6 +64,10 @@ impl Seen {
         Self::ChangeRefused,
         Self::RecordWaitsForMembers,
         Self::GroupTakenBack,
+        Self::SessionQuarantined,
+        Self::GroupQuarantined,
+        Self::QuarantineLifted,
+        Self::Discarded,
     ];
 }
 

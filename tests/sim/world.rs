@@ -17,6 +17,7 @@ use outlive_actors::model::quota::Permit;
 use outlive_actors::model::routes;
 use outlive_actors::model::session::Session;
 use outlive_actors::model::topic::Filter;
+use outlive_actors::supervise::Panics;
 
 use crate::client::{Client, EXPIRY_SECONDS_MAX};
 use crate::groups::Groups;
@@ -129,6 +130,8 @@ pub(crate) enum Residence {
     Passive,
     /// Its actor died; it is rebuilt once all it submitted is answered.
     Dead,
+    /// Its actor died too often.
+    Quarantined,
 }
 
 /// What the shard knows of one client's session.
@@ -148,6 +151,8 @@ pub(crate) struct Slot {
     pub(crate) permit: Option<Permit>,
     /// Where its actor is, for groups; also for a while after it died.
     pub(crate) place: Option<routes::Slot>,
+    /// How often its actors died lately.
+    pub(crate) panics: Option<Panics>,
     /// The session that a rebuild looks for.
     pub(crate) recorded: Option<SessionNumber>,
     /// What groups leased to it.
@@ -262,7 +267,7 @@ impl World {
     pub(crate) fn actor(&self, client: usize) -> Option<&Actor> {
         match &self.residences[client] {
             Residence::Active(actor) => Some(actor),
-            Residence::None | Residence::Passive | Residence::Dead => None,
+            Residence::None | Residence::Passive | Residence::Dead | Residence::Quarantined => None,
         }
     }
 
@@ -328,7 +333,7 @@ impl World {
         for (client, slot) in self.slots.iter().enumerate() {
             let lives = match &self.residences[client] {
                 Residence::None => false,
-                Residence::Passive | Residence::Dead => true,
+                Residence::Passive | Residence::Dead | Residence::Quarantined => true,
                 Residence::Active(actor) => actor.session.is_begun(),
             };
             assert_eq!(

@@ -241,7 +241,7 @@ impl World {
                     "{key:?} is on its way to client {client}"
                 );
             }
-            Residence::Passive | Residence::Dead => {
+            Residence::Passive | Residence::Dead | Residence::Quarantined => {
                 let snapshot = self.journal.snapshot_of(&self.clients[client].id);
                 let unsettled = snapshot.map_or(&[][..], |snapshot| &snapshot.unsettled);
                 let has = unsettled.iter().any(|sent| {

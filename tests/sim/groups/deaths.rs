@@ -3,9 +3,11 @@
 use outlive_actors::model::effect::Input;
 use outlive_actors::model::group::GroupInput;
 use outlive_actors::model::group::talk::Leased;
-use outlive_actors::model::ids::GroupNumber;
+use outlive_actors::model::ids::{GroupNumber, SessionNumber};
 
-use super::{CLIENTS_MAX, Groups};
+use outlive_actors::supervise::PANICS_MAX;
+
+use super::{CLIENTS_MAX, Groups, State};
 use crate::seen::Seen;
 use crate::world::World;
 
@@ -17,6 +19,23 @@ impl Groups {
         online
             .map(|(_, _, place)| (place.slot.0 % CLIENTS_MAX) as usize)
             .collect()
+    }
+
+    pub(crate) fn lease_nothing_to(&self, member: SessionNumber) {
+        for (number, actor) in &self.actors {
+            let mut leases = actor.group.leases();
+            let lease = leases.find(|(_, known)| *known == member);
+            assert_eq!(lease, None, "{number:?} leases to {member:?}");
+        }
+        for (number, resident) in &self.residents {
+            let online = resident.attendance.fence_of(member);
+            assert_eq!(online, None, "{number:?} takes {member:?} for online");
+        }
+    }
+
+    pub(crate) fn is_any_quarantined(&self) -> bool {
+        let mut residents = self.residents.values();
+        residents.any(|resident| resident.state == State::Quarantined)
     }
 
     /// Groups with an actor and members online; those that have leased something, if there are any.
@@ -75,6 +94,19 @@ impl World {
         }
     }
 
+    /// The actor of a group dies as often as it is rebuilt.
+    pub(crate) fn group_keeps_dying(&mut self) {
+        let busy = self.groups.busy();
+        if busy.is_empty() {
+            return;
+        }
+        let number = *self.rng.pick(&busy);
+        for _ in 0..=PANICS_MAX {
+            self.group_dies_now(number);
+            self.bury_groups();
+        }
+    }
+
     /// A group's actor dies in this turn, with what the turn took in.
     fn group_dies_now(&mut self, number: GroupNumber) {
         let effects = self.rng.between(0, 3);
@@ -88,7 +120,7 @@ impl World {
     }
 
     /// A session's actor dies in this turn, with what groups leased to it.
-    fn session_dies_now(&mut self, client: usize) {
+    pub(crate) fn session_dies_now(&mut self, client: usize) {
         let effects = self.rng.between(0, 3);
         self.die_after(client, effects);
         let leased: Vec<Leased> = self.slots[client].leased.drain(..).collect();

@@ -12,8 +12,11 @@ use outlive_actors::model::limits::SharedLimits;
 use outlive_actors::model::snapshot::SessionSnapshot;
 use outlive_actors::model::topic::Filter;
 
+use outlive_actors::supervise::{PANICS_MAX, Panics};
+
 use super::actor::{GroupActor, Told};
 use super::{NO_CLIENT, Resident, State, plain};
+use crate::seen::Seen;
 use crate::world::World;
 
 impl World {
@@ -69,6 +72,7 @@ impl World {
             state,
             attendance: Attendance::default(),
             deaths: 0,
+            panics: None,
         };
         self.groups.residents.insert(number, resident);
     }
@@ -104,7 +108,7 @@ impl World {
             let (passive, durable_from) = match resident.state {
                 State::Fresh(durable_from) => (false, durable_from),
                 State::Passive => (true, None),
-                State::Active => continue,
+                State::Active | State::Quarantined => continue,
             };
             let mut group = self.make_group(number, passive);
             if let Some(next) = durable_from {
@@ -141,6 +145,16 @@ impl World {
                 continue;
             };
             resident.deaths += 1;
+            let panics = resident
+                .panics
+                .get_or_insert_with(|| Panics::none(self.time));
+            if panics.count(self.time) > PANICS_MAX {
+                resident.state = State::Quarantined;
+                resident.attendance.take_said();
+                self.note(|| format!("group {number:?} is quarantined"));
+                self.saw(Seen::GroupQuarantined);
+                continue;
+            }
             let durable = resident.durable;
             let group = self.make_group(number, durable);
             self.spawn_group(group);

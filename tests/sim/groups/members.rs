@@ -60,6 +60,9 @@ impl World {
             self.leave_groups(client, member, true);
         }
         self.flush_shard();
+        if self.gives_up_on(client) {
+            self.quarantine(client);
+        }
     }
 
     fn place(&self, client: usize) -> Place {

@@ -27,6 +27,7 @@ use outlive_actors::model::message::{Message, MessageParts};
 use outlive_actors::model::packet::Outbound;
 use outlive_actors::model::routes::Slot;
 use outlive_actors::model::topic::Filter;
+use outlive_actors::supervise::Panics;
 
 use crate::rng::Rng;
 use crate::world::Actor;
@@ -67,6 +68,7 @@ struct Resident {
     state: State,
     attendance: Attendance,
     deaths: u32,
+    panics: Option<Panics>,
 }
 
 /// How a group is run.
@@ -75,6 +77,7 @@ enum State {
     Fresh(Option<Offset>),
     Passive,
     Active,
+    Quarantined,
 }
 
 /// All groups, and what is on its way.

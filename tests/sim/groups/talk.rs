@@ -222,7 +222,10 @@ impl World {
             return; // it is over
         };
         let active = resident.state == State::Active;
-        if resident.attendance.hear(from, active) && !active {
+        let waits = resident.attendance.hear(from, active) && !active;
+        if resident.state == State::Quarantined {
+            resident.attendance.take_said();
+        } else if waits {
             groups.due.insert(number);
         }
     }
