@@ -12,16 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Strategy;
-use super::names::{Membership, Names};
+use super::churn::Churn;
+use super::names::{Membership, Named, Names};
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::limits::{PerTenant, SharedLimits, TenantLimits};
 use crate::model::refusal::Refusal;
 use crate::model::tally::{Amount, Reached, Tally};
 use crate::model::tenant;
 use crate::model::topic::Filter;
-
-/// Milliseconds over which changes are counted together.
-const CHANGES_WINDOW_MILLIS: u64 = 1000;
 
 /// All groups and their members.
 #[derive(Debug)]
@@ -31,6 +29,7 @@ pub struct Directory {
     /// Groups that live without members, and their strategy if they have one of their own.
     declared: BTreeMap<Box<str>, Option<Strategy>>,
     names: Names,
+    churn: Churn,
     /// The last number given.
     last: u64,
 }
@@ -56,6 +55,7 @@ impl Directory {
             limits,
             tenants: Arc::default(),
             names: Names::default(),
+            churn: Churn::default(),
             last,
         }
     }
@@ -99,25 +99,26 @@ impl Directory {
         if self.limits.require_declared && !self.is_declared(name) {
             return Err(Refusal::GroupNotDeclared);
         }
-        let limits = Arc::clone(&self.limits);
-        if self.names.get(name).is_none() {
+        let named = self.names.get(name);
+        if named.is_none() {
             self.room_for(name)?;
         }
-        let named = self.names.enter(name);
-        let since = named.changes_since;
-        if now.millis_since(since) >= CHANGES_WINDOW_MILLIS || now < since {
-            (named.changes, named.changes_since) = (0, now);
-        }
-        let known = named.filters.get(filter);
+        let limits = &self.limits;
+        let known = named.and_then(|named| named.filters.get(filter));
         let member = known.is_some_and(|known| known.members.contains_key(&session));
-        let refused = reached(named.changes as usize, limits.changes_per_second_max)
-            || (known.is_none() && reached(named.filters.len(), limits.filters_per_group_max))
-            || (!member && reached(named.members(), limits.members_per_group_max));
+        let filters = named.map_or(0, |named| named.filters.len());
+        let members = named.map_or(0, Named::members);
+        let counts_changes = limits.changes_per_second_max > 0;
+        let refused = (known.is_none() && reached(filters, limits.filters_per_group_max))
+            || (!member && reached(members, limits.members_per_group_max))
+            || (counts_changes && self.churn.of(name, now) >= limits.changes_per_second_max);
         if refused {
-            self.names.tidy(name);
             return Err(Refusal::SharedQuota);
         }
-        named.changes += 1;
+        if counts_changes {
+            self.churn.joined(name, now);
+        }
+        let named = self.names.enter(name);
         let last = &mut self.last;
         let known = named.filters.entry(filter.clone()).or_insert_with(|| {
             *last += 1;
@@ -157,11 +158,12 @@ impl Directory {
         let Some(named) = self.names.get_mut(name_of(filter)) else {
             return;
         };
-        named.changes = named.changes.saturating_add(1);
         let Some(known) = named.filters.get_mut(filter) else {
             return;
         };
-        known.members.remove(&session);
+        if known.members.remove(&session).is_some() {
+            self.churn.left(name_of(filter));
+        }
         if known.members.is_empty() && !(declared && known.durable_from.is_some()) {
             named.filters.remove(filter);
         }
@@ -320,6 +322,7 @@ pub fn name_of(filter: &Filter) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::group::churn::WINDOW_MILLIS;
     use crate::model::tenant::Tenant;
 
     const NOW: Timestamp = Timestamp(5000);
@@ -393,8 +396,27 @@ mod tests {
         let refused = groups.join(&a, SessionNumber(3), NOW);
         assert_eq!(refused, Err(Refusal::SharedQuota));
         assert_eq!(groups.get(&a).map(|group| group.members), Some(1));
-        let later = NOW.plus_millis(CHANGES_WINDOW_MILLIS);
+        let later = NOW.plus_millis(WINDOW_MILLIS);
         assert_eq!(groups.join(&a, SessionNumber(3), later), Ok(()));
+    }
+
+    /// The count went with the group.
+    #[test]
+    fn changes_are_counted_though_the_group_ends_with_each() {
+        let mut groups = directory(SharedLimits {
+            changes_per_second_max: 4,
+            ..SharedLimits::default()
+        });
+        let a = filter("$share/g/a");
+        for _ in 0..2 {
+            assert_eq!(groups.join(&a, SessionNumber(1), NOW), Ok(()));
+            groups.leave(&a, SessionNumber(1));
+        }
+        let refused = groups.join(&a, SessionNumber(1), NOW);
+        assert_eq!(refused, Err(Refusal::SharedQuota));
+        assert!(groups.is_empty(), "a refused join leaves nothing");
+        let b = filter("$share/other/a");
+        assert_eq!(groups.join(&b, SessionNumber(1), NOW), Ok(()));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod ascending;
 pub mod attendance;
+mod churn;
 pub mod directory;
 mod doubts;
 mod effect;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::Strategy;
 use super::directory::Standing;
-use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber};
 use crate::model::tally::Tally;
 use crate::model::topic::Filter;
 
@@ -21,8 +21,6 @@ pub(super) struct Names {
 #[derive(Debug, Default)]
 pub(super) struct Named {
     pub(super) filters: BTreeMap<Filter, Membership>,
-    pub(super) changes: u32,
-    pub(super) changes_since: Timestamp,
 }
 
 /// The members of one group.
