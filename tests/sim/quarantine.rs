@@ -35,15 +35,11 @@ impl World {
         panics.count(now) > PANICS_MAX
     }
 
-    /// It is not rebuilt: it stays a member of its groups, but what they leased to it others get.
+    /// It is not rebuilt: it stays a member of its groups. They heard that its actor died, and others get what it had.
     pub(crate) fn quarantine(&mut self, client: usize) {
         self.note(|| format!("client {client}'s session is quarantined"));
         self.saw(Seen::SessionQuarantined);
         self.residences[client] = Residence::Quarantined;
-        if let Some(recorded) = self.slots[client].recorded {
-            self.leave_groups(client, recorded, false);
-        }
-        self.flush(client);
     }
 
     /// A quarantined session takes no connection.

@@ -314,7 +314,7 @@ impl World {
     /// There is no snapshot: the last that was recorded of the session was its end.
     fn is_gone(&mut self, client: usize) {
         if let Some(recorded) = self.slots[client].recorded {
-            self.leave_groups(client, recorded, true);
+            self.leave_groups(client, recorded);
         }
         self.flush(client);
         self.forget(client);

@@ -57,7 +57,7 @@ impl World {
         self.vacate(client);
         if Some(member) != recorded {
             // Nothing is recorded of a session that ends with its connection.
-            self.leave_groups(client, member, true);
+            self.leave_groups(client, member);
         }
         self.flush_shard();
         if self.gives_up_on(client) {
@@ -146,13 +146,8 @@ impl World {
     }
 
     /// A session is over: it is no member any more.
-    pub(crate) fn leave_groups(&mut self, client: usize, member: SessionNumber, forget: bool) {
-        let directory = &mut self.groups.directory;
-        let filters = if forget {
-            directory.reconcile(member, &[])
-        } else {
-            directory.filters_of(member)
-        };
+    pub(crate) fn leave_groups(&mut self, client: usize, member: SessionNumber) {
+        let filters = self.groups.directory.reconcile(member, &[]);
         for filter in &filters {
             self.groups.noted_leave(filter, self.time);
             self.leave_group(client, filter, member, NO_SLOT);

@@ -118,7 +118,7 @@ impl ShardActor {
                 local.remove(&client_id);
                 drop(local);
                 if let Some(number) = number {
-                    self.leave_groups(number, true);
+                    self.leave_groups(number);
                 }
                 self.local.borrow_mut().flush_unanswered();
                 for request in comeback.waiting {
@@ -192,7 +192,6 @@ impl ShardActor {
         let stay = resident.stay;
         // Nothing is recorded of a session that ends with its connection.
         let transient = member.filter(|member| *member != resident.number);
-        let number = resident.number;
         let panics = resident
             .panics
             .get_or_insert_with(|| Box::new(Panics::none(now)))
@@ -209,12 +208,10 @@ impl ShardActor {
         let recorded = local.submitted();
         drop(local);
         if let Some(member) = transient {
-            self.leave_groups(member, true);
+            self.leave_groups(member);
         }
         if rebuild {
             self.rehydrate_after(recorded, client_id, Comeback::default(), ctx);
-        } else {
-            self.leave_groups(number, false);
         }
         self.local.borrow_mut().flush_unanswered();
     }

@@ -86,18 +86,11 @@ impl ShardActor {
         }
     }
 
-    /// A session is over, or not rebuilt any more: what its groups leased to it somebody else gets. With `forget` it is no
-    /// member any more either.
-    pub(super) fn leave_groups(&self, member: SessionNumber, forget: bool) {
+    /// A session is over: it is no member of any group any more. What they leased to it they have already: its actor said
+    /// so, or its death.
+    pub(super) fn leave_groups(&self, member: SessionNumber) {
         let mut local = self.local.borrow_mut();
-        let filters = {
-            let mut groups = local.shared.groups.lock();
-            if forget {
-                groups.reconcile(member, &[])
-            } else {
-                groups.filters_of(member)
-            }
-        };
+        let filters = local.shared.groups.lock().reconcile(member, &[]);
         for filter in &filters {
             local.leave_group(filter, member, NO_SLOT);
         }
