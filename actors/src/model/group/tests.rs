@@ -795,3 +795,106 @@ fn what_is_in_memory_goes_to_no_durable_member_and_is_in_nobody_s_way() {
     assert_eq!((s.of(2).len(), s.group.waiting()), (2, 0));
     assert_eq!(s.group.front_bytes, 0);
 }
+
+/// It left with what it had, its group's actor died, and nobody asks who left.
+fn left_with(s: &mut Script, count: usize) -> Vec<Offset> {
+    let qos_1 = online(1, 100, QoS::AtLeastOnce, Vec::new());
+    s.say(1, Said::Online(Box::new(qos_1)));
+    let had: Vec<_> = (0..count)
+        .map(|_| s.publish("t/a", 9, QoS::ExactlyOnce))
+        .collect();
+    s.tick();
+    s.say(1, Said::Left);
+    s.rebuild(&[]);
+    s.recall();
+    s.has.clear();
+    had
+}
+
+#[test]
+fn what_waits_to_be_read_and_is_settled_by_who_left_with_it_nobody_else_gets() {
+    let mut s = Script::durable();
+    let had = left_with(&mut s, 2);
+    s.settle(1, had[0]);
+    assert_eq!(s.group.unsettled(), had[1..]);
+    s.online(2, 100);
+    assert_eq!(s.of(2), had[1..]);
+}
+
+#[test]
+fn what_waits_at_hand_and_is_settled_by_who_left_with_it_nobody_else_gets() {
+    let mut s = Script::durable();
+    let had = left_with(&mut s, 2);
+    s.online(2, 1);
+    assert_eq!((s.of(2), s.group.waiting()), (vec![had[0]], 1));
+    s.settle(1, had[1]);
+    s.settle(2, had[0]);
+    assert_eq!(s.of(2), []);
+    assert_eq!(s.group.unsettled(), []);
+}
+
+#[test]
+fn what_is_in_doubt_and_is_settled_by_who_left_with_it_nobody_else_gets() {
+    let mut s = Script::durable();
+    let had = left_with(&mut s, 1);
+    s.online(2, 100);
+    assert_eq!(s.of(2), had);
+    s.say(2, Said::Lost);
+    s.has.clear();
+    s.settle(1, had[0]);
+    assert_eq!(s.group.unsettled(), []);
+    s.recall();
+    s.online(3, 100);
+    assert_eq!(s.of(3), []);
+}
+
+/// A rebuilt group whose members have no room does not read on. What one of them gives back and what the cursor brings would
+/// have been two, and two members would have had it.
+#[test]
+fn what_comes_back_ahead_of_the_cursor_is_brought_by_it_alone() {
+    let mut s = Script::durable();
+    s.online(1, 1);
+    let at = s.publish("t/a", 9, QoS::AtLeastOnce);
+    s.rebuild(&[1]);
+    let full = online(1, 1, QoS::AtLeastOnce, vec![at]);
+    s.say(1, Said::Recounted(Box::new(full)));
+    s.recall();
+    s.drop_lease(1, at);
+    let message = Arc::clone(&s.journal[&at]);
+    let full = true;
+    let fence = Fence(1);
+    s.say(
+        1,
+        Said::Returned {
+            fence,
+            at,
+            message,
+            full,
+        },
+    );
+    s.offline(1, &[]);
+    let now = Now {
+        time: s.time,
+        log_end: Offset(s.end),
+        live_end: Offset(s.end),
+    };
+    let said = Said::Online(Box::new(online(2, 100, QoS::AtLeastOnce, Vec::new())));
+    let member = SessionNumber(2);
+    let place = Place {
+        shard: ShardId(0),
+        slot: Slot(0),
+    };
+    let from = FromMember {
+        member,
+        place,
+        said,
+    };
+    let mut effects = Vec::new();
+    s.group.handle(now, GroupInput::Said(from), &mut effects);
+    // The cursor's page arrives first.
+    effects.sort_by_key(|effect| matches!(effect, GroupEffect::Reread(_)));
+    for effect in effects {
+        s.perform(effect);
+    }
+    assert_eq!(s.of(2), [at]);
+}
