@@ -65,6 +65,7 @@ impl World {
             }
             idle &= self.clients[client].is_settled();
         }
+        self.fights_end();
         idle &= self.groups_are_idle();
         self.groups_move();
         let links: Vec<u64> = self.links.keys().copied().collect();

@@ -2,8 +2,10 @@
 
 use outlive_actors::model::effect::Input;
 use outlive_actors::model::entry::{Change, Entry};
+use outlive_actors::model::fights::Fights;
 use outlive_actors::model::ids::Timestamp;
 
+use crate::fights::PAUSE_MILLIS;
 use crate::wills::Watched;
 use crate::world::{Residence, World};
 
@@ -25,6 +27,7 @@ impl World {
         if self.time.0 >= self.journal.alive_at.0 + LIVENESS_MILLIS {
             self.journal.append(Entry::Liveness { at: self.time });
         }
+        self.fights_go_on();
         for client in 0..self.clients.len() {
             if self.rng.permille(700) {
                 self.tick_if_due(client); // or later
@@ -113,6 +116,8 @@ impl World {
         }
         self.note_begun();
         self.epoch += 1;
+        self.fights = Fights::new(PAUSE_MILLIS);
+        self.takeovers.iter_mut().for_each(Vec::clear);
         self.wills.iter_mut().for_each(Watched::excuse);
         let links: Vec<u64> = self.links.keys().copied().collect();
         for at in links {

@@ -15,6 +15,7 @@ mod answers;
 mod client;
 mod ending;
 mod faults;
+mod fights;
 mod fold;
 mod groups;
 mod inbox;

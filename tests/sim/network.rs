@@ -9,7 +9,7 @@ use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::session::Session;
 
 use crate::wills::Watched;
-use crate::world::{Actor, Link, Residence, Slot, World};
+use crate::world::{Actor, Link, Residence, Slot, Turn, World};
 
 impl World {
     pub(crate) fn client_acts(&mut self, client: usize, calm: bool) {
@@ -64,6 +64,7 @@ impl World {
             Link {
                 client,
                 connect: Some(connect),
+                turn: Turn::First,
                 home: None,
                 number: SessionNumber(0),
                 up: [].into(),
@@ -116,9 +117,12 @@ impl World {
         if link.connect.is_some() {
             // CONNECTs of one client arrive in order, or a client could be taken over by its own past.
             let waits = |(at, link): (&u64, &Link)| {
-                (link.client == client && link.connect.is_some()).then_some(*at)
+                let asks = link.connect.is_some() && link.turn != Turn::Waits;
+                (link.client == client && asks).then_some(*at)
             };
-            let at = self.links.iter().find_map(waits).unwrap_or(at);
+            let Some(at) = self.links.iter().find_map(waits) else {
+                return; // it waits for its turn
+            };
             // Nor is a newcomer answered before the end of the session before it is recorded: a crash in between would
             // bring that one back.
             let ends =
@@ -127,7 +131,7 @@ impl World {
                 Residence::Quarantined => self.refuse_quarantined(at),
                 Residence::Dead => {}
                 _ if ends => {}
-                _ => self.attach(client, at),
+                _ => self.receive(client, at),
             };
         }
         let Some((incarnation, fence)) = link.home else {

@@ -190,6 +190,9 @@ impl World {
             }
             Effect::Record(session, change) => self.entries.push(Entry::change(session, change)),
             Effect::SwitchConnection { fence, taken_over } => {
+                if taken_over {
+                    self.watch_takeover(client);
+                }
                 self.switch_connection(actor, fence, taken_over);
             }
             Effect::RefuseConnection(refusal) => {

@@ -41,10 +41,13 @@ pub(crate) enum Seen {
     GroupQuarantined,
     QuarantineLifted,
     Discarded,
+    /// A takeover had to wait, and waited in vain, since another one came.
+    TakeoverDelayed,
+    TakeoverRefused,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -68,6 +71,8 @@ impl Seen {
         Self::GroupQuarantined,
         Self::QuarantineLifted,
         Self::Discarded,
+        Self::TakeoverDelayed,
+        Self::TakeoverRefused,
     ];
 }
 

@@ -8,7 +8,7 @@ impl World {
     /// One step of a run with faults.
     pub(crate) fn step(&mut self) {
         let client = self.rng.index(self.clients.len());
-        match self.rng.between(0, 1311) {
+        match self.rng.between(0, 1312) {
             1000..=1079 => self.some_talk_arrives(),
             1080..=1159 => self.some_group_turns(),
             1160..=1209 => {
@@ -22,6 +22,8 @@ impl World {
             1289..=1294 => self.bury_groups(),
             1295..=1299 => self.bury_session(client),
             1300..=1303 => self.two_die(),
+            1312 if self.rng.permille(300) => self.fight(client),
+            1312 => {}
             1310 => self.someone_keeps_dying(client),
             1311 => self.operator_discards(client),
             1304..=1309 => self.declare_groups(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::{Change, Entry};
+use outlive_actors::model::fights::Fights;
 use outlive_actors::model::group::talk::Leased;
 use outlive_actors::model::ids::{Fence, Now, Offset, SessionNumber, Timestamp};
 use outlive_actors::model::limits::{Overflow, SessionLimits};
@@ -20,6 +21,7 @@ use outlive_actors::model::topic::Filter;
 use outlive_actors::supervise::Panics;
 
 use crate::client::{Client, EXPIRY_SECONDS_MAX};
+use crate::fights::PAUSE_MILLIS;
 use crate::groups::Groups;
 use crate::journal::Journal;
 use crate::oracle::{Oracle, attempt_of};
@@ -27,12 +29,24 @@ use crate::rng::Rng;
 use crate::units::Units;
 use crate::wills::Watched;
 
+/// Whether a CONNECT is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The broker did not look at it yet.
+    First,
+    /// It would take a session over that is fought over.
+    Waits,
+    /// It waited long enough.
+    Comes,
+}
+
 /// One network connection.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) client: usize,
     /// The CONNECT, until the broker saw it.
     pub(crate) connect: Option<Connect>,
+    pub(crate) turn: Turn,
     /// The session actor that took it, and under which fence.
     pub(crate) home: Option<(u64, Fence)>,
     pub(crate) number: SessionNumber,
@@ -187,6 +201,9 @@ pub(crate) struct World {
     pub(crate) wills: Vec<Watched>,
     pub(crate) units: Units,
     pub(crate) groups: Groups,
+    pub(crate) fights: Fights<u64>,
+    /// When each session was taken over since the process started.
+    pub(crate) takeovers: Vec<Vec<Timestamp>>,
 }
 
 impl World {
@@ -216,6 +233,7 @@ impl World {
             limits: Arc::new(limits),
             journal: Journal::new(),
             live_end: Offset(1),
+            takeovers: clients.iter().map(|_| Vec::new()).collect(),
             slots: clients.iter().map(|_| Slot::default()).collect(),
             residences: clients.iter().map(|_| Residence::None).collect(),
             last_held_at: clients.iter().map(|_| (Timestamp(0), 0)).collect(),
@@ -229,6 +247,7 @@ impl World {
             entries: Vec::new(),
             asks: false,
             wills: Vec::new(),
+            fights: Fights::new(PAUSE_MILLIS),
             rng,
         }
     }

@@ -15,7 +15,6 @@ use actix::{Actor, AsyncContext, Context, Handler, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 use self::comeback::Comeback;
-use self::fights::Fights;
 use self::room::Victims;
 use super::local::{Local, Presence, ResidentState, Stay};
 use super::protocol::{
@@ -23,6 +22,7 @@ use super::protocol::{
     RouteBatch, SessionAddress, SessionDied, ToSession, close,
 };
 use crate::model::counter::Counter;
+use crate::model::fights::Fights;
 use crate::model::group::Group;
 use crate::model::ids::ClientId;
 use crate::model::quota::{Claim, Permit};
@@ -35,7 +35,6 @@ use crate::store::StoreError;
 
 mod census;
 mod comeback;
-mod fights;
 mod groups;
 mod room;
 
@@ -68,7 +67,7 @@ pub struct ShardActor {
     unanswered: Vec<(u64, ClientId)>,
     /// The ticket of what was recorded about the sessions that survived the start.
     inherited: u64,
-    fights: Fights,
+    fights: Fights<ConnectRequest>,
     victims: Victims,
     /// Nobody attaches any more.
     draining: bool,
@@ -115,7 +114,11 @@ impl ShardActor {
             let now = self.local.borrow().shared.clock.now();
             if let Some(due) = self.fights.takeover(now, client_id) {
                 self.local.borrow().count(Counter::TakeoverDelayed);
-                return self.fights.wait(now, due, request);
+                let client_id = client_id.clone();
+                if self.fights.wait(now, due, client_id.clone(), request) {
+                    tracing::warn!(%client_id, "clients fight over a client id: takeovers wait");
+                }
+                return;
             }
         }
         self.connect(request, ctx);

@@ -8,6 +8,7 @@ pub mod counter;
 pub mod cursor;
 pub mod effect;
 pub mod entry;
+pub mod fights;
 pub mod filter_map;
 pub mod group;
 pub mod ids;

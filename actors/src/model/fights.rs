@@ -8,32 +8,32 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 
-use super::super::protocol::ConnectRequest;
-use crate::model::ids::{ClientId, Timestamp};
+use super::ids::{ClientId, Timestamp};
 
 /// Takeovers of one session in a row that nothing slows down.
-const FREE: u64 = 20;
+pub const FREE: u64 = 20;
 
-/// Sessions that were taken over lately.
+/// Milliseconds between two moments at which fights are worth a word.
+const NOTE_MILLIS: u64 = 10_000;
+
+/// Sessions that were taken over lately, and the connections `R` that wait for their turn.
 #[derive(Debug)]
-pub(super) struct Fights {
+pub struct Fights<R> {
     /// How long one more takeover than the free ones waits; 0: nobody waits.
     pause_millis: u64,
     /// When all takeovers of a session would be over, were there a pause behind each.
     paid_at: HashMap<ClientId, Timestamp>,
     /// When to look whether a session's takeovers still count.
     forgotten: VecDeque<(Timestamp, ClientId)>,
-    waiting: BTreeMap<(Timestamp, ClientId), ConnectRequest>,
+    waiting: BTreeMap<(Timestamp, ClientId), R>,
     due_of: HashMap<ClientId, Timestamp>,
-    /// When the last log line was written.
+    /// When somebody was last told of a fight.
     noted_at: Timestamp,
 }
 
-/// Milliseconds between two log lines about fights.
-const NOTE_MILLIS: u64 = 10_000;
-
-impl Fights {
-    pub(super) fn new(pause_millis: u64) -> Self {
+impl<R> Fights<R> {
+    /// No fights; one more takeover than the free ones waits `pause_millis`, or never if that is 0.
+    pub fn new(pause_millis: u64) -> Self {
         Self {
             pause_millis,
             paid_at: HashMap::new(),
@@ -45,7 +45,7 @@ impl Fights {
     }
 
     /// A connection would take a session over: when it may, if not now.
-    pub(super) fn takeover(&mut self, now: Timestamp, client_id: &ClientId) -> Option<Timestamp> {
+    pub fn takeover(&mut self, now: Timestamp, client_id: &ClientId) -> Option<Timestamp> {
         if self.pause_millis == 0 {
             return None;
         }
@@ -58,19 +58,25 @@ impl Fights {
         (due > now).then_some(due)
     }
 
-    /// Lets a connection wait.
-    pub(super) fn wait(&mut self, now: Timestamp, due: Timestamp, request: ConnectRequest) {
-        let client_id = request.connect.client_id.clone();
-        if now.millis_since(self.noted_at) >= NOTE_MILLIS {
+    /// Lets a connection wait until `due`. Gives whether that is worth a word: not each time.
+    pub fn wait(
+        &mut self,
+        now: Timestamp,
+        due: Timestamp,
+        client_id: ClientId,
+        request: R,
+    ) -> bool {
+        let is_news = now.millis_since(self.noted_at) >= NOTE_MILLIS;
+        if is_news {
             self.noted_at = now;
-            tracing::warn!(client_id = %client_id, "clients fight over a client id: takeovers wait");
         }
         self.due_of.insert(client_id.clone(), due);
         self.waiting.insert((due, client_id), request);
+        is_news
     }
 
     /// The connection that waits for a session, if one does: somebody else came behind it.
-    pub(super) fn displaced(&mut self, client_id: &ClientId) -> Option<ConnectRequest> {
+    pub fn displaced(&mut self, client_id: &ClientId) -> Option<R> {
         if self.due_of.is_empty() {
             return None;
         }
@@ -83,7 +89,7 @@ impl Fights {
     }
 
     /// The connections whose time has come.
-    pub(super) fn due(&mut self, now: Timestamp) -> Vec<ConnectRequest> {
+    pub fn due(&mut self, now: Timestamp) -> Vec<R> {
         while let Some((at, _)) = self.forgotten.front()
             && *at <= now
             && let Some((_, client_id)) = self.forgotten.pop_front()
@@ -108,7 +114,7 @@ impl Fights {
     }
 
     /// All connections that wait.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = ConnectRequest> {
+    pub fn drain(&mut self) -> impl Iterator<Item = R> {
         self.due_of.clear();
         std::mem::take(&mut self.waiting).into_values()
     }
