@@ -1,13 +1,18 @@
 //! Enhanced authentication: before CONNACK, and on an open connection.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use outlive_actors::model::ids::Principal;
 
 use super::*;
 use crate::auth::{Authentication, Credentials, Exchange, Step};
 
-/// Method "m": "hello" is answered by "who?", and that by a name.
-#[derive(Debug)]
-struct Polite;
+/// Method "m": "hello" is answered by "who?", and that by a name. Who is not brief is asked at length.
+#[derive(Debug, Default)]
+struct Polite {
+    /// It is not offered any more.
+    withdrawn: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Greeting {
@@ -20,7 +25,8 @@ impl Authenticator for Polite {
     }
 
     fn exchange(&self, method: &str) -> Option<Box<dyn Exchange>> {
-        (method == "m").then(|| Box::new(Greeting { greeted: false }) as Box<dyn Exchange>)
+        let offered = method == "m" && !self.withdrawn.load(Ordering::Relaxed);
+        offered.then(|| Box::new(Greeting { greeted: false }) as Box<dyn Exchange>)
     }
 }
 
@@ -28,6 +34,7 @@ impl Exchange for Greeting {
     fn step(&mut self, data: &[u8]) -> Result<Step, Refusal> {
         match (std::mem::replace(&mut self.greeted, true), data) {
             (false, b"hello") => Ok(Step::Continue(b"who?".to_vec())),
+            (false, b"hello, hello") => Ok(Step::Continue(vec![b'?'; 100])),
             (true, b"" | b"hello") => Err(Refusal::Credentials),
             (true, name) => Ok(Step::Done {
                 principal: Principal::from(std::str::from_utf8(name).unwrap()),
@@ -50,9 +57,18 @@ const HELLO_AGAIN: &[u8] = b"\xf0\x0e\x19\x0c\x15\x00\x01m\x16\x00\x05hello";
 /// AUTH: success with "hi".
 const HI: &[u8] = b"\xf0\x0b\x00\x09\x15\x00\x01m\x16\x00\x02hi";
 
+/// CONNECT as [`CONNECT`], of a client that takes packets of so many bytes.
+fn connect_taking(bytes_max: u8) -> Vec<u8> {
+    let mut connect = CONNECT.to_vec();
+    connect[1] += 5;
+    connect[12] += 5;
+    connect.splice(13..13, [0x27, 0, 0, 0, bytes_max]);
+    connect
+}
+
 fn polite() -> World {
     World::new(Options {
-        authenticator: Arc::new(Polite),
+        authenticator: Arc::new(Polite::default()),
         ..Options::default()
     })
 }
@@ -68,7 +84,12 @@ fn connack() -> Vec<u8> {
 
 /// A client that an exchange let in as "me".
 async fn proven(world: &mut World) -> TcpStream {
-    let mut client = world.client(CONNECT).await;
+    proven_by(world, CONNECT).await
+}
+
+/// The same, of a client with this CONNECT.
+async fn proven_by(world: &mut World, connect: &[u8]) -> TcpStream {
+    let mut client = world.client(connect).await;
     expect(&mut client, WHO).await;
     client.write_all(ME).await.unwrap();
     expect(&mut client, &connack()).await;
@@ -177,13 +198,97 @@ fn a_method_that_is_not_offered_is_refused_and_nobody_gets_in_without() {
 
 #[test]
 fn a_client_may_leave_in_the_middle_of_an_exchange() {
+    // With a DISCONNECT, or without a word.
+    for last in [&b"\xe0\x00"[..], b""] {
+        run(async {
+            let world = polite();
+            let mut client = world.client(CONNECT).await;
+            expect(&mut client, WHO).await;
+            client.write_all(last).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert_eq!(rest(&mut client).await, b"");
+            assert_eq!(world.count(WireCounter::ConnectMissing), 1);
+        });
+    }
+}
+
+#[test]
+fn what_is_said_in_an_exchange_is_counted() {
+    run(async {
+        let mut world = polite();
+        proven(&mut world).await;
+        let bytes = |said: &[&[u8]]| said.concat().len() as u64;
+        for (counter, count) in [
+            (WireCounter::PacketsIn, 2),
+            (WireCounter::PacketsOut, 2),
+            (WireCounter::BytesIn, bytes(&[CONNECT, ME])),
+            (WireCounter::BytesOut, bytes(&[WHO, &connack()])),
+        ] {
+            assert_eq!(world.count(counter), count, "{counter:?}");
+        }
+    });
+}
+
+#[test]
+fn a_client_is_asked_nothing_that_is_larger_than_it_takes() {
+    // 5.0: [MQTT-3.1.2-24]
+    let too_large = Refusal::PacketTooLarge;
     run(async {
         let world = polite();
+        let takes = u8::try_from(WHO.len()).unwrap();
+        let mut client = world.client(&connect_taking(takes - 1)).await;
+        // Why it is refused would be too much, too.
+        assert_eq!(rest(&mut client).await, b"\x20\x03\x00\x95\x00");
+        assert_eq!(world.counters.observe().refused(too_large), 1);
+        let mut client = world.client(&connect_taking(takes)).await;
+        expect(&mut client, WHO).await;
+    });
+    // On the open connection.
+    run(async {
+        let mut world = polite();
+        let mut client = proven_by(&mut world, &connect_taking(100)).await;
+        let hello_hello = b"\xf0\x15\x19\x13\x15\x00\x01m\x16\x00\x0chello, hello";
+        client.write_all(hello_hello).await.unwrap();
+        assert_eq!(rest(&mut client).await, goodbye(0x95, too_large));
+        assert!(world.batch().await.is_none());
+    });
+}
+
+#[test]
+fn what_a_client_says_before_connack_is_as_small_as_a_connect() {
+    run(async {
+        let connect_bytes_max = u32::try_from(CONNECT.len()).unwrap();
+        let config = WireConfig {
+            connect_bytes_max,
+            ..WireConfig::default()
+        };
+        let world = World::new(Options {
+            authenticator: Arc::new(Polite::default()),
+            config,
+            ..Options::default()
+        });
         let mut client = world.client(CONNECT).await;
         expect(&mut client, WHO).await;
-        client.write_all(b"\xe0\x00").await.unwrap();
-        assert_eq!(rest(&mut client).await, b"");
-        assert_eq!(world.count(WireCounter::ConnectMissing), 1);
+        // Its header is enough.
+        client.write_all(b"\xf0\x1b").await.unwrap();
+        let too_large = Refusal::PacketTooLarge;
+        assert_eq!(rest(&mut client).await, refused_v5(0x95, too_large));
+    });
+}
+
+#[test]
+fn a_client_whose_method_is_not_offered_any_more_cannot_prove_it_again() {
+    run(async {
+        let authenticator = Arc::new(Polite::default());
+        let mut world = World::new(Options {
+            authenticator: authenticator.clone(),
+            ..Options::default()
+        });
+        let mut client = proven(&mut world).await;
+        authenticator.withdrawn.store(true, Ordering::Relaxed);
+        client.write_all(HELLO_AGAIN).await.unwrap();
+        assert_eq!(rest(&mut client).await, goodbye(0x8C, Refusal::AuthMethod));
+        assert!(world.batch().await.is_none());
     });
 }
 
@@ -191,7 +296,7 @@ fn a_client_may_leave_in_the_middle_of_an_exchange() {
 fn an_exchange_that_is_not_finished_ends_with_the_connect_timeout() {
     run(async {
         let world = World::new(Options {
-            authenticator: Arc::new(Polite),
+            authenticator: Arc::new(Polite::default()),
             config: WireConfig {
                 connect_timeout_millis: 50,
                 ..WireConfig::default()
