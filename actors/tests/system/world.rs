@@ -181,9 +181,15 @@ impl World {
 
     /// Cuts the power, and starts again on what the disk kept.
     pub(crate) async fn crash(&mut self, seed: u64) {
-        // The store first: it never says more than the journal.
-        let store = self.store.crash();
-        let files = self.files.crash(seed);
+        // Both at one moment: the store never says more than the journal, and the journal lets go of nothing that a
+        // checkpoint does not hold.
+        let (store, files) = loop {
+            let commits = self.store.commits();
+            let both = (self.store.crash(), self.files.crash(seed));
+            if self.store.commits() == commits {
+                break both;
+            }
+        };
         let dead = self.system.take().expect("the system runs");
         self.store = Arc::new(store);
         self.files = files;
