@@ -72,10 +72,17 @@ impl World {
         }
         self.note(|| format!("client {client}'s session is discarded by an operator"));
         self.saw(Seen::Discarded);
+        self.end_session(client, Refusal::Administrative);
+    }
+
+    /// A session ends, whatever its client thinks.
+    pub(crate) fn end_session(&mut self, client: usize, refusal: Refusal) {
+        if matches!(self.residences[client], Residence::Passive) {
+            self.rehydrate(client);
+        }
         let gone = (self.time, self.links_made);
         self.clients[client].abandon();
         self.clients[client].unsafe_from = Some(gone);
-        let refusal = Refusal::Administrative;
         let discard = true;
         self.turn_if_active(client, vec![Input::End { refusal, discard }]);
     }

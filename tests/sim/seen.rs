@@ -44,10 +44,12 @@ pub(crate) enum Seen {
     /// A takeover had to wait, and waited in vain, since another one came.
     TakeoverDelayed,
     TakeoverRefused,
+    /// A session ended to make room for a newcomer.
+    Evicted,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -73,6 +75,7 @@ impl Seen {
         Self::Discarded,
         Self::TakeoverDelayed,
         Self::TakeoverRefused,
+        Self::Evicted,
     ];
 }
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outlive_actors::model::ids::{Listener, Timestamp};
-use outlive_actors::model::quota::{Claim, Permit, Quota, QuotaLimits, Reserve};
+use outlive_actors::model::quota::{
+    Claim, Permit, Quota, QuotaLimits, QuotaPolicy, Reserve, Shortage,
+};
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::snapshot::SessionSnapshot;
 
 use crate::rng::Rng;
 use crate::seen::Seen;
-use crate::world::{Slot, World};
+use crate::world::{Residence, Slot, World};
 
 /// The quota and what is known about it.
 pub(crate) struct Units {
@@ -116,6 +118,11 @@ fn some_limits(rng: &mut Rng, clients: u64) -> QuotaLimits {
             units: 1,
         }],
         listeners: [("north".into(), *rng.pick(&[0, 0, 1, 2, 3]))].into(),
+        policy: if rng.permille(300) {
+            QuotaPolicy::EvictLongestOffline
+        } else {
+            QuotaPolicy::Reject
+        },
         ..QuotaLimits::default()
     }
 }
@@ -126,10 +133,59 @@ impl World {
         let Some(connect) = self.links.get(&link).and_then(|link| link.connect.as_ref()) else {
             return Ok(());
         };
-        let taken = self.units.quota.try_acquire(connect.into(), self.time);
+        let connect = connect.clone();
+        let claim = || Claim::from(&connect);
+        let mut taken = self.units.quota.try_acquire(claim(), self.time);
+        if let Err(shortage) = &taken
+            && self.make_room(shortage)
+        {
+            taken = self.units.quota.try_acquire(claim(), self.time);
+            assert!(taken.is_ok(), "room was made in vain: {taken:?}");
+        }
         let permit = taken.map_err(|shortage| self.units.quota.refuse(&shortage))?;
         self.slots[client].permit = Some(permit);
         Ok(())
+    }
+
+    /// Ends who has been offline longest among those whose unit helps, if that is the policy; gives whether one is free.
+    fn make_room(&mut self, shortage: &Shortage) -> bool {
+        let quota = Arc::clone(&self.units.quota);
+        if quota.policy() != QuotaPolicy::EvictLongestOffline || shortage.units != 1 {
+            return false;
+        }
+        let helps = |client: &usize| {
+            let permit = self.slots[*client].permit.as_ref();
+            permit.is_some_and(|permit| quota.helps(permit, shortage))
+        };
+        let offline = (0..self.clients.len()).filter(helps);
+        let offline = offline.filter_map(|client| Some((self.offline_since(client)?, client)));
+        let Some((_, victim)) = offline.min() else {
+            return false;
+        };
+        self.note(|| format!("client {victim}'s session is evicted"));
+        self.end_session(victim, Refusal::SessionQuota);
+        let gone = self.slots[victim].permit.is_none();
+        if gone {
+            self.saw(Seen::Evicted);
+        }
+        gone
+    }
+
+    /// Since when a session that can be evicted has been without a connection.
+    fn offline_since(&self, client: usize) -> Option<Timestamp> {
+        let (expires_at, seconds) = match &self.residences[client] {
+            Residence::Active(actor) => {
+                let session = &actor.session;
+                (session.expires_at()?, session.expiry_seconds())
+            }
+            Residence::Passive => {
+                let snapshot = self.journal.snapshot_of(&self.clients[client].id)?;
+                (snapshot.expires_at()?, snapshot.expiry_seconds)
+            }
+            Residence::None | Residence::Dead | Residence::Quarantined => return None,
+        };
+        let millis = u64::from(seconds) * 1000;
+        Some(Timestamp(expires_at.0.saturating_sub(millis)))
     }
 
     /// The unit of a session that is over goes to whoever begins the next one.

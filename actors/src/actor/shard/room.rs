@@ -79,11 +79,18 @@ impl ShardActor {
             search_at: now,
         });
         loop {
-            while let Some(victim) = found.victims.front() {
-                if still_fits(&local, victim, shortage) {
-                    return Some(victim.clone());
-                }
+            while let Some(victim) = found.victims.front()
+                && !is_offline(&local, victim)
+            {
                 found.victims.pop_front();
+            }
+            // Not everybody's unit is of use to every newcomer of the kind.
+            let mut victims = found.victims.iter();
+            let fits = |victim: &&Victim| {
+                is_offline(&local, victim) && is_of_use(&local, victim, shortage)
+            };
+            if let Some(victim) = victims.find(fits) {
+                return Some(victim.clone());
             }
             if now < found.search_at {
                 return None;
@@ -96,14 +103,14 @@ impl ShardActor {
     }
 }
 
-fn still_fits(local: &Local, victim: &Victim, shortage: &Shortage) -> bool {
-    local
-        .directory
-        .get(&victim.client_id)
-        .is_some_and(|resident| {
-            resident.stay.offline_since() == Some(victim.offline_since)
-                && local.shared.quota.helps(&resident.permit, shortage)
-        })
+fn is_offline(local: &Local, victim: &Victim) -> bool {
+    let resident = local.directory.get(&victim.client_id);
+    resident.is_some_and(|it| it.stay.offline_since() == Some(victim.offline_since))
+}
+
+fn is_of_use(local: &Local, victim: &Victim, shortage: &Shortage) -> bool {
+    let resident = local.directory.get(&victim.client_id);
+    resident.is_some_and(|it| local.shared.quota.helps(&it.permit, shortage))
 }
 
 fn search(local: &Local, shortage: &Shortage) -> VecDeque<Victim> {

@@ -83,6 +83,8 @@ pub struct Shortage {
     pub scope: Scope,
     /// The newcomer's tenant, if it has one: only sessions of the same may be evicted for it.
     pub tenant: Option<Principal>,
+    /// Whose unit it would be.
+    newcomer: Account,
     /// How many units must come back before one can be taken.
     pub units: u64,
 }
@@ -177,7 +179,7 @@ impl Quota {
     ) -> Result<Permit, Shortage> {
         let mut units = self.lock();
         let account = units.account_of(&claim);
-        if let Some(shortage) = units.shortage(&claim, &account) {
+        if let Some(shortage) = units.shortage(claim.tenant().as_ref(), &account, None) {
             return Err(shortage);
         }
         Ok(self.permit(&claim, units.take(account, now)))
@@ -203,18 +205,15 @@ impl Quota {
         shortage.refusal()
     }
 
-    /// Whether the session that holds `permit` may end to make room, and that would help against `shortage`.
+    /// Whether the session that holds `permit` may end to make room, and its unit is all that `shortage`'s newcomer needs.
     pub fn helps(&self, permit: &Permit, shortage: &Shortage) -> bool {
         let tenant = shortage.tenant.as_ref();
         if tenant.is_some_and(|tenant| permit.account.principal != *tenant) {
             return false;
         }
-        match &shortage.scope {
-            Scope::Principal(principal) => permit.account.principal == *principal,
-            Scope::Listener(listener) => permit.account.listener == *listener,
-            // A unit within a reserve would be free for that reserve only.
-            Scope::Sessions => !self.lock().is_within_reserve(&permit.account, 1),
-        }
+        // Several limits may be reached at once, and a unit within a reserve would be free for that reserve only.
+        let left = (self.lock()).shortage(tenant, &shortage.newcomer, Some(&permit.account));
+        left.is_none()
     }
 
     /// Units taken.
@@ -318,7 +317,7 @@ impl Permit {
         }
         let interval = units.interval;
         units.give_back(&self.account);
-        let shortage = units.shortage(&claim, &account);
+        let shortage = units.shortage(claim.tenant().as_ref(), &account, None);
         let account = match &shortage {
             None => account,
             Some(_) => Account::clone(&self.account),

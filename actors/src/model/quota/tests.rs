@@ -192,6 +192,25 @@ fn only_those_who_fit_a_reserve_use_its_units() {
 }
 
 #[test]
+fn nobody_goes_in_vain_where_two_limits_are_reached() {
+    let quota = Quota::new(QuotaLimits {
+        sessions_max: 2,
+        reserved: vec![reserve("alarms", "alarm-*", 1)],
+        listeners: [("public".into(), 1)].into(),
+        ..QuotaLimits::default()
+    });
+    let alarm = ask(&quota, "alarm-1", "", "public").unwrap();
+    let other = ask(&quota, "x", "", "").unwrap();
+    let shortage = ask(&quota, "y", "", "public").unwrap_err();
+    assert_eq!(shortage.scope, Scope::Listener("public".into()));
+    assert!(!quota.helps(&alarm, &shortage), "its unit stays reserved");
+    assert!(!quota.helps(&other, &shortage), "the listener stays full");
+    drop(alarm);
+    let shortage = ask(&quota, "y", "", "public").unwrap_err();
+    assert!(quota.helps(&other, &shortage));
+}
+
+#[test]
 fn a_victim_must_free_a_unit_that_the_newcomer_may_use() {
     let quota = Quota::new(QuotaLimits {
         sessions_max: 3,

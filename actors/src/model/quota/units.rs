@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::limits::QuotaLimits;
+use super::limits::{QuotaLimits, Reserve};
 use super::{Claim, HighWater, Interval, QuotaAlarm, QuotaRefusals, Scope, Shortage};
 use crate::model::ids::{Listener, Principal, Timestamp};
 
@@ -65,18 +65,27 @@ impl Units {
         }
     }
 
-    /// Why there is no unit for this account, if so. The narrowest limit that is reached says no.
-    pub(super) fn shortage(&self, claim: &Claim<'_>, account: &Account) -> Option<Shortage> {
+    /// Why there is no unit for this account, if so, also once a unit that is charged to `back` came back. The narrowest
+    /// limit that is reached says no.
+    pub(super) fn shortage(
+        &self,
+        tenant: Option<&Principal>,
+        account: &Account,
+        back: Option<&Account>,
+    ) -> Option<Shortage> {
         let short = |scope: Scope, used: u64, limit: u64| {
             (used >= limit).then(|| Shortage {
                 scope,
-                tenant: claim.tenant(),
+                tenant: tenant.cloned(),
+                newcomer: account.clone(),
                 units: used - limit + 1,
             })
         };
+        let less = |it: bool| u64::from(it);
         let limit = self.limits.of_principal(&account.principal);
         if limit > 0 {
-            let used = self.of_principal(&account.principal);
+            let used = self.of_principal(&account.principal)
+                - less(back.is_some_and(|back| back.principal == account.principal));
             let found = short(Scope::Principal(account.principal.clone()), used, limit);
             if found.is_some() {
                 return found;
@@ -84,7 +93,8 @@ impl Units {
         }
         let limit = self.limits.of_listener(&account.listener);
         if limit > 0 {
-            let used = self.listeners.get(&account.listener).copied().unwrap_or(0);
+            let used = self.listeners.get(&account.listener).copied().unwrap_or(0)
+                - less(back.is_some_and(|back| back.listener == account.listener));
             let found = short(Scope::Listener(account.listener.clone()), used, limit);
             if found.is_some() {
                 return found;
@@ -94,28 +104,33 @@ impl Units {
         if limit == 0 {
             return None;
         }
-        if let Some(found) = short(Scope::Sessions, self.used, limit) {
-            return Some(found);
-        }
-        if self.is_within_reserve(account, 0) {
-            return None;
+        let used = self.used - less(back.is_some());
+        let whole = short(Scope::Sessions, used, limit);
+        let mut reserves = self.reserves.iter().zip(&self.limits.reserved).zip(0_u16..);
+        let within = |((used, own), at): ((&u64, &Reserve), u16)| {
+            let back = back.is_some_and(|back| back.reserve == Some(at));
+            (at, used - less(back), own.units)
+        };
+        let own = account.reserve;
+        if reserves
+            .clone()
+            .map(within)
+            .any(|(at, used, units)| own == Some(at) && used < units)
+        {
+            return whole;
         }
         let common = limit.saturating_sub(self.limits.reserved_units());
-        short(
-            Scope::Sessions,
-            self.used - self.reserved_and_used(),
-            common,
-        )
-    }
-
-    /// Whether the account has a reserve with a unit to spare, once `less` of its units came back.
-    pub(super) fn is_within_reserve(&self, account: &Account, less: u64) -> bool {
-        account.reserve.is_some_and(|at| {
-            let at = usize::from(at);
-            let used = self.reserves.get(at).copied().unwrap_or(0);
-            let reserved = self.limits.reserved.get(at).map_or(0, |own| own.units);
-            used.saturating_sub(less) < reserved
-        })
+        let reserved_and_used: u64 = reserves
+            .by_ref()
+            .map(within)
+            .map(|(_, used, units)| used.min(units))
+            .sum();
+        // So many must come back that both have one to spare.
+        let found = [
+            whole,
+            short(Scope::Sessions, used - reserved_and_used, common),
+        ];
+        found.into_iter().flatten().max_by_key(|found| found.units)
     }
 
     /// Units of a principal, whatever else they are charged to.
@@ -183,11 +198,5 @@ impl Units {
 
     fn reserve_mut(&mut self, reserve: Option<u16>) -> Option<&mut u64> {
         reserve.and_then(|at| self.reserves.get_mut(usize::from(at)))
-    }
-
-    /// Units of reserves in use by those who may.
-    fn reserved_and_used(&self) -> u64 {
-        let own = self.limits.reserved.iter().zip(&self.reserves);
-        own.map(|(reserve, used)| reserve.units.min(*used)).sum()
     }
 }
