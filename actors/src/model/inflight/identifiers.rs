@@ -14,77 +14,93 @@ const CYCLE: u16 = u16::MAX;
 /// The next identifiers in both directions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identifiers {
-    up: PacketId,
-    /// So many from `up` on, counting up, are free.
-    up_free: u16,
-    down: PacketId,
-    /// So many from `down` on, counting down, are free.
-    down_free: u16,
+    up: Run,
+    down: Run,
 }
+
+/// Identifiers in a row, in one direction.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    next: PacketId,
+    /// So many from `next` on are free.
+    free: u16,
+}
+
+/// A direction: what follows an identifier, and how many steps it is from one to another.
+#[derive(Clone, Copy)]
+struct Way {
+    step: fn(PacketId) -> PacketId,
+    steps: fn(PacketId, PacketId) -> u16,
+}
+
+const UP: Way = Way {
+    step: PacketId::following,
+    steps: distance,
+};
+
+const DOWN: Way = Way {
+    step: PacketId::preceding,
+    steps: |from, to| distance(to, from),
+};
 
 impl Identifiers {
     /// Where to go on counting up, and counting down.
     pub(super) fn new(up: PacketId, down: PacketId) -> Self {
         Self {
-            up,
-            up_free: 0,
-            down,
-            down_free: 0,
+            up: Run { next: up, free: 0 },
+            down: Run {
+                next: down,
+                free: 0,
+            },
         }
     }
 
     /// The next one counting up, unless it is held.
     pub(super) fn up(&self) -> PacketId {
-        self.up
+        self.up.next
     }
 
     /// Goes on counting up behind `packet_id`.
     pub(super) fn count_past(&mut self, packet_id: PacketId) {
-        self.up = packet_id.following();
-        self.up_free = 0;
+        self.up = Run {
+            next: packet_id.following(),
+            free: 0,
+        };
     }
 
     /// Takes the next free one, counting up. `held` gives those that are not free, fewer than there are.
     pub(super) fn take_up(&mut self, held: impl Iterator<Item = PacketId>) -> PacketId {
-        if self.up_free == 0 {
-            let (taken, to_held) = look(held.map(|held| distance(self.up, held)));
-            for _ in 0..taken {
-                self.up = self.up.following();
-            }
-            let to_other = self.between();
-            if to_other < self.down_free {
-                self.down_free = 0;
-            }
-            self.up_free = share(to_other - self.down_free, to_held);
-        }
-        let taken = self.up;
-        self.up = taken.following();
-        self.up_free -= 1;
-        taken
+        self.up.take(UP, &mut self.down, held)
     }
 
     /// Takes the next free one, counting down.
     pub(super) fn take_down(&mut self, held: impl Iterator<Item = PacketId>) -> PacketId {
-        if self.down_free == 0 {
-            let (taken, to_held) = look(held.map(|held| distance(held, self.down)));
-            for _ in 0..taken {
-                self.down = self.down.preceding();
-            }
-            let to_other = self.between();
-            if to_other < self.up_free {
-                self.up_free = 0;
-            }
-            self.down_free = share(to_other - self.up_free, to_held);
-        }
-        let taken = self.down;
-        self.down = taken.preceding();
-        self.down_free -= 1;
-        taken
+        self.down.take(DOWN, &mut self.up, held)
     }
+}
 
-    /// Steps up from `up` to `down`.
-    fn between(&self) -> u16 {
-        distance(self.up, self.down)
+impl Run {
+    fn take(
+        &mut self,
+        way: Way,
+        other: &mut Self,
+        held: impl Iterator<Item = PacketId>,
+    ) -> PacketId {
+        if self.free == 0 {
+            let (taken, to_held) = look(held.map(|held| (way.steps)(self.next, held)));
+            for _ in 0..taken {
+                self.next = (way.step)(self.next);
+            }
+            let to_other = (way.steps)(self.next, other.next);
+            if to_other < other.free {
+                other.free = 0;
+            }
+            self.free = share(to_other - other.free, to_held);
+        }
+        let taken = self.next;
+        self.next = (way.step)(taken);
+        self.free -= 1;
+        taken
     }
 }
 
