@@ -1,8 +1,8 @@
 //! Stops a thread of the system where a test wants it, until the test lets it go on.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
 
+use crate::groups::until;
 use crate::world::PATIENCE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,8 @@ impl Gate {
 
     /// Waits until somebody waits.
     pub(crate) async fn reached(&self) {
-        let reached = async {
-            while *self.at() != At::Before {
-                actix_rt::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let came = tokio::time::timeout(PATIENCE, reached).await;
-        came.expect("somebody comes to the gate");
+        let is_there = async || *self.at() == At::Before;
+        until(is_there, || "nobody comes to the gate".to_owned()).await;
     }
 
     pub(crate) fn open(&self) {
