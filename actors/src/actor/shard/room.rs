@@ -15,8 +15,8 @@ use super::super::protocol::{
 };
 use super::ShardActor;
 use crate::model::counter::Counter;
-use crate::model::ids::{Principal, Timestamp};
-use crate::model::quota::{Permit, QuotaPolicy, Scope, Shortage};
+use crate::model::ids::Timestamp;
+use crate::model::quota::{Permit, QuotaPolicy, Shortage, ShortageKind};
 use crate::model::refusal::Refusal;
 
 /// How often room is made for one newcomer: who was to go may come back each time.
@@ -32,12 +32,9 @@ const KINDS_MAX: usize = 1024;
 /// After a search that found nobody, so long in milliseconds there is no other one for the same limit.
 const PAUSE_MILLIS: u64 = 1000;
 
-/// Which limit stopped a newcomer, and among whose sessions it may find room.
-type Kind = (Scope, Option<Principal>);
-
 /// The sessions that go next, by whom they make room for; first who has been offline longest.
 #[derive(Debug, Default)]
-pub(super) struct Victims(BTreeMap<Kind, Found>);
+pub(super) struct Victims(BTreeMap<ShortageKind, Found>);
 
 #[derive(Debug)]
 struct Found {
@@ -69,7 +66,7 @@ impl ShardActor {
     fn victim(&mut self, shortage: &Shortage) -> Option<Victim> {
         let local = self.local.borrow();
         let now = local.shared.clock.now();
-        let kind = (shortage.scope.clone(), shortage.tenant.clone());
+        let kind = shortage.kind();
         if self.victims.0.len() >= KINDS_MAX && !self.victims.0.contains_key(&kind) {
             self.victims.0.clear();
         }
@@ -79,18 +76,11 @@ impl ShardActor {
             search_at: now,
         });
         loop {
-            while let Some(victim) = found.victims.front()
-                && !is_offline(&local, victim)
-            {
+            while let Some(victim) = found.victims.front() {
+                if still_fits(&local, victim, shortage) {
+                    return Some(victim.clone());
+                }
                 found.victims.pop_front();
-            }
-            // Not everybody's unit is of use to every newcomer of the kind.
-            let mut victims = found.victims.iter();
-            let fits = |victim: &&Victim| {
-                is_offline(&local, victim) && is_of_use(&local, victim, shortage)
-            };
-            if let Some(victim) = victims.find(fits) {
-                return Some(victim.clone());
             }
             if now < found.search_at {
                 return None;
@@ -103,14 +93,12 @@ impl ShardActor {
     }
 }
 
-fn is_offline(local: &Local, victim: &Victim) -> bool {
+fn still_fits(local: &Local, victim: &Victim, shortage: &Shortage) -> bool {
     let resident = local.directory.get(&victim.client_id);
-    resident.is_some_and(|it| it.stay.offline_since() == Some(victim.offline_since))
-}
-
-fn is_of_use(local: &Local, victim: &Victim, shortage: &Shortage) -> bool {
-    let resident = local.directory.get(&victim.client_id);
-    resident.is_some_and(|it| local.shared.quota.helps(&it.permit, shortage))
+    resident.is_some_and(|it| {
+        it.stay.offline_since() == Some(victim.offline_since)
+            && local.shared.quota.helps(&it.permit, shortage)
+    })
 }
 
 fn search(local: &Local, shortage: &Shortage) -> VecDeque<Victim> {

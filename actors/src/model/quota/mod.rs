@@ -89,6 +89,27 @@ pub struct Shortage {
     pub units: u64,
 }
 
+/// What newcomers have in common to whom the same units are of use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShortageKind {
+    scope: Scope,
+    tenant: Option<Principal>,
+    listener: Listener,
+    reserve: Option<u16>,
+}
+
+impl Shortage {
+    /// Whose shortages are like this one.
+    pub fn kind(&self) -> ShortageKind {
+        ShortageKind {
+            scope: self.scope.clone(),
+            tenant: self.tenant.clone(),
+            listener: self.newcomer.listener.clone(),
+            reserve: self.newcomer.reserve,
+        }
+    }
+}
+
 /// What a limit is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {

@@ -205,6 +205,10 @@ fn nobody_goes_in_vain_where_two_limits_are_reached() {
     assert_eq!(shortage.scope, Scope::Listener("public".into()));
     assert!(!quota.helps(&alarm, &shortage), "its unit stays reserved");
     assert!(!quota.helps(&other, &shortage), "the listener stays full");
+    let elsewhere = anybody(&quota).unwrap_err();
+    assert_ne!(elsewhere.kind(), shortage.kind());
+    let like_it = ask(&quota, "z", "", "public").unwrap_err();
+    assert_eq!(like_it.kind(), shortage.kind());
     drop(alarm);
     let shortage = ask(&quota, "y", "", "public").unwrap_err();
     assert!(quota.helps(&other, &shortage));
