@@ -1,5 +1,6 @@
 //! Actors that die again and again: sessions and groups are given up on until the process starts again or an operator ends
-//! them; what they hold is not lost, and nobody else waits for it. As `actor/shard/comeback.rs`.
+//! them; what they hold is not lost, and nobody else waits for it. As `actor/shard/comeback.rs`, but for the end of quarantine
+//! by expiry.
 
 use outlive_actors::model::effect::Input;
 use outlive_actors::model::refusal::Refusal;

@@ -245,23 +245,23 @@ impl ShardActor {
         }
         let due = self.local.borrow_mut().due(now, DUE_MAX);
         for client_id in due {
-            let slot = {
-                let local = self.local.borrow();
-                match local
-                    .directory
-                    .get(&client_id)
-                    .map(|resident| &resident.state)
-                {
-                    Some(ResidentState::Active(slot)) => Some(*slot),
-                    Some(ResidentState::Passive) => None,
-                    Some(ResidentState::Rehydrating | ResidentState::Quarantined) | None => {
-                        continue;
-                    }
+            let local = self.local.borrow();
+            let resident = local.directory.get(&client_id);
+            match resident.map(|resident| &resident.state) {
+                Some(ResidentState::Active(slot)) => {
+                    let slot = *slot;
+                    drop(local);
+                    self.tell(slot, ToSession::Tick);
                 }
-            };
-            match slot {
-                Some(slot) => self.tell(slot, ToSession::Tick),
-                None => self.rehydrate(client_id, Comeback::default(), ctx),
+                Some(ResidentState::Passive) => {
+                    drop(local);
+                    self.rehydrate(client_id, Comeback::default(), ctx);
+                }
+                Some(ResidentState::Quarantined) => {
+                    drop(local);
+                    self.retry(client_id, Comeback::default(), ctx);
+                }
+                Some(ResidentState::Rehydrating) | None => {}
             }
         }
     }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use outlive_actors::model::counter::Counter;
 use outlive_actors::model::effect::Effect;
 use outlive_actors::model::ids::ClientId;
 use outlive_actors::model::packet::Routed;
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::observe::Gauge;
 use outlive_actors::supervise::PANICS_MAX;
+use outlive_actors::system::SystemObservation;
 
 use crate::client::{Client, Setup, kept, transient};
 use crate::world::{World, run};
@@ -222,6 +224,65 @@ fn a_session_that_keeps_panicking_is_quarantined_and_can_be_discarded() {
         assert!(!discard("victim").await);
         world.stop().await;
     });
+}
+
+/// It is reclaimed as any other, whether its actor died as its client came or when it had been there for a while.
+#[test]
+fn a_quarantined_session_expires() {
+    for attached in [false, true] {
+        run(quarantined_session_expires(attached));
+    }
+}
+
+async fn quarantined_session_expires(attached: bool) {
+    let mut world = World::start_with(|config| config.shards = 1).await;
+    world.connect("victim", kept()).await.hang_up();
+    // It says when all that is due before is dealt with.
+    let sooner = Setup {
+        expiry_seconds: kept().expiry_seconds - 1,
+        ..kept()
+    };
+    world.connect("other", sooner).await.hang_up();
+    let injected = Arc::new(AtomicBool::new(true));
+    let die = Arc::clone(&injected);
+    world.system().inject(Arc::new(move |client_id, effect| {
+        let fatal = match effect {
+            Effect::Listen(on) => *on && !attached,
+            Effect::Subscribe { .. } => attached,
+            _ => false,
+        };
+        if fatal && client_id.as_str() == "victim" && die.load(Ordering::SeqCst) {
+            panic!("injected");
+        }
+    }));
+    for death in 1..=u64::from(PANICS_MAX) + 1 {
+        let mut victim = world.ask("victim", kept());
+        if attached {
+            assert_eq!(victim.answer().await, Ok(true));
+            victim.begin_subscribe("t", 1);
+        }
+        assert_eq!(victim.closed().await, Refusal::Internal);
+        let noticed = |seen: &SystemObservation| seen.shards.restarts == death;
+        world.until("it was noticed", noticed).await;
+    }
+    let quarantined = |seen: &SystemObservation| seen.shards.gauge(Gauge::Quarantined);
+    world
+        .until("quarantined", |seen| quarantined(seen) == 1)
+        .await;
+    injected.store(false, Ordering::SeqCst);
+    let seconds = kept().expiry_seconds;
+    world.clock.advance_millis(u64::from(seconds - 1) * 1000);
+    world
+        .until("the other one expires", |seen| seen.quota.used == 1)
+        .await;
+    assert_eq!(quarantined(&world.observe()), 1, "not before");
+    let refused = world.ask("victim", kept()).answer().await;
+    assert_eq!(refused, Err(Refusal::Internal));
+    world.clock.advance_millis(1000);
+    let is_gone = |seen: &SystemObservation| quarantined(seen) == 0 && seen.quota.used == 0;
+    world.until("it is gone", is_gone).await;
+    assert_eq!(world.counter(Counter::SessionExpired), 2);
+    world.stop().await;
 }
 
 #[test]

@@ -20,7 +20,8 @@ use crate::model::snapshot::SessionSnapshot;
 use crate::observe::Gauge;
 use crate::supervise::{PANICS_MAX, Panics};
 
-/// After so long in milliseconds a session whose snapshot could not be read is tried again: something may be due for it.
+/// After so long in milliseconds at the earliest a session is tried again whose snapshot could not be read, or that is
+/// quarantined: something may be due for it.
 const RETRY_MILLIS: u64 = 60_000;
 
 /// Who waits for a session to come back.
@@ -151,8 +152,10 @@ impl ShardActor {
             let now = local.now();
             if snapshot.detached_at.is_none() {
                 // Its actor died with a connection: what was sent since its last record may have been received.
+                let known = local.directory.get(&snapshot.client_id);
+                let offline_since = known.and_then(|known| known.stay.offline_since());
                 let change = Change::Recovered {
-                    at: now.time,
+                    at: offline_since.unwrap_or(now.time),
                     maybe_sent_below: now.log_end,
                 };
                 snapshot.apply(snapshot.covers, &change);
@@ -201,8 +204,14 @@ impl ShardActor {
             resident.state = ResidentState::Quarantined;
             local.cells.shift(Gauge::Quarantined, 1);
         }
-        if stay.presence == Presence::Online {
-            local.set_stay(&client_id, stay.left(now));
+        let stay = match stay.presence {
+            Presence::Online => stay.left(now),
+            Presence::Offline | Presence::Vacant => stay,
+        };
+        local.set_stay(&client_id, stay);
+        if !rebuild {
+            let retry_at = now.plus_millis(RETRY_MILLIS);
+            local.set_deadline(&client_id, Some(stay.expires_at.max(retry_at)));
         }
         tracing::error!(client_id = %client_id, panics, rebuild, "session actor panicked");
         let recorded = local.submitted();
@@ -223,8 +232,8 @@ impl ShardActor {
             refusal,
             discard,
         } = end;
-        let mut local = self.local.borrow_mut();
-        let Some(resident) = local.directory.get_mut(&client_id) else {
+        let local = self.local.borrow_mut();
+        let Some(resident) = local.directory.get(&client_id) else {
             return false;
         };
         match &resident.state {
@@ -240,23 +249,38 @@ impl ShardActor {
                 return comeback.refuse(refusal) || discard;
             }
             ResidentState::Passive | ResidentState::Quarantined if !discard => return false,
-            ResidentState::Passive => {}
-            ResidentState::Quarantined => {
-                // To end it, it must be brought back once more.
-                if let Some(panics) = &mut resident.panics {
-                    panics.forgive_one();
-                }
-                local.cells.shift(Gauge::Quarantined, -1);
-            }
+            ResidentState::Passive | ResidentState::Quarantined => {}
         }
-        let recorded = local.submitted();
         drop(local);
         let comeback = Comeback {
             waiting: Vec::new(),
             discard: Some(refusal),
         };
-        self.rehydrate_after(recorded, client_id, comeback, ctx);
+        self.retry(client_id, comeback, ctx);
         true
+    }
+
+    /// Brings a session without an actor back, to end or to do what is due; one that is quarantined may die once more.
+    pub(super) fn retry(
+        &mut self,
+        client_id: ClientId,
+        comeback: Comeback,
+        ctx: &mut Context<Self>,
+    ) {
+        let recorded = {
+            let mut local = self.local.borrow_mut();
+            let recorded = local.submitted();
+            if let Some(resident) = local.directory.get_mut(&client_id)
+                && matches!(resident.state, ResidentState::Quarantined)
+            {
+                if let Some(panics) = &mut resident.panics {
+                    panics.forgive_one();
+                }
+                local.cells.shift(Gauge::Quarantined, -1);
+            }
+            recorded
+        };
+        self.rehydrate_after(recorded, client_id, comeback, ctx);
     }
 
     /// Refuses all connections that wait for a session to come back.
