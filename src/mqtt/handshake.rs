@@ -23,6 +23,7 @@ use super::connection::{self, Newcomer};
 use super::counters::WireCounter;
 use super::door::Door;
 use super::listener::{Permit, Seat};
+use super::pace::Taken;
 use super::transport::Stream;
 use super::{Shared, encode, guard, scratch};
 use crate::auth::Credentials;
@@ -115,7 +116,7 @@ async fn ask(
     let (mut packet, mut rest) = read_connect(shared, stream).await?;
     let (version, bytes_max) = (packet.version, packet.terms.packet_bytes_max);
     let refuse = |refusal| Failure::Refused(Refused::to(version, refusal), bytes_max);
-    pace(shared, origin).map_err(refuse)?;
+    let taken = pace(shared, origin).map_err(refuse)?;
     let proven = match packet.auth.take() {
         None => None,
         Some(asked) => {
@@ -128,7 +129,7 @@ async fn ask(
             Some(applicant.prove(asked).await?)
         }
     };
-    let client = authenticate(shared, packet, proven, origin)
+    let client = authenticate(shared, packet, proven, origin, taken)
         .await
         .map_err(refuse)?;
     Ok((client, rest))
@@ -136,10 +137,10 @@ async fn ask(
 
 /// Whether one more may come now, before anybody is asked who it is. A tenant that is known already by the listener uses
 /// up nothing of the rate of all while it is above its own.
-fn pace(shared: &Shared, origin: &Origin) -> Result<(), Refusal> {
+fn pace(shared: &Shared, origin: &Origin) -> Result<Taken, Refusal> {
     pace_of(shared, shared.setup.tenancy.of_listener(&origin.listener))?;
     let taken = shared.paces.total.take(shared.setup.clock.now());
-    taken.then_some(()).ok_or(Refusal::ConnectRate)
+    taken.ok_or(Refusal::ConnectRate)
 }
 
 /// Whether one more may come now of this tenant.
@@ -199,6 +200,7 @@ async fn authenticate(
     mut packet: ConnectPacket,
     proven: Option<Proven>,
     origin: &Origin,
+    taken: Taken,
 ) -> Result<Client, Refusal> {
     let setup = &shared.setup;
     let assigned = packet.client_id.is_empty();
@@ -222,7 +224,12 @@ async fn authenticate(
     };
     let tenant = setup.tenancy.tenant(&principal, &origin.listener)?;
     if setup.tenancy.of_listener(&origin.listener).is_none() {
-        pace_of(shared, tenant.clone())?;
+        pace_of(shared, tenant.clone()).inspect_err(|_| {
+            // An exchange costs little. An authenticator may not, and is asked no more often than the rate of all allows.
+            if proven.is_some() {
+                shared.paces.total.give_back(taken, setup.clock.now());
+            }
+        })?;
     }
     let client_id = packet.know(client_id, tenant.as_ref());
     if let Some(will) = &packet.will {

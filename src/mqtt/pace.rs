@@ -35,6 +35,14 @@ pub(super) struct Pace {
     notes: Notes,
 }
 
+/// One that a [`Pace`] let come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    at: Timestamp,
+    /// What it used up; 0: there was no limit.
+    nanos: u64,
+}
+
 /// When all that was taken would have come if it had come at the rate, in nanoseconds of the wall clock, once one more
 /// is taken at `now`; `None` if there is no credit for it. What it was before is in the past as soon as there is credit
 /// for a whole second again.
@@ -62,11 +70,11 @@ impl Pace {
         self.per_second.store(per_second, Ordering::Relaxed);
     }
 
-    /// Whether one more may come at `now`.
-    pub(super) fn take(&self, now: Timestamp) -> bool {
+    /// Lets one more come at `now`; `None` if there are too many.
+    pub(super) fn take(&self, now: Timestamp) -> Option<Taken> {
         let per_second = self.per_second.load(Ordering::Relaxed);
         if per_second == 0 {
-            return true;
+            return Some(Taken { at: now, nanos: 0 });
         }
         let taken = self
             .paid_at
@@ -79,7 +87,22 @@ impl Pace {
                 "connects refused: too many per second"
             );
         }
-        taken.is_ok()
+        taken.ok().map(|_| Taken {
+            at: now,
+            nanos: NANOS_PER_SECOND / u64::from(per_second),
+        })
+    }
+
+    /// One that was taken did not come after all. What was taken a second ago or longer has come back by itself if nobody
+    /// needed it, and is not given back: so no more than a second's worth ever comes on top of the rate.
+    pub(super) fn give_back(&self, taken: Taken, now: Timestamp) {
+        if nanos(now) >= nanos(taken.at).saturating_add(NANOS_PER_SECOND) {
+            return;
+        }
+        self.paid_at
+            .update(Ordering::Relaxed, Ordering::Relaxed, |paid_at| {
+                paid_at.saturating_sub(taken.nanos)
+            });
     }
 }
 
@@ -104,7 +127,8 @@ mod tests {
     use super::*;
 
     fn taken(pace: &Pace, at: u64, asked: u32) -> usize {
-        (0..asked).filter(|_| pace.take(Timestamp(at))).count()
+        let asked = 0..asked;
+        asked.filter_map(|_| pace.take(Timestamp(at))).count()
     }
 
     #[test]
@@ -127,5 +151,33 @@ mod tests {
         assert_eq!(taken(&pace, 1, 1_000), 1_000);
         pace.set(1);
         assert_eq!(taken(&pace, 1, 1_000), 1);
+    }
+
+    #[test]
+    fn what_is_given_back_another_takes_unless_it_has_come_back_by_itself() {
+        let pace = Pace::new(2);
+        let [first, second] = [5_000, 5_001].map(|at| pace.take(Timestamp(at)).unwrap());
+        assert_eq!(taken(&pace, 5_100, 10), 0);
+        pace.give_back(first, Timestamp(5_100));
+        assert_eq!(taken(&pace, 5_100, 10), 1);
+        assert_eq!(taken(&pace, 6_001, 10), 2);
+        pace.give_back(second, Timestamp(6_001));
+        assert_eq!(taken(&pace, 6_001, 10), 0);
+        // However much is given back, there is credit for a second.
+        let taken_at_once = [7_001, 7_001].map(|at| pace.take(Timestamp(at)).unwrap());
+        for given in taken_at_once {
+            pace.give_back(given, Timestamp(7_900));
+        }
+        assert_eq!(taken(&pace, 7_900, 10), 2);
+    }
+
+    #[test]
+    fn what_came_without_a_limit_gives_nothing_back() {
+        let pace = Pace::new(0);
+        let free = pace.take(Timestamp(5_000)).unwrap();
+        pace.set(1);
+        assert_eq!(taken(&pace, 5_000, 10), 1);
+        pace.give_back(free, Timestamp(5_000));
+        assert_eq!(taken(&pace, 5_000, 10), 0);
     }
 }

@@ -172,6 +172,45 @@ fn whoever_does_not_keep_to_the_exchange_is_refused() {
     }
 }
 
+/// Who proves nothing uses up what all have: passwords are guessed no faster than the rate.
+#[test]
+fn only_what_is_above_the_rate_of_its_tenant_is_given_back_to_all() {
+    run(async {
+        let mut world = World::new(Options {
+            authenticator: Arc::new(Polite::default()),
+            tenancy: Tenancy::Principal {
+                separator: "".into(),
+            },
+            tenants_connects_per_second_max: PerTenant {
+                each: 1,
+                ..PerTenant::default()
+            },
+            config: WireConfig {
+                connects_per_second_max: 3,
+                ..Options::default().config
+            },
+            ..Options::default()
+        });
+        proven(&mut world).await;
+        let guess = b"\xf0\x06\x18\x04\x15\x00\x01m";
+        for (answer, refused) in [
+            (ME, refused_v5(0x9F, Refusal::TenantConnectRate)),
+            (ME, refused_v5(0x9F, Refusal::TenantConnectRate)),
+            (ME, refused_v5(0x9F, Refusal::TenantConnectRate)),
+            (guess, refused_v5(0x86, Refusal::Credentials)),
+            (guess, refused_v5(0x86, Refusal::Credentials)),
+        ] {
+            let mut client = world.client(CONNECT).await;
+            expect(&mut client, WHO).await;
+            client.write_all(answer).await.unwrap();
+            assert_eq!(rest(&mut client).await, refused);
+        }
+        let mut client = world.client(CONNECT).await;
+        let refused = refused_v5(0x9F, Refusal::ConnectRate);
+        assert_eq!(rest(&mut client).await, refused);
+    });
+}
+
 #[test]
 fn a_method_that_is_not_offered_is_refused_and_nobody_gets_in_without() {
     // 5.0: [MQTT-4.12.0-1]

@@ -64,6 +64,7 @@ fn what_a_tenant_by_listener_sends_above_its_rate_is_not_at_the_expense_of_other
     });
 }
 
+/// Nobody asks an authenticator more often than the rate of all allows, so nothing is given back.
 #[test]
 fn a_tenant_by_principal_is_known_when_the_rate_of_all_is_asked_already() {
     run(async {

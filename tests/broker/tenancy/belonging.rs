@@ -1,26 +1,15 @@
 //! Who belongs to which tenant, and to which the data.
 
-use std::io::Write as _;
-
-use tempfile::NamedTempFile;
-
-use super::{expect, kept, start};
+use super::{expect, kept, start, users};
 use crate::client::Client;
 use crate::harness::{Broker, eventually};
 use crate::scram::{self, User};
 use crate::wire::{Connect, Version};
 
-fn users(lines: &[Vec<u8>]) -> (NamedTempFile, String) {
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(&lines.concat()).unwrap();
-    let setting = format!("auth.scram_file={}", file.path().display());
-    (file, setting)
-}
-
 #[test]
 fn users_whose_names_begin_alike_are_one_tenant_and_who_is_nobodys_stays_out() {
     let names = ["acme/1", "acme/2", "globex/1", "lonely", "+/1"];
-    let (_file, scram_file) = users(&names.map(|name| scram::line(name, "secret")));
+    let (_file, scram_file) = users(&names);
     let broker = Broker::start_with(&[
         &scram_file,
         "tenancy.by=principal",

@@ -2,11 +2,13 @@
 
 use serde_json::Value as Json;
 
-use super::{TENANTS, connect, expect, kept, transient, try_connect};
+use super::{TENANTS, connect, expect, kept, transient, try_connect, users};
 use crate::harness::{Broker, eventually};
+use crate::scram::{self, User};
 use crate::wire::{Ack, Connect, Properties, Publish, Value, Version, property};
 
 const QUOTA_EXCEEDED: u8 = 0x97;
+const RATE_EXCEEDED: u8 = 0x9F;
 
 /// A configuration with tenants and these limits of theirs; `others` are sections.
 fn file(limits: &str, others: &str) -> String {
@@ -221,7 +223,11 @@ fn connects_of_a_tenant_above_its_rate_are_refused_in_every_version_and_counted(
             .code
     };
     for version in Version::ALL {
-        let code = if version == Version::V5 { 0x9F } else { 3 };
+        let code = if version == Version::V5 {
+            RATE_EXCEEDED
+        } else {
+            3
+        };
         eventually("two connects come within a second", || {
             let answer = code_of(0, version);
             assert!(answer == 0 || answer == code, "{version:?}: {answer}");
@@ -243,4 +249,32 @@ fn connects_of_a_tenant_above_its_rate_are_refused_in_every_version_and_counted(
         assert_eq!(code_of(0, Version::V311), 0);
     }
     assert_eq!(broker.metric(reason), before);
+}
+
+/// Who it is a client proves after the rate of all is asked.
+#[test]
+fn what_users_of_a_tenant_send_above_its_rate_is_not_at_the_expense_of_others() {
+    let (_file, scram_file) = users(&["acme", "globex"]);
+    let broker = Broker::start_with(&[
+        &scram_file,
+        "tenancy.by=principal",
+        "tenancy.connects_per_second_max=1",
+        "mqtt.connects_per_second_max=2",
+    ]);
+    let code_of = |name, password| {
+        let mut client = scram::begin(&broker, "c", &mut User::new(name, password));
+        scram::connack(&mut client).0
+    };
+    let refused = |reason: &str| {
+        broker.metric(&format!(
+            "outlive_connections_refused_total{{reason=\"{reason}\"}}"
+        ))
+    };
+    eventually("a tenant is refused often", || {
+        let code = code_of("acme", "secret");
+        assert!(code == 0 || code == RATE_EXCEEDED, "{code:#x}");
+        refused("tenant_connect_rate") >= 20.0
+    });
+    assert_eq!(code_of("globex", "secret"), 0);
+    assert_eq!(refused("connect_rate"), 0.0);
 }

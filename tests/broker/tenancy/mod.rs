@@ -1,7 +1,12 @@
 //! Tenants on one broker.
 
+use std::io::Write as _;
+
+use tempfile::NamedTempFile;
+
 use crate::client::Client;
 use crate::harness::Broker;
+use crate::scram;
 use crate::wire::{Connect, Version};
 
 mod apart;
@@ -33,6 +38,16 @@ fn transient(broker: &Broker, tenant: usize, version: Version, id: &str) -> Clie
 
 fn kept(broker: &Broker, tenant: usize, version: Version, id: &str) -> Client {
     connect(broker, tenant, &Connect::kept(version, id))
+}
+
+/// A file of users with these names, whose password is "secret", and the setting that names it.
+fn users(names: &[&str]) -> (NamedTempFile, String) {
+    let mut file = NamedTempFile::new().unwrap();
+    for name in names {
+        file.write_all(&scram::line(name, "secret")).unwrap();
+    }
+    let setting = format!("auth.scram_file={}", file.path().display());
+    (file, setting)
 }
 
 fn publish(broker: &Broker, tenant: usize, topic: &str, payload: &str) {
