@@ -94,6 +94,14 @@ fn asked_what_it_has_a_session_names_qos_1_and_counts_what_is_its_own() {
     );
 }
 
+/// The connection ends without a word to any group.
+fn ends_silently(s: &mut Script) {
+    s.effects.clear();
+    s.close();
+    let told = |effect: &Effect| matches!(effect, Effect::TellGroup { .. });
+    assert!(!s.effects.iter().any(told));
+}
+
 #[test]
 fn what_a_client_has_it_settles_after_it_unsubscribed_and_then_the_group_is_forgotten() {
     let mut s = member();
@@ -102,14 +110,7 @@ fn what_a_client_has_it_settles_after_it_unsubscribed_and_then_the_group_is_forg
     let failed = false;
     s.send(Inbound::PubAck { packet_id, failed });
     assert_eq!(said(&s), [Said::Settled(s.session.fence(), [AT].into())]);
-    s.effects.clear();
-    // No word of it is left when the connection ends.
-    s.close();
-    assert!(
-        !s.effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::TellGroup { .. }))
-    );
+    ends_silently(&mut s);
 }
 
 #[test]
@@ -119,13 +120,7 @@ fn a_group_that_is_left_with_nothing_unsettled_is_forgotten_at_once() {
     let failed = false;
     s.send(Inbound::PubAck { packet_id, failed });
     leave(&mut s);
-    s.effects.clear();
-    s.close();
-    assert!(
-        !s.effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::TellGroup { .. }))
-    );
+    ends_silently(&mut s);
 }
 
 #[test]
