@@ -176,7 +176,7 @@ impl World {
             Effect::Count(_) => {}
             Effect::Publish { message, received } => {
                 actor.refused = false;
-                if self.publish(&message, received) {
+                if self.publish(client, &message, received) {
                     self.barrier(actor);
                 }
             }
@@ -295,9 +295,14 @@ impl World {
     }
 
     /// Routes a publication; gives whether it is appended.
-    fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> bool {
+    fn publish(
+        &mut self,
+        client: usize,
+        message: &Arc<Message>,
+        received: Option<PacketId>,
+    ) -> bool {
         self.oracle.routed(message);
-        self.route_to_groups(message);
+        self.route_to_groups(client, message);
         for slot in &mut self.slots {
             let mut live: Option<Live> = None;
             let mut logged = false;

@@ -46,10 +46,22 @@ pub(crate) enum Seen {
     TakeoverRefused,
     /// A session ended to make room for a newcomer.
     Evicted,
+    /// A SUBSCRIBE waited until its group was routed to.
+    SubscribeWaited,
+    /// A group that was routed to became durable; something came to it from memory meanwhile; its actor or the process died
+    /// before it was.
+    Switched,
+    RoutedDuringSwitch,
+    DiedDuringSwitch,
+    CrashedDuringSwitch,
+    /// A group had an attempt twice, as ADR 8 allows.
+    LeasedTwice,
+    /// A quarantined session expired.
+    QuarantineExpired,
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -76,6 +88,13 @@ impl Seen {
         Self::TakeoverDelayed,
         Self::TakeoverRefused,
         Self::Evicted,
+        Self::SubscribeWaited,
+        Self::Switched,
+        Self::RoutedDuringSwitch,
+        Self::DiedDuringSwitch,
+        Self::CrashedDuringSwitch,
+        Self::LeasedTwice,
+        Self::QuarantineExpired,
     ];
 }
 

@@ -1,7 +1,6 @@
 //! The hands of a simulated group: turns, reads, deaths; as `actor/group.rs`.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use outlive_actors::actor::protocol::MemberNews;
 use outlive_actors::model::cursor::ReadId;
@@ -11,7 +10,6 @@ use outlive_actors::model::group::talk::{GroupRef, Lease, Leased};
 use outlive_actors::model::group::{Group, GroupEffect, GroupInput, Strategy};
 use outlive_actors::model::ids::{GroupNumber, Now, Offset};
 use outlive_actors::model::message::{Message, QoS};
-use outlive_actors::model::packet::SubscriptionIds;
 use outlive_actors::model::record::Record;
 
 use super::{home_of, marked, shard};
@@ -43,9 +41,7 @@ enum GroupRead {
 #[derive(Debug)]
 pub(crate) struct GroupActor {
     pub(super) group: Group,
-    /// It reads its filter, and whether from the journal.
-    listening: Option<bool>,
-    live: VecDeque<Live>,
+    pub(super) live: VecDeque<Live>,
     records: VecDeque<Record>,
     told: VecDeque<Told>,
     /// The snapshot is asked for once this ticket is answered.
@@ -61,7 +57,6 @@ impl GroupActor {
     pub(super) fn new(group: Group, effects: Vec<GroupEffect>) -> Self {
         Self {
             group,
-            listening: None,
             live: VecDeque::new(),
             records: VecDeque::new(),
             told: VecDeque::new(),
@@ -87,7 +82,6 @@ impl GroupActor {
     /// It is gone, with what it held; its shard does not know yet.
     pub(super) fn die(&mut self) {
         self.dead = true;
-        self.listening = None;
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -102,37 +96,22 @@ impl GroupActor {
         nothing_waits && asks_nothing && done
     }
 
-    fn reads(&self, message: &Message) -> bool {
+    pub(super) fn reads(&self, message: &Message) -> bool {
         self.group.plain_filter().matches(message.topic())
     }
 }
 
 impl World {
-    /// A publication on its way to the groups that read it without the journal.
-    pub(crate) fn route_to_groups(&mut self, message: &Arc<Message>) {
-        for actor in self.groups.actors.values_mut() {
-            let Some(durable) = actor.listening else {
-                continue;
-            };
-            if actor.reads(message) && !(durable && message.qos > QoS::AtMostOnce) {
-                actor.live.push_back(Live {
-                    message: Arc::clone(message),
-                    qos: message.qos,
-                    retain: message.retain,
-                    subscription_ids: SubscriptionIds::new(),
-                });
-            }
-        }
-    }
-
     /// A committed record on its way to the groups that read it.
     pub(crate) fn commit_to_groups(&mut self, record: &Record) {
         if record.message.qos == QoS::AtMostOnce {
             return;
         }
         self.watch_waiting(&record.message);
-        for actor in self.groups.actors.values_mut() {
-            if actor.listening == Some(true) && actor.reads(&record.message) {
+        let groups = &mut self.groups;
+        for (number, actor) in &mut groups.actors {
+            let known = groups.listening.get(number);
+            if known.is_some_and(|known| known.durable) && actor.reads(&record.message) {
                 actor.records.push_back(record.clone());
             }
         }
@@ -231,7 +210,9 @@ impl World {
         actor.group.pump(now, &mut effects);
         let is_over = self.perform_for_group(&mut actor, effects);
         self.flush_shard();
-        if !is_over {
+        if is_over {
+            self.groups.listening.remove(&number);
+        } else {
             self.groups.actors.insert(number, actor);
         }
     }
@@ -285,9 +266,7 @@ impl World {
                     };
                     self.tell_member(home, member, place, MemberNews::Leased(leased));
                 }
-                GroupEffect::Listen(on) => {
-                    actor.listening = on.then_some(actor.group.is_durable());
-                }
+                GroupEffect::Listen(on) => self.listen_group(actor, on),
                 GroupEffect::Record(change) => self.record_for_group(actor, change),
                 GroupEffect::Read {
                     read,

@@ -10,6 +10,7 @@ use outlive_actors::model::message::Message;
 use outlive_actors::model::topic::Filter;
 
 use super::account::counts;
+use super::routes::Travels;
 use super::{Groups, SHARDS, home_of, plain};
 use crate::seen::Seen;
 use crate::world::World;
@@ -85,7 +86,7 @@ impl World {
             let mut batch = GroupBatch::default();
             batch.for_groups.push(ForGroup::Changed { filter, asker });
             let waiting = self.groups.ways.entry(way).or_default();
-            waiting.push_back(batch);
+            waiting.push_back(Travels::Talk(batch));
         }
     }
 

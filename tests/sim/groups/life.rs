@@ -43,22 +43,9 @@ impl World {
         {
             actor.tell(Told::Strategy(standing.strategy));
         }
-        let Some(next) = standing.durable_from else {
-            return;
-        };
-        if std::mem::replace(&mut resident.durable, true) {
-            return;
+        if let Some(next) = standing.durable_from {
+            self.make_durable(number, next);
         }
-        if let State::Fresh(from) = &mut resident.state {
-            *from = Some(next);
-        }
-        if let Some(actor) = self.groups.actors.get_mut(&number) {
-            actor.tell(Told::Durable(next));
-        }
-        self.groups.account.created(number, next);
-        let filter = filter.clone();
-        let created = GroupChange::Created { filter, next };
-        self.entries.push(Entry::group(number, created));
     }
 
     fn add_group(&mut self, number: GroupNumber, filter: Filter, durable: bool, state: State) {
@@ -69,6 +56,8 @@ impl World {
             filter,
             strategy: Strategy::default(),
             durable,
+            switch: None,
+            askers: Vec::new(),
             state,
             attendance: Attendance::default(),
             deaths: 0,
@@ -83,6 +72,7 @@ impl World {
             return;
         };
         self.note(|| format!("group {number:?} is over"));
+        self.answer_all(&resident.filter, resident.askers);
         self.groups.numbers.remove(&resident.filter);
         if resident.durable {
             self.entries.push(Entry::group(number, GroupChange::Ended));
@@ -141,6 +131,7 @@ impl World {
         let dead: Vec<_> = dead.map(|(number, _)| *number).collect();
         for number in dead {
             self.groups.actors.remove(&number);
+            self.groups.listening.remove(&number);
             let Some(resident) = self.groups.residents.get_mut(&number) else {
                 continue;
             };
@@ -153,10 +144,15 @@ impl World {
                 resident.attendance.take_said();
                 self.note(|| format!("group {number:?} is quarantined"));
                 self.saw(Seen::GroupQuarantined);
+                self.answer_askers(number);
+                self.flush_shard();
                 continue;
             }
-            let durable = resident.durable;
-            let group = self.make_group(number, durable);
+            let recorded = resident.reads_journal();
+            if resident.switch.is_some() {
+                self.saw(Seen::DiedDuringSwitch);
+            }
+            let group = self.make_group(number, recorded);
             self.spawn_group(group);
         }
     }
@@ -180,11 +176,16 @@ impl World {
         let recorded = &self.journal.groups;
         let declared = &mut self.groups.declared;
         declared.retain(|_, number| recorded.contains_key(number));
+        if self.groups.is_any_switching() {
+            self.saw(Seen::CrashedDuringSwitch);
+        }
         self.groups.residents.clear();
         self.groups.numbers.clear();
         self.groups.due.clear();
         self.groups.actors.clear();
+        self.groups.listening.clear();
         self.groups.outboxes.clear();
+        self.groups.routed.clear();
         self.groups.ways.clear();
         self.groups.account.crashed();
         for number in over {
@@ -197,6 +198,8 @@ impl World {
         } in groups
         {
             if recorded {
+                let at = self.oracle.tick();
+                self.groups.account.switched(number, at);
                 self.add_group(number, filter.clone(), true, State::Passive);
             }
             self.look_at_group(&filter);

@@ -11,12 +11,13 @@ mod life;
 mod limits;
 mod members;
 mod rest;
+mod routes;
 mod talk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use outlive_actors::actor::protocol::GroupBatch;
+use outlive_actors::actor::protocol::{Asker, GroupBatch};
 use outlive_actors::model::effect::Effect;
 use outlive_actors::model::group::Strategy;
 use outlive_actors::model::group::attendance::Attendance;
@@ -34,6 +35,7 @@ use crate::world::Actor;
 use account::Account;
 use actor::GroupActor;
 use limits::{AllChanges, some_limit};
+use routes::{Listening, Routed, Switch, Travels};
 
 pub(crate) use account::Key;
 
@@ -65,6 +67,10 @@ struct Resident {
     plain: Filter,
     strategy: Strategy,
     durable: bool,
+    /// Until it reads the journal, if it is durable.
+    switch: Option<Switch>,
+    /// Who waits until it is routed to.
+    askers: Vec<Asker>,
     state: State,
     attendance: Attendance,
     deaths: u32,
@@ -90,10 +96,15 @@ pub(crate) struct Groups {
     due: BTreeSet<GroupNumber>,
     /// Actors of groups, those whose group is over and who were not told yet among them.
     actors: BTreeMap<GroupNumber, GroupActor>,
+    /// Which actors their homes route to.
+    listening: BTreeMap<GroupNumber, Listening>,
+    spells: u64,
     /// What the turn under way has for other shards.
     outboxes: BTreeMap<(usize, usize), GroupBatch>,
-    /// Batches under way from one shard to another.
-    ways: BTreeMap<(usize, usize), VecDeque<GroupBatch>>,
+    /// What the turn under way published, for other shards.
+    routed: BTreeMap<(usize, usize), Vec<Routed>>,
+    /// What is under way from one shard to another.
+    ways: BTreeMap<(usize, usize), VecDeque<Travels>>,
     /// A way on which batches take long.
     slow: Option<(usize, usize)>,
     questions: u64,
@@ -124,7 +135,10 @@ impl Groups {
             numbers: BTreeMap::new(),
             due: BTreeSet::new(),
             actors: BTreeMap::new(),
+            listening: BTreeMap::new(),
+            spells: 0,
             outboxes: BTreeMap::new(),
+            routed: BTreeMap::new(),
             ways: BTreeMap::new(),
             slow: rng
                 .permille(500)

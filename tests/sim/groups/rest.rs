@@ -62,6 +62,8 @@ impl World {
         for (filter, standing) in self.groups.directory.iter() {
             let resident = &self.groups.residents[&standing.number];
             assert_eq!(resident.durable, standing.durable_from.is_some());
+            assert!(resident.switch.is_none(), "{filter} does not switch");
+            assert!(resident.askers.is_empty(), "{filter}: somebody waits");
             assert_eq!(resident.strategy, standing.strategy, "{filter}");
             if standing.members > 0 {
                 self.group_rests(filter, standing.number, standing.members);

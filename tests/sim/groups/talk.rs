@@ -7,14 +7,20 @@ use outlive_actors::model::ids::SessionNumber;
 use outlive_actors::model::routes::Slot;
 use outlive_actors::model::topic::Filter;
 
+use super::routes::Travels;
 use super::{CLIENTS_MAX, State, home_of, shard, shard_of};
 use crate::world::World;
 
 impl World {
-    /// What a turn has for other shards leaves, behind what it submitted to the journal.
+    /// What a turn has for other shards leaves, behind what it submitted to the journal: publications first.
     pub(crate) fn send_talk(&mut self) {
+        for (way, routed) in std::mem::take(&mut self.groups.routed) {
+            let way = self.groups.ways.entry(way).or_default();
+            way.push_back(Travels::Routed(routed));
+        }
         for (way, batch) in std::mem::take(&mut self.groups.outboxes) {
-            self.groups.ways.entry(way).or_default().push_back(batch);
+            let way = self.groups.ways.entry(way).or_default();
+            way.push_back(Travels::Talk(batch));
         }
     }
 
@@ -48,12 +54,19 @@ impl World {
         let Some(waiting) = self.groups.ways.get_mut(&way) else {
             return;
         };
-        let batch = waiting.pop_front();
+        let first = waiting.pop_front();
         if waiting.is_empty() {
             self.groups.ways.remove(&way);
         }
-        if let Some(batch) = batch {
-            self.arrived(way, batch);
+        match first {
+            Some(Travels::Routed(batch)) => {
+                self.note(|| format!("shard {} to {}: {batch:?}", way.0, way.1));
+                for routed in batch {
+                    self.offer_to_groups(way.1, routed);
+                }
+            }
+            Some(Travels::Talk(batch)) => self.arrived(way, batch),
+            None => {}
         }
     }
 
@@ -65,14 +78,17 @@ impl World {
                 ForGroup::Lost(from) => self.hear_lost(to, &from),
                 ForGroup::Changed { filter, asker } => {
                     self.look_at_group(&filter);
-                    if let Some(asker) = asker {
-                        let joined = MemberNews::Joined(asker.question);
-                        self.tell_member(to, asker.member, asker.place, joined);
+                    if let Some(asker) = asker
+                        && !self.await_group(&filter, asker)
+                    {
+                        self.answer_all(&filter, vec![asker]);
                     }
                 }
-                ForGroup::Mark(_) | ForGroup::Marked(_) => {
-                    unreachable!("what is published is routed at once")
+                ForGroup::Mark(group) => {
+                    let outbox = self.outbox(to, usize::from(group.home.0));
+                    outbox.for_groups.push(ForGroup::Marked(group.number));
                 }
+                ForGroup::Marked(number) => self.is_marked(number),
             }
         }
         for news in batch.for_members {
@@ -82,7 +98,7 @@ impl World {
         self.flush_shard();
     }
 
-    fn outbox(&mut self, from: usize, to: usize) -> &mut GroupBatch {
+    pub(super) fn outbox(&mut self, from: usize, to: usize) -> &mut GroupBatch {
         self.groups.outboxes.entry((from, to)).or_default()
     }
 
@@ -94,10 +110,6 @@ impl World {
         asker: Option<(SessionNumber, Place)>,
     ) -> Option<u64> {
         let home = home_of(filter);
-        if home == from {
-            self.look_at_group(filter);
-            return None;
-        }
         let asker = asker.map(|(member, place)| {
             self.groups.questions += 1;
             Asker {
@@ -106,10 +118,15 @@ impl World {
                 question: self.groups.questions,
             }
         });
+        let question = asker.map(|asker| asker.question);
+        if home == from {
+            self.look_at_group(filter);
+            return question.filter(|_| asker.is_some_and(|it| self.await_group(filter, it)));
+        }
         let filter = filter.clone();
         let changed = ForGroup::Changed { filter, asker };
         self.outbox(from, home).for_groups.push(changed);
-        asker.map(|asker| asker.question)
+        question
     }
 
     /// A member says something to a group.
@@ -227,6 +244,11 @@ impl World {
             resident.attendance.take_said();
         } else if waits {
             groups.due.insert(number);
+        }
+        if resident.attendance.online().len() == 0 {
+            let gone = std::mem::take(&mut resident.askers); // nobody waits any more
+            let filter = resident.filter.clone();
+            self.answer_all(&filter, gone);
         }
     }
 

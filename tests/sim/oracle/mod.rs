@@ -123,6 +123,11 @@ impl Oracle {
         self.posts[post].routed += 1;
     }
 
+    /// When an attempt was routed, or read from the journal for the first time.
+    pub(crate) fn routed_at(&self, attempt: Attempt) -> Option<u64> {
+        self.settled.get(&attempt).map(|(routed, _)| *routed)
+    }
+
     /// An attempt is in the journal: a QoS 2 post at most once.
     pub(crate) fn committed(&mut self, message: &Message) {
         self.settle(message);
