@@ -17,6 +17,9 @@ impl World {
                 self.settle_once();
             }
             self.check_quarantined();
+            if self.rng.permille(500) {
+                self.quarantines_end();
+            }
         }
         for round in 0.. {
             assert!(round < 5000, "the run does not come to rest");

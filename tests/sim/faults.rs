@@ -1,5 +1,6 @@
 //! Time, and what goes wrong with it: late ticks, passivation, dying sessions, a dying process.
 
+use outlive_actors::actor::local::{Presence, Stay};
 use outlive_actors::model::effect::Input;
 use outlive_actors::model::entry::{Change, Entry};
 use outlive_actors::model::fights::Fights;
@@ -37,6 +38,7 @@ impl World {
 
     pub(crate) fn tick_if_due(&mut self, client: usize) {
         let now = self.time;
+        self.retry_if_due(client);
         if matches!(self.residences[client], Residence::Passive) {
             let id = &self.clients[client].id;
             let snapshot = self.journal.snapshot_of(id);
@@ -107,6 +109,19 @@ impl World {
         }
     }
 
+    /// All connections end with the process.
+    fn bury_links(&mut self) {
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        for at in links {
+            self.cut_link(at);
+            if let Some(link) = self.links.get_mut(&at) {
+                (link.connect, link.home) = (None, None);
+                link.up.clear();
+            }
+            self.bury(at);
+        }
+    }
+
     /// The process dies and starts again.
     pub(crate) fn crash(&mut self) {
         let records = self.journal.crash(&mut self.rng);
@@ -119,15 +134,7 @@ impl World {
         self.fights = Fights::new(PAUSE_MILLIS);
         self.takeovers.iter_mut().for_each(Vec::clear);
         self.wills.iter_mut().for_each(Watched::excuse);
-        let links: Vec<u64> = self.links.keys().copied().collect();
-        for at in links {
-            self.cut_link(at);
-            if let Some(link) = self.links.get_mut(&at) {
-                (link.connect, link.home) = (None, None);
-                link.up.clear();
-            }
-            self.bury(at);
-        }
+        self.bury_links();
         let down = self.rng.between(0, 40_000);
         self.time = Timestamp(self.time.0 + down);
         let end = self.journal.end;
@@ -169,6 +176,12 @@ impl World {
             }
             self.slots[client].permit = Some(self.units.adopt(&snapshot, self.time));
             self.slots[client].recorded = Some(snapshot.number);
+            self.slots[client].stay = Some(Stay {
+                presence: Presence::Offline,
+                resumed: snapshot.was_resumed(),
+                expiry_seconds: snapshot.expiry_seconds,
+                expires_at: deadline,
+            });
             self.rebuild(client);
             survivors.push(snapshot);
         }

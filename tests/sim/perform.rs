@@ -1,5 +1,6 @@
 //! The hands of a simulated session actor: performs effects as `actor/session.rs` does, and dies where it is told to.
 
+use outlive_actors::actor::local::{Presence, Stay};
 use outlive_actors::model::effect::{Effect, Input, Live};
 use outlive_actors::model::entry::{Change, Entry, GroupChange};
 use outlive_actors::model::ids::{Fence, PacketId};
@@ -28,6 +29,8 @@ impl World {
             inputs = std::mem::take(&mut actor.answers);
         }
         if alive && actor.ended {
+            let holds = &self.slots[client].holds;
+            assert!(holds.is_empty(), "client {client}: {holds:?} after its end");
             self.vacate(client);
             self.flush(client);
             return self.forget(client);
@@ -38,6 +41,7 @@ impl World {
             return self.died(client, *actor);
         }
         self.slots[client].fence = Some(actor.fence);
+        self.slots[client].stay = Some(Stay::of(&actor.session));
         self.residences[client] = Residence::Active(actor);
     }
 
@@ -451,6 +455,11 @@ impl World {
         let slot = &mut self.slots[client];
         slot.readers.clear();
         slot.queue.clear();
+        // What the last turn did has reached others here, other than in the broker.
+        let stay = Some(Stay::of(&actor.session));
+        slot.stay = stay
+            .filter(|stay| stay.presence != Presence::Vacant)
+            .or(slot.stay);
         self.clients[client].forget_acks();
         self.excuse_wills_of(client);
         self.residences[client] = Residence::Dead;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use outlive_actors::actor::local::Stay;
 use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::entry::{Change, Entry};
@@ -167,6 +168,10 @@ pub(crate) struct Slot {
     pub(crate) place: Option<routes::Slot>,
     /// How often its actors died lately.
     pub(crate) panics: Option<Panics>,
+    /// Where its client is, as far as its actors said.
+    pub(crate) stay: Option<Stay>,
+    /// When it is tried again, if it is quarantined.
+    pub(crate) retry_at: Option<Timestamp>,
     /// The session that a rebuild looks for.
     pub(crate) recorded: Option<SessionNumber>,
     /// What groups leased to it.
@@ -299,9 +304,12 @@ impl World {
         let mut snapshot = snapshot.clone();
         self.reconcile_groups(client, &snapshot);
         if snapshot.detached_at.is_none() {
-            self.last_held_at[client].0 = self.time;
+            let stay = self.slots[client].stay;
+            let offline_since = stay.and_then(|stay| stay.offline_since());
+            let at = offline_since.unwrap_or(self.time);
+            self.last_held_at[client].0 = at;
             let change = Change::Recovered {
-                at: self.time,
+                at,
                 maybe_sent_below: self.journal.end,
             };
             snapshot.apply(snapshot.covers, &change);

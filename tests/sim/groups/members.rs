@@ -60,6 +60,7 @@ impl World {
             self.leave_groups(client, member);
         }
         self.flush_shard();
+        self.goes_offline(client);
         if self.gives_up_on(client) {
             self.quarantine(client);
         }
