@@ -237,9 +237,19 @@ fn a_quarantined_session_expires() {
 async fn quarantined_session_expires(attached: bool) {
     let mut world = World::start_with(|config| config.shards = 1).await;
     world.connect("victim", kept()).await.hang_up();
+    let shorter = Setup {
+        expiry_seconds: kept().expiry_seconds - 100,
+        ..kept()
+    };
+    let kept_seconds = kept().expiry_seconds;
+    let seconds = if attached {
+        shorter.expiry_seconds
+    } else {
+        kept_seconds
+    };
     // It says when all that is due before is dealt with.
     let sooner = Setup {
-        expiry_seconds: kept().expiry_seconds - 1,
+        expiry_seconds: seconds - 1,
         ..kept()
     };
     world.connect("other", sooner).await.hang_up();
@@ -259,6 +269,9 @@ async fn quarantined_session_expires(attached: bool) {
         let mut victim = world.ask("victim", kept());
         if attached {
             assert_eq!(victim.answer().await, Ok(true));
+            // The last that was asked for counts, though the session is online as before.
+            victim = world.ask("victim", shorter.clone());
+            assert_eq!(victim.answer().await, Ok(true));
             victim.begin_subscribe("t", 1);
         }
         assert_eq!(victim.closed().await, Refusal::Internal);
@@ -270,7 +283,6 @@ async fn quarantined_session_expires(attached: bool) {
         .until("quarantined", |seen| quarantined(seen) == 1)
         .await;
     injected.store(false, Ordering::SeqCst);
-    let seconds = kept().expiry_seconds;
     world.clock.advance_millis(u64::from(seconds - 1) * 1000);
     world
         .until("the other one expires", |seen| seen.quota.used == 1)

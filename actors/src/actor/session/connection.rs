@@ -1,5 +1,6 @@
 //! The session's connection: given, taken over, dropped; and who listens while there is one.
 
+use super::super::local::Presence;
 use super::super::protocol::{Candidate, ToConnection, close};
 use super::SessionActor;
 use super::turn::{Held, Turn};
@@ -21,6 +22,8 @@ impl SessionActor {
             close(&before, Refusal::TakenOver);
         }
         self.detached_at = None;
+        // It may have asked for another expiry: the directory is told anew.
+        self.told.0 = Presence::Vacant;
         self.forget_held(turn);
         self.connection = turn.candidate.take().and_then(Candidate::accept);
         let mut local = self.local.borrow_mut();
