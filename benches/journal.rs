@@ -8,7 +8,7 @@ use divan::counter::ItemsCount;
 use outlive_actors::journal::files::DiskFiles;
 use outlive_actors::journal::segments::JournalOptions;
 use outlive_actors::journal::{JournalReader, JournalWriter, ReadRequest, recovery};
-use outlive_actors::model::entry::{Attach, Change, Entry};
+use outlive_actors::model::entry::{Attach, Change, Created, Entry};
 use outlive_actors::model::ids::{Fence, Listener, Offset, Principal, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::ProtocolVersion;
@@ -131,7 +131,7 @@ fn checkpoint(bencher: Bencher<'_, '_>, sessions: u64) {
     bencher.counter(ItemsCount::new(sessions)).bench_local(|| {
         for _ in 0..sessions {
             at += 1;
-            let change = Change::Created {
+            let change = Change::Created(Box::new(Created {
                 client_id: format!("device-{at}").as_str().into(),
                 owner: Principal::anonymous(),
                 listener: Listener::default(),
@@ -143,7 +143,7 @@ fn checkpoint(bencher: Bencher<'_, '_>, sessions: u64) {
                     at: Timestamp(1),
                 },
                 next: Offset(at),
-            };
+            }));
             let entry = Entry::change(SessionNumber(at), change);
             replica
                 .apply(Offset(at), &entry)

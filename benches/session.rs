@@ -6,6 +6,7 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use outlive_actors::model::effect::{Effect, Input, Live};
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::ids::{
     Listener, Now, Offset, PacketId, Principal, SessionNumber, Timestamp,
 };
@@ -51,7 +52,7 @@ fn message(qos: QoS) -> Arc<Message> {
 /// A session with a connection and one subscription, caught up with the journal.
 fn attached(expiry_seconds: u32) -> Session {
     let mut session = Session::vacant("meter-7".into(), Arc::new(SessionLimits::default()));
-    let mut effects = Vec::new();
+    let mut effects = Effects::new();
     let connect = Connect {
         client_id: "meter-7".into(),
         principal: Principal::anonymous(),
@@ -75,7 +76,7 @@ fn attached(expiry_seconds: u32) -> Session {
     };
     let fence = session.fence();
     session.handle(now(), Input::Packet { fence, packet }, &mut effects);
-    for effect in std::mem::take(&mut effects) {
+    for effect in std::mem::take(&mut effects).drain() {
         if let Effect::Read { read, .. } = effect {
             let page = Page {
                 records: Vec::new(),
@@ -94,7 +95,7 @@ fn publish(bencher: Bencher<'_, '_>, qos: QoS) {
     let packet_id = (qos > QoS::AtMostOnce).then_some(PacketId::FIRST);
     bencher
         .counter(ItemsCount::new(MESSAGES))
-        .with_inputs(|| (attached(0), Vec::with_capacity(256)))
+        .with_inputs(|| (attached(0), Effects::new()))
         .bench_values(|(mut session, mut effects)| {
             let fence = session.fence();
             for _ in 0..MESSAGES {
@@ -114,7 +115,7 @@ fn deliver_live(bencher: Bencher<'_, '_>, qos: QoS) {
     let message = message(qos);
     bencher
         .counter(ItemsCount::new(MESSAGES))
-        .with_inputs(|| (attached(0), Vec::with_capacity(256)))
+        .with_inputs(|| (attached(0), Effects::new()))
         .bench_values(|(mut session, mut effects)| {
             for _ in 0..MESSAGES {
                 let live = Live {
@@ -134,7 +135,7 @@ fn deliver_logged_and_acknowledge(bencher: Bencher<'_, '_>) {
     let message = message(QoS::AtLeastOnce);
     bencher
         .counter(ItemsCount::new(MESSAGES))
-        .with_inputs(|| (attached(3600), Vec::with_capacity(512)))
+        .with_inputs(|| (attached(3600), Effects::new()))
         .bench_values(|(mut session, mut effects)| {
             let fence = session.fence();
             for number in 1..=MESSAGES {

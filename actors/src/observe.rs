@@ -69,9 +69,9 @@ impl Default for ShardCells {
 }
 
 impl ShardCells {
-    /// Counts one event. Only the shard's own thread writes.
-    pub fn count(&self, counter: Counter) {
-        bump(&self.counters[counter as usize]);
+    /// Counts an event that happened so many times. Only the shard's own thread writes.
+    pub fn count(&self, counter: Counter, times: u32) {
+        add(&self.counters[counter as usize], times);
     }
 
     /// Moves a gauge. Only the shard's own thread writes.
@@ -82,7 +82,7 @@ impl ShardCells {
 
     /// Counts an actor that was rebuilt after a panic.
     pub fn restarted(&self) {
-        bump(&self.restarts);
+        add(&self.restarts, 1);
     }
 
     /// A copy of the cells.
@@ -96,8 +96,11 @@ impl ShardCells {
 }
 
 /// One writer: a plain load and store cost less than an atomic addition.
-fn bump(cell: &AtomicU64) {
-    cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+fn add(cell: &AtomicU64, more: u32) {
+    cell.store(
+        cell.load(Ordering::Relaxed) + u64::from(more),
+        Ordering::Relaxed,
+    );
 }
 
 /// What one shard, or all of them together, counted.

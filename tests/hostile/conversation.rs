@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use outlive::mqtt::testing::{self, Peer, Taken};
 use outlive_actors::model::effect::{Effect, Input, Live};
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::Change;
 use outlive_actors::model::ids::{ClientId, Now, Offset, PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::limits::SessionLimits;
@@ -272,11 +273,11 @@ impl World {
             turns += 1;
             assert!(turns < 1_000_000, "sessions never come to rest");
             let now = self.now();
-            let mut effects = Vec::new();
+            let mut effects = Effects::new();
             if let Some(actor) = self.sessions.get_mut(&client) {
                 actor.session.handle(now, input, &mut effects);
             }
-            for effect in effects {
+            for effect in effects.drain() {
                 self.perform(&client, effect);
             }
             if self.sessions.get(&client).is_some_and(|actor| actor.ended) {
@@ -437,22 +438,8 @@ impl World {
             return;
         };
         match change {
-            Change::Created {
-                client_id,
-                owner,
-                listener,
-                attach,
-                next,
-            } => {
-                actor.snapshot = Some(SessionSnapshot::created(
-                    number,
-                    client_id.clone(),
-                    owner.clone(),
-                    listener.clone(),
-                    attach.clone(),
-                    *next,
-                    at,
-                ));
+            Change::Created(created) => {
+                actor.snapshot = Some(SessionSnapshot::created(number, created, at));
             }
             Change::Ended => actor.snapshot = None,
             _ => {

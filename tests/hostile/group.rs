@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::Live;
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::group::snapshot::GroupSnapshot;
 use outlive_actors::model::group::talk::{
     FromMember, Lease, MEMORY_LEASES_FROM, Online, Place, Said, is_in_memory,
@@ -238,7 +239,7 @@ impl World {
         self.reads.clear();
         self.rereads.clear();
         let online = (0..bytes.below(3)).map(|member| (SessionNumber(member), Fence(1), PLACE));
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.group.recount(self.deaths, online, &mut effects);
     }
 
@@ -248,13 +249,13 @@ impl World {
             log_end: Offset(self.end),
             live_end: Offset(self.end),
         };
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.group.handle(now, input, &mut effects);
         let reads = |effect: &&GroupEffect| {
             matches!(effect, GroupEffect::Read { .. } | GroupEffect::Reread(_))
         };
-        let asked = effects.iter().filter(reads).count();
-        for effect in effects {
+        let asked = effects.as_slice().iter().filter(reads).count();
+        for effect in effects.drain() {
             match effect {
                 GroupEffect::Lease { lease, .. } => {
                     assert!(!matches!(lease, Lease::Recount), "nobody died");

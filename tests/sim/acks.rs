@@ -3,6 +3,7 @@
 
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::effect::{Effect, Input};
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::{Step, Unsettled};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::{Delivery, Inbound, ProtocolVersion};
@@ -81,7 +82,7 @@ impl World {
         client: usize,
         actor: &Actor,
         settling: &Settling,
-        effects: &[Effect],
+        effects: &Effects<Effect>,
     ) {
         let Settling { sent, failed } = settling;
         let session = &actor.session;
@@ -91,7 +92,7 @@ impl World {
             Counter::Acked
         };
         assert!(
-            effects.contains(&Effect::Count(counter)),
+            effects.counted(counter) == 1,
             "client {client}: {sent:?} is not counted as {counter:?}"
         );
         let mut window = session.inflight().iter();

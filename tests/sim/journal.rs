@@ -306,24 +306,9 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
             }
         }
         Entry::Session { session, change } => match &**change {
-            Change::Created {
-                client_id,
-                owner,
-                listener,
-                attach,
-                next,
-            } => {
-                snapshots.entry(*session).or_insert_with(|| {
-                    SessionSnapshot::created(
-                        *session,
-                        client_id.clone(),
-                        owner.clone(),
-                        listener.clone(),
-                        attach.clone(),
-                        *next,
-                        at,
-                    )
-                });
+            Change::Created(created) => {
+                let new = || SessionSnapshot::created(*session, created, at);
+                snapshots.entry(*session).or_insert_with(new);
             }
             Change::Ended => {
                 snapshots.remove(session);

@@ -2,6 +2,7 @@
 
 use outlive_actors::actor::local::{Presence, Stay};
 use outlive_actors::model::effect::{Effect, Input, Live};
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::{Change, Entry, GroupChange};
 use outlive_actors::model::ids::{Fence, PacketId};
 use outlive_actors::model::message::{Message, QoS};
@@ -88,13 +89,13 @@ impl World {
         self.note(|| format!("  {client} <- {input:?}"));
         let joining = self.join_groups(actor, &mut input);
         let settling = Self::settling(actor, &input);
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         actor.session.handle(now, input, &mut effects);
         if let Some(settling) = &settling {
             self.settled(client, actor, settling, &effects);
         }
-        self.refused_groups(actor, &joining, &effects);
-        for mut effect in effects {
+        self.refused_groups(actor, &joining, effects.as_slice());
+        for mut effect in effects.drain() {
             mark_as_in_window(actor, &mut effect);
             if let Some(left) = &mut actor.dies_after {
                 if *left == 0 {
@@ -103,14 +104,12 @@ impl World {
                 }
                 *left -= 1;
             }
-            if !matches!(effect, Effect::Count(_)) {
-                let label = self.label(match &effect {
-                    Effect::Publish { message, .. } => Some(message),
-                    Effect::Send(Outbound::Publish(delivery)) => Some(&delivery.message),
-                    _ => None,
-                });
-                self.note(|| format!("  {client} -> {effect:?}{label}"));
-            }
+            let label = self.label(match &effect {
+                Effect::Publish { message, .. } => Some(message),
+                Effect::Send(Outbound::Publish(delivery)) => Some(&delivery.message),
+                _ => None,
+            });
+            self.note(|| format!("  {client} -> {effect:?}{label}"));
             self.watch(client, actor, &effect);
             if !actor.held.is_empty() && effect.waits() {
                 actor.held.push_back(Held::Effect(effect));
@@ -177,7 +176,6 @@ impl World {
     fn perform(&mut self, client: usize, actor: &mut Actor, effect: Effect) {
         match effect {
             Effect::Send(packet) => self.send(actor, packet),
-            Effect::Count(_) => {}
             Effect::Publish { message, received } => {
                 actor.refused = false;
                 if self.publish(client, &message, received) {
@@ -186,7 +184,7 @@ impl World {
             }
             Effect::AckPublish { packet_id, qos } => self.acknowledge(actor, packet_id, qos),
             Effect::Persist(session, change) => {
-                if matches!(change, Change::Created { .. }) {
+                if matches!(change, Change::Created(_)) {
                     self.slots[client].recorded = Some(session);
                 }
                 self.entries.push(Entry::change(session, change));

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use outlive_actors::model::effect::{Effect, Input};
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::{Change, Entry};
 use outlive_actors::model::ids::{
     ClientId, Listener, Now, Offset, PacketId, SessionNumber, Timestamp,
@@ -41,8 +42,9 @@ impl Story {
             log_end: self.journal.end,
             live_end: self.journal.end,
         };
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.session.handle(now, input, &mut effects);
+        let effects: Vec<_> = effects.drain().collect();
         for effect in &effects {
             if let Effect::Persist(number, change) | Effect::Record(number, change) = effect {
                 self.journal.append(Entry::change(*number, change.clone()));

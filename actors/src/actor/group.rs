@@ -17,6 +17,7 @@ use super::local::{GroupState, Local, Occupant};
 use super::protocol::{GroupDied, RecalledImage, ToGroup};
 use crate::journal::{JournalReader, ReadError, ReadRequest};
 use crate::model::cursor::ReadId;
+use crate::model::effects::Effects;
 use crate::model::entry::Entry;
 use crate::model::group::talk::{GroupRef, Leased};
 use crate::model::group::{Group, GroupEffect, GroupInput};
@@ -38,7 +39,7 @@ pub struct GroupActor {
     /// The snapshot is asked for once this ticket is answered: it would lack what is under way.
     recall: Option<u64>,
     local: Rc<RefCell<Local>>,
-    effects: Vec<GroupEffect>,
+    effects: Effects<GroupEffect>,
     /// What the gauges were told last.
     shown: Shown,
 }
@@ -96,11 +97,12 @@ impl GroupActor {
             self.group.take_in(now, input, &mut effects);
         }
         self.group.pump(now, &mut effects);
-        for effect in effects.drain(..) {
+        for effect in effects.drain() {
             self.perform(effect, ctx);
         }
-        self.effects = effects;
         let mut local = self.local.borrow_mut();
+        local.count_all(&mut effects);
+        self.effects = effects;
         local.flush(slot);
         if !self.sentinel.is_dismissed() {
             local
@@ -152,7 +154,6 @@ impl GroupActor {
             } => self.read(read, from, records_max, ctx),
             GroupEffect::Reread(asked) => self.reread(asked, ctx),
             GroupEffect::Recall => self.recall = Some(self.local.borrow_mut().ask()),
-            GroupEffect::Count(counter) => self.local.borrow().count(counter),
             GroupEffect::End => self.end(ctx),
         }
     }
@@ -284,7 +285,7 @@ pub fn spawn(mut group: Group, local: Rc<RefCell<Local>>, shard: Rc<Recipient<Gr
     let context = Context::<GroupActor>::new();
     let address = context.address().recipient();
     let number = group.number();
-    let mut effects = Vec::new();
+    let mut effects = Effects::new();
     let slot = {
         let mut borrowed = local.borrow_mut();
         let slot = borrowed.occupy(Occupant::Group(address.clone()));

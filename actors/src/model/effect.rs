@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use super::counter::Counter;
 use super::cursor::ReadId;
 use super::entry::Change;
 use super::group::talk::{GroupRef, Leased, Said};
@@ -212,8 +211,6 @@ pub enum Effect {
         /// How many at most.
         records_max: usize,
     },
-    /// Count.
-    Count(Counter),
     /// The session is over: free its permit, its routes and its actor.
     End,
 }
@@ -231,5 +228,17 @@ impl Effect {
                     ..
                 }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every message is some of them, each of which is moved several times.
+    #[test]
+    fn an_effect_is_small() {
+        let bytes = size_of::<Effect>();
+        assert!(bytes <= 80, "{bytes}");
     }
 }

@@ -54,18 +54,7 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// The session began, attached.
-    Created {
-        /// The client id.
-        client_id: ClientId,
-        /// Who owns it.
-        owner: Principal,
-        /// Whose quota its unit counts for.
-        listener: Listener,
-        /// The first attach.
-        attach: Attach,
-        /// Where its cursor starts.
-        next: Offset,
-    },
+    Created(Box<Created>),
     /// A connection attached to the existing session.
     Attached(Attach),
     /// The connection ended.
@@ -175,6 +164,21 @@ pub enum GroupChange {
     },
     /// The last member session is gone, and nobody declared the group.
     Ended,
+}
+
+/// A session's beginning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    /// The client id.
+    pub client_id: ClientId,
+    /// Who owns it.
+    pub owner: Principal,
+    /// Whose quota its unit counts for.
+    pub listener: Listener,
+    /// The first attach.
+    pub attach: Attach,
+    /// Where its cursor starts.
+    pub next: Offset,
 }
 
 /// An attach, as far as it must survive.

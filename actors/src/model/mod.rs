@@ -7,6 +7,7 @@ pub mod census;
 pub mod counter;
 pub mod cursor;
 pub mod effect;
+pub mod effects;
 pub mod entry;
 pub mod fights;
 pub mod filter_map;

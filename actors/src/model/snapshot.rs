@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Attach, Change, Step, Unsettled};
+use super::entry::{Change, Created, Step, Unsettled};
 use super::ids::{
     ClientId, Fence, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
 };
@@ -88,30 +88,23 @@ pub struct SessionSnapshot {
 
 impl SessionSnapshot {
     /// The state after a session's first record.
-    pub fn created(
-        number: SessionNumber,
-        client_id: ClientId,
-        owner: Principal,
-        listener: Listener,
-        attach: Attach,
-        next: Offset,
-        at: Offset,
-    ) -> Self {
+    pub fn created(number: SessionNumber, created: &Created, at: Offset) -> Self {
+        let attach = &created.attach;
         Self {
             number,
-            client_id,
-            owner,
-            listener,
+            client_id: created.client_id.clone(),
+            owner: created.owner.clone(),
+            listener: created.listener.clone(),
             created_at: attach.at,
             version: attach.version,
             expiry_seconds: attach.expiry_seconds,
             fence: attach.fence,
             attached_at: attach.at,
             detached_at: None,
-            will: attach.will,
+            will: attach.will.clone(),
             subscriptions: Vec::new(),
             replays: Vec::new(),
-            next,
+            next: created.next,
             next_packet_id: PacketId(std::num::NonZeroU16::MIN),
             unsettled: Vec::new(),
             received: Vec::new(),
@@ -128,7 +121,7 @@ impl SessionSnapshot {
         }
         self.covers = at.next();
         match change {
-            Change::Created { .. } | Change::Ended => {}
+            Change::Created(_) | Change::Ended => {}
             Change::Attached(attach) => {
                 self.version = attach.version;
                 self.expiry_seconds = attach.expiry_seconds;

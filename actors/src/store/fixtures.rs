@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::journal::{JournalObservation, JournalReader, Page, ReadError, ReadRequest, Record};
-use crate::model::entry::{Attach, Change, Entry, GroupChange, Step, Unsettled};
+use crate::model::entry::{Attach, Change, Created, Entry, GroupChange, Step, Unsettled};
 use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::ids::{
     ClientId, Fence, GroupNumber, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
@@ -55,7 +55,11 @@ pub(crate) fn attach(fence: u64, at: u64) -> Attach {
 }
 
 pub(crate) fn created(client_id: &str, at: u64, next: u64) -> Change {
-    Change::Created {
+    Change::Created(Box::new(beginning(client_id, at, next)))
+}
+
+pub(crate) fn beginning(client_id: &str, at: u64, next: u64) -> Created {
+    Created {
         client_id: ClientId::from(client_id),
         owner: Principal::from("owner"),
         listener: Listener::from("127.0.0.1:1883"),
@@ -117,19 +121,8 @@ pub(crate) fn publication(topic: &str, payload: &str, retain: bool) -> Entry {
 
 /// A session with every field set, every kind of step and option among them.
 pub(crate) fn full_snapshot(number: u64) -> SessionSnapshot {
-    let Change::Created {
-        client_id,
-        owner,
-        listener,
-        attach,
-        next,
-    } = created("meter-7", 1_000, 40)
-    else {
-        unreachable!("it is a creation")
-    };
-    let number = SessionNumber(number);
-    let mut snapshot =
-        SessionSnapshot::created(number, client_id, owner, listener, attach, next, Offset(40));
+    let created = beginning("meter-7", 1_000, 40);
+    let mut snapshot = SessionSnapshot::created(SessionNumber(number), &created, Offset(40));
     let mut done = sent(9, 300, QoS::ExactlyOnce);
     done.step = Step::Done;
     let mut released = sent(8, 200, QoS::ExactlyOnce);
@@ -279,17 +272,8 @@ impl Fold {
         {
             group.apply_sent(at, sent.offset);
         }
-        if let Change::Created {
-            client_id,
-            owner,
-            listener,
-            attach,
-            next,
-        } = change
-        {
-            let (id, owner, listener) = (client_id.clone(), owner.clone(), listener.clone());
-            let attach = attach.clone();
-            let new = SessionSnapshot::created(session, id, owner, listener, attach, *next, at);
+        if let Change::Created(created) = change {
+            let new = SessionSnapshot::created(session, created, at);
             self.sessions.insert(session, new);
         } else if *change == Change::Ended {
             self.sessions.remove(&session);

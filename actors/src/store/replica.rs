@@ -298,23 +298,9 @@ impl Replica {
         change: &Change,
     ) -> Result<(), StoreError> {
         match change {
-            Change::Created {
-                client_id,
-                owner,
-                listener,
-                attach,
-                next,
-            } => {
-                let snapshot = SessionSnapshot::created(
-                    session,
-                    client_id.clone(),
-                    owner.clone(),
-                    listener.clone(),
-                    attach.clone(),
-                    *next,
-                    at,
-                );
-                self.saw_alive(attach.at);
+            Change::Created(created) => {
+                let snapshot = SessionSnapshot::created(session, created, at);
+                self.saw_alive(created.attach.at);
                 // The number is new for ever: the store cannot know it.
                 let image = Image {
                     base: Base::Absent,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use outlive_actors::actor::protocol::MemberNews;
 use outlive_actors::model::cursor::ReadId;
 use outlive_actors::model::effect::Live;
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::{Entry, GroupChange};
 use outlive_actors::model::group::talk::{GroupRef, Lease, Leased};
 use outlive_actors::model::group::{Group, GroupEffect, GroupInput, Strategy};
@@ -47,14 +48,14 @@ pub(crate) struct GroupActor {
     /// The snapshot is asked for once this ticket is answered.
     recall: Option<u64>,
     reads: Vec<GroupRead>,
-    effects: Vec<GroupEffect>,
+    effects: Effects<GroupEffect>,
     /// So many effects from now on it dies.
     dies_after: Option<u64>,
     dead: bool,
 }
 
 impl GroupActor {
-    pub(super) fn new(group: Group, effects: Vec<GroupEffect>) -> Self {
+    pub(super) fn new(group: Group, effects: Effects<GroupEffect>) -> Self {
         Self {
             group,
             live: VecDeque::new(),
@@ -230,9 +231,13 @@ impl World {
     }
 
     /// Gives whether the group is over.
-    fn perform_for_group(&mut self, actor: &mut GroupActor, effects: Vec<GroupEffect>) -> bool {
+    fn perform_for_group(
+        &mut self,
+        actor: &mut GroupActor,
+        mut effects: Effects<GroupEffect>,
+    ) -> bool {
         let number = actor.group.number();
-        for effect in effects {
+        for effect in effects.drain() {
             if let Some(left) = &mut actor.dies_after {
                 if *left == 0 {
                     self.note(|| format!("  {number:?} dies before {effect:?}"));
@@ -241,9 +246,7 @@ impl World {
                 }
                 *left -= 1;
             }
-            if !matches!(effect, GroupEffect::Count(_)) {
-                self.note(|| format!("  {number:?} -> {effect:?}"));
-            }
+            self.note(|| format!("  {number:?} -> {effect:?}"));
             match effect {
                 GroupEffect::Lease {
                     member,
@@ -283,7 +286,6 @@ impl World {
                     self.asks = true;
                     actor.recall = Some(self.journal.next_ticket());
                 }
-                GroupEffect::Count(_) => {}
                 GroupEffect::End => return true,
             }
         }

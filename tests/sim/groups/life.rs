@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use outlive_actors::actor::recovery::{GroupSummary, GroupsFound, SessionSummary};
+use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::{Entry, GroupChange};
 use outlive_actors::model::group::attendance::Attendance;
 use outlive_actors::model::group::{Group, GroupInput, Strategy};
@@ -103,7 +104,7 @@ impl World {
             let mut group = self.make_group(number, passive);
             if let Some(next) = durable_from {
                 let durable = GroupInput::Durable { next };
-                group.take_in(Now::default(), durable, &mut Vec::new());
+                group.take_in(Now::default(), durable, &mut Effects::new());
             }
             self.spawn_group(group);
         }
@@ -112,7 +113,7 @@ impl World {
     fn spawn_group(&mut self, mut group: Group) {
         let number = group.number();
         self.note(|| format!("group {number:?} gets an actor"));
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         if let Some(resident) = self.groups.residents.get_mut(&number) {
             if resident.deaths > 0 {
                 let online = resident.attendance.online();

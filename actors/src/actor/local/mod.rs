@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::protocol::{GroupBatch, RouteBatch};
 use super::shared::Shared;
 use crate::model::counter::Counter;
+use crate::model::effects::Effects;
 use crate::model::entry::Entry;
 use crate::model::ids::{ClientId, Now, Offset, ShardId, Timestamp};
 use crate::model::message::Message;
@@ -132,6 +133,13 @@ impl Local {
 
     /// Counts one event.
     pub fn count(&self, counter: Counter) {
-        self.cells.count(counter);
+        self.cells.count(counter, 1);
+    }
+
+    /// Counts what a turn's decisions counted.
+    pub fn count_all<E>(&self, effects: &mut Effects<E>) {
+        for (counter, times) in effects.drain_counts() {
+            self.cells.count(counter, times);
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::SessionActor;
 use super::turn::{Held, Published, Turn};
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
+use crate::model::effects::Effects;
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Fence, PacketId, SessionNumber};
 use crate::model::lazy::Lazy;
@@ -16,8 +17,8 @@ use crate::model::refusal::Refusal;
 use crate::model::topic::Filter;
 
 impl SessionActor {
-    pub(super) fn perform_all(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
-        for effect in effects.drain(..) {
+    pub(super) fn perform_all(&mut self, effects: &mut Effects<Effect>, turn: &mut Turn<'_>) {
+        for effect in effects.drain() {
             if self.waiting.held.is_empty() || !effect.waits() {
                 self.perform(effect, turn);
             } else if let Effect::AckPublish { packet_id, qos } = effect {
@@ -42,7 +43,6 @@ impl SessionActor {
             .before(self.session.client_id(), &effect);
         match effect {
             Effect::Send(packet) => turn.outgoing.push(packet),
-            Effect::Count(counter) => self.local.borrow().count(counter),
             Effect::Publish { message, received } => self.publish(&message, received, turn),
             Effect::AckPublish { packet_id, qos } => {
                 self.acknowledge(packet_id, qos, turn.published, turn);
@@ -159,7 +159,7 @@ impl SessionActor {
 
     pub(super) fn append(&mut self, session: SessionNumber, change: Change) -> u64 {
         let mut local = self.local.borrow_mut();
-        if matches!(change, Change::Created { .. })
+        if matches!(change, Change::Created(_))
             && let Some(resident) = local.directory.get_mut(self.session.client_id())
         {
             // From this record on it is what a rebuild must look for.

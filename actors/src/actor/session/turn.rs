@@ -11,6 +11,7 @@ use super::super::protocol::Candidate;
 use super::SessionActor;
 use super::reads::LookUp;
 use crate::model::effect::{Effect, Input};
+use crate::model::effects::Effects;
 use crate::model::ids::{Fence, Now, Offset, PacketId, Timestamp};
 use crate::model::lazy::Unused;
 use crate::model::message::QoS;
@@ -150,7 +151,7 @@ impl SessionActor {
             processed: 0,
             deadline: self.session.deadline(),
         };
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         // What the shard handed over comes first, whatever woke the actor: `Now::live_end` says that it did.
         let woken = self.local.borrow_mut().take(self.sentinel.slot());
         let live = woken.live.into_iter().map(Input::Live);
@@ -176,10 +177,11 @@ impl SessionActor {
             Some((count, fence)) => self.waiting.held.push_back(Held::Processed(count, fence)),
             None => {}
         }
+        self.local.borrow().count_all(&mut effects);
         self.finish(turn);
     }
 
-    fn decide(&mut self, mut input: Input, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
+    fn decide(&mut self, mut input: Input, effects: &mut Effects<Effect>, turn: &mut Turn<'_>) {
         let joining = self.join_groups(&mut input, turn.now.time);
         self.session.handle(turn.now, input, effects);
         self.perform_all(effects, turn);

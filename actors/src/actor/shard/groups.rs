@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::super::local::{GroupResident, GroupState};
 use super::super::protocol::{GroupBatch, GroupDied, ObserveGroup, RecalledImage, ToGroup};
 use super::ShardActor;
+use crate::model::effects::Effects;
 use crate::model::group::{Group, GroupInput};
 use crate::model::ids::{GroupNumber, Now, SessionNumber};
 use crate::model::limits::SessionLimits;
@@ -40,7 +41,7 @@ impl ShardActor {
             drop(local);
             if let Some(next) = durable_from {
                 let durable = GroupInput::Durable { next };
-                group.take_in(Now::default(), durable, &mut Vec::new());
+                group.take_in(Now::default(), durable, &mut Effects::new());
             }
             self.spawn_group(group, ctx);
         }

@@ -13,6 +13,7 @@ use super::talk::{Lease, MEMORY_LEASES_FROM, Place, is_in_memory};
 use super::{Backing, Group, GroupEffect};
 use crate::model::counter::Counter;
 use crate::model::cursor::Cursor;
+use crate::model::effects::Effects;
 use crate::model::ids::{Fence, GroupNumber, Now, Offset, SessionNumber};
 use crate::model::limits::SessionLimits;
 use crate::model::message::QoS;
@@ -93,7 +94,7 @@ impl Group {
         &mut self,
         deaths: u32,
         online: impl Iterator<Item = (SessionNumber, Fence, Place)>,
-        effects: &mut Vec<GroupEffect>,
+        effects: &mut Effects<GroupEffect>,
     ) {
         let first = MEMORY_LEASES_FROM.0 + u64::from(deaths) * MEMORY_LEASES_EACH;
         self.next_memory_lease = Offset(first);
@@ -109,7 +110,7 @@ impl Group {
     }
 
     /// Asks for the snapshot if there is something to learn from it.
-    pub(super) fn recall(&mut self, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn recall(&mut self, effects: &mut Effects<GroupEffect>) {
         let wanted = self.backing == Backing::Unread || !self.doubts.begun.is_empty();
         if wanted && !self.doubts.recalling {
             self.doubts.recalling = true;
@@ -123,7 +124,7 @@ impl Group {
         &mut self,
         now: Now,
         snapshot: Option<Box<GroupSnapshot>>,
-        effects: &mut Vec<GroupEffect>,
+        effects: &mut Effects<GroupEffect>,
     ) {
         self.doubts.recalling = false;
         let mut asked = std::mem::take(&mut self.doubts.asked);
@@ -132,7 +133,7 @@ impl Group {
         };
         for at in &asked {
             if snapshot.taken.contains(at) {
-                effects.push(GroupEffect::Count(Counter::GroupSettled));
+                effects.count(Counter::GroupSettled);
             } else {
                 self.give_back(*at, None, effects);
             }
@@ -159,7 +160,12 @@ impl Group {
     }
 
     /// A member's actor died: what it was sent with QoS 1 somebody else may get, what it began with QoS 2 is recorded.
-    pub(super) fn lost(&mut self, now: Now, member: SessionNumber, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn lost(
+        &mut self,
+        now: Now,
+        member: SessionNumber,
+        effects: &mut Effects<GroupEffect>,
+    ) {
         self.doubts.gone(member);
         self.members.leave(member);
         for at in self.leases_of(member, |_| true) {
@@ -170,7 +176,7 @@ impl Group {
                 QoS::AtMostOnce | QoS::AtLeastOnce => self.give_back(at, lease.message, effects),
                 QoS::ExactlyOnce if is_in_memory(at) => {
                     // Nobody knows whether its client had it.
-                    effects.push(GroupEffect::Count(Counter::DroppedSessionEnded));
+                    effects.count(Counter::DroppedSessionEnded);
                 }
                 QoS::ExactlyOnce => {
                     self.doubts.begun.insert(at);

@@ -3,7 +3,6 @@
 use super::members::Strategy;
 use super::snapshot::GroupSnapshot;
 use super::talk::{FromMember, Lease, Place};
-use crate::model::counter::Counter;
 use crate::model::cursor::ReadId;
 use crate::model::effect::Live;
 use crate::model::entry::GroupChange;
@@ -81,8 +80,6 @@ pub enum GroupEffect {
     Reread(Vec<Offset>),
     /// Read the group's snapshot once everything is committed that anybody submitted until now.
     Recall,
-    /// Count.
-    Count(Counter),
     /// The group is over.
     End,
 }

@@ -6,15 +6,16 @@ use super::talk::{Lease, is_in_memory};
 use super::{Group, GroupEffect};
 use crate::model::counter::Counter;
 use crate::model::effect::Live;
+use crate::model::effects::Effects;
 use crate::model::ids::Now;
 use crate::model::limits::{Overflow, SessionLimits};
 use crate::model::message::{Message, QoS};
 
 impl Group {
-    pub(super) fn live(&mut self, now: Now, live: Live, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn live(&mut self, now: Now, live: Live, effects: &mut Effects<GroupEffect>) {
         let message = live.message;
         if message.is_expired(now.time) {
-            return effects.push(GroupEffect::Count(Counter::DroppedExpired));
+            return effects.count(Counter::DroppedExpired);
         }
         if message.qos > QoS::AtMostOnce {
             return self.enqueue(message, effects);
@@ -26,17 +27,17 @@ impl Group {
                 place: member.place,
                 lease: Lease::Once(message),
             }),
-            None => effects.push(GroupEffect::Count(Counter::DroppedOffline)),
+            None => effects.count(Counter::DroppedOffline),
         }
     }
 
-    fn enqueue(&mut self, message: Arc<Message>, effects: &mut Vec<GroupEffect>) {
+    fn enqueue(&mut self, message: Arc<Message>, effects: &mut Effects<GroupEffect>) {
         if !self.members.take_memory() {
-            return effects.push(GroupEffect::Count(Counter::DroppedOffline));
+            return effects.count(Counter::DroppedOffline);
         }
         let bytes = message.size_bytes() as u64;
         while self.queue_is_full(bytes) {
-            effects.push(GroupEffect::Count(Counter::DroppedQueueFull));
+            effects.count(Counter::DroppedQueueFull);
             let oldest = match self.limits.overflow {
                 Overflow::DropOldest => self.front.first_key(),
                 Overflow::DropNew | Overflow::ExpireSession => None,
@@ -62,11 +63,11 @@ impl Group {
     }
 
     /// Nobody is there any more who may have what is in memory only.
-    pub(super) fn drop_memory(&mut self, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn drop_memory(&mut self, effects: &mut Effects<GroupEffect>) {
         let dropped: Vec<_> = self.front.keys().filter(|at| is_in_memory(*at)).collect();
         for at in dropped {
             self.front.remove(at);
-            effects.push(GroupEffect::Count(Counter::DroppedOffline));
+            effects.count(Counter::DroppedOffline);
         }
         self.front_bytes = 0;
     }

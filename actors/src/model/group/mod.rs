@@ -36,6 +36,7 @@ pub use self::members::Strategy;
 use self::talk::{Lease, MEMORY_LEASES_FROM, is_in_memory};
 use super::counter::Counter;
 use super::cursor::Cursor;
+use super::effects::Effects;
 use super::ids::{Fence, GroupNumber, Now, Offset, SessionNumber, Timestamp};
 use super::limits::SessionLimits;
 use super::message::{Message, QoS};
@@ -140,13 +141,13 @@ impl Group {
     }
 
     /// Applies one input; appends what must happen next, in order, to `effects`.
-    pub fn handle(&mut self, now: Now, input: GroupInput, effects: &mut Vec<GroupEffect>) {
+    pub fn handle(&mut self, now: Now, input: GroupInput, effects: &mut Effects<GroupEffect>) {
         self.take_in(now, input, effects);
         self.pump(now, effects);
     }
 
     /// As [`Self::handle`], but leases nothing before [`Self::pump`]: for more inputs at once.
-    pub fn take_in(&mut self, now: Now, input: GroupInput, effects: &mut Vec<GroupEffect>) {
+    pub fn take_in(&mut self, now: Now, input: GroupInput, effects: &mut Effects<GroupEffect>) {
         match input {
             GroupInput::Said(from) => self.said(now, from, effects),
             GroupInput::Durable { next } => self.become_durable(next, effects),
@@ -154,7 +155,7 @@ impl Group {
             GroupInput::Logged(record) => {
                 let inbox_max = self.limits.inbox_records_max as usize;
                 if self.listening && self.is_durable() && self.cursor.committed(record, inbox_max) {
-                    effects.push(GroupEffect::Count(Counter::InboxOverflowed));
+                    effects.count(Counter::InboxOverflowed);
                 }
             }
             GroupInput::Page { read, page } => self.cursor.page(read, page),
@@ -224,7 +225,7 @@ impl Group {
         self.returned.len() + self.front.len() + self.doubts.begun() + self.cursor.waiting()
     }
 
-    fn become_durable(&mut self, next: Offset, effects: &mut Vec<GroupEffect>) {
+    fn become_durable(&mut self, next: Offset, effects: &mut Effects<GroupEffect>) {
         if self.is_durable() {
             return;
         }
@@ -237,7 +238,7 @@ impl Group {
     }
 
     /// Somebody is online, or nobody any more: with nobody the group waits where it is.
-    fn look_around(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
+    fn look_around(&mut self, now: Now, effects: &mut Effects<GroupEffect>) {
         let on = !self.members.is_empty() && self.backing != Backing::Unread;
         if on == self.listening {
             return;
@@ -252,7 +253,7 @@ impl Group {
         self.cursor.park();
         for at in std::mem::take(&mut self.front).keys() {
             if is_in_memory(at) {
-                effects.push(GroupEffect::Count(Counter::DroppedOffline));
+                effects.count(Counter::DroppedOffline);
             } else {
                 self.returned.insert(at);
             }
@@ -271,7 +272,7 @@ impl Group {
     }
 
     /// Leases what there is to those who have room, and asks for more.
-    pub fn pump(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
+    pub fn pump(&mut self, now: Now, effects: &mut Effects<GroupEffect>) {
         if self.doubts.awaits() {
             return;
         }
@@ -287,13 +288,13 @@ impl Group {
                 break;
             };
             if message.is_expired(now.time) {
-                effects.push(GroupEffect::Count(Counter::DroppedExpired));
+                effects.count(Counter::DroppedExpired);
                 self.changed(now, at, effects);
                 continue;
             }
             let member = self.members.choose(&message, is_in_memory(at));
             let member = member.expect("somebody has room");
-            effects.push(GroupEffect::Count(Counter::GroupLeased));
+            effects.count(Counter::GroupLeased);
             self.leases.insert(
                 at,
                 Leasing {
@@ -335,7 +336,7 @@ impl Group {
         None
     }
 
-    fn ask(&mut self, effects: &mut Vec<GroupEffect>) {
+    fn ask(&mut self, effects: &mut Effects<GroupEffect>) {
         if !self.is_durable() {
             return;
         }
@@ -360,7 +361,7 @@ impl Group {
         &mut self,
         asked: Vec<Offset>,
         records: Vec<Option<Record>>,
-        effects: &mut Vec<GroupEffect>,
+        effects: &mut Effects<GroupEffect>,
     ) {
         self.rereading = false;
         if !self.listening {
@@ -372,16 +373,16 @@ impl Group {
             }
             match record {
                 Some(record) => self.hold(at, record.message),
-                None => effects.push(GroupEffect::Count(Counter::DroppedRetention)),
+                None => effects.count(Counter::DroppedRetention),
             }
         }
     }
 
     /// What is in memory is dropped; what is in the journal nobody reads any more.
-    fn end(&mut self, effects: &mut Vec<GroupEffect>) {
+    fn end(&mut self, effects: &mut Effects<GroupEffect>) {
         let in_memory = self.front.keys().filter(|at| is_in_memory(*at)).count();
         for _ in 0..in_memory + self.returned.len() + self.doubts.begun() {
-            effects.push(GroupEffect::Count(Counter::DroppedGroupEnded));
+            effects.count(Counter::DroppedGroupEnded);
         }
         if std::mem::take(&mut self.listening) {
             effects.push(GroupEffect::Listen(false));

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::talk::{FromMember, Online, Place, Said, is_in_memory};
 use super::{Backing, Group, GroupEffect, LeaseState, Leasing};
 use crate::model::counter::Counter;
+use crate::model::effects::Effects;
 use crate::model::entry::GroupChange;
 use crate::model::ids::{Fence, Now, Offset, SessionNumber};
 use crate::model::message::{Message, QoS};
 
 impl Group {
-    pub(super) fn said(&mut self, now: Now, from: FromMember, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn said(&mut self, now: Now, from: FromMember, effects: &mut Effects<GroupEffect>) {
         let FromMember {
             member,
             place,
@@ -45,7 +46,7 @@ impl Group {
                 full,
             } => {
                 if self.take_lease(member, fence, at).is_some() {
-                    effects.push(GroupEffect::Count(Counter::GroupReturned));
+                    effects.count(Counter::GroupReturned);
                     self.members.freed(member, fence);
                     self.hold(at, message);
                 }
@@ -59,7 +60,7 @@ impl Group {
     }
 
     /// Progress is recorded soon, if it concerns the journal.
-    pub(super) fn changed(&mut self, now: Now, at: Offset, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn changed(&mut self, now: Now, at: Offset, effects: &mut Effects<GroupEffect>) {
         if is_in_memory(at) || !self.is_durable() {
             return;
         }
@@ -87,7 +88,7 @@ impl Group {
     }
 
     /// Records how far the group came, if that is news.
-    pub(super) fn record_progress(&mut self, now: Now, effects: &mut Vec<GroupEffect>) {
+    pub(super) fn record_progress(&mut self, now: Now, effects: &mut Effects<GroupEffect>) {
         if self.backing != Backing::Journal {
             return;
         }
@@ -165,7 +166,7 @@ impl Group {
         member: SessionNumber,
         fence: Fence,
         keeps: &[Offset],
-        effects: &mut Vec<GroupEffect>,
+        effects: &mut Effects<GroupEffect>,
     ) {
         self.doubts.answered(member, fence);
         if self.members.get(member, fence).is_some() {
@@ -186,7 +187,7 @@ impl Group {
 
     /// It unsubscribed, or its session is over. What it was sent while it is online it finishes; what was begun and never
     /// will be finished nobody else gets ([MQTT-4.8.2-5]).
-    fn left(&mut self, now: Now, member: SessionNumber, effects: &mut Vec<GroupEffect>) {
+    fn left(&mut self, now: Now, member: SessionNumber, effects: &mut Effects<GroupEffect>) {
         self.doubts.gone(member);
         self.members.leave(member);
         for at in self.leases_of(member, |lease| lease.state == LeaseState::Begun) {
@@ -219,9 +220,9 @@ impl Group {
         &mut self,
         at: Offset,
         message: Option<Arc<Message>>,
-        effects: &mut Vec<GroupEffect>,
+        effects: &mut Effects<GroupEffect>,
     ) {
-        effects.push(GroupEffect::Count(Counter::GroupReturned));
+        effects.count(Counter::GroupReturned);
         match message {
             Some(message) => self.hold(at, message),
             // What is ahead of the cursor it will bring.
@@ -234,11 +235,11 @@ impl Group {
 
     /// A member has settled or taken a record, by whatever lease: nobody else gets it, also if an actor of this group that
     /// died had leased it.
-    fn done(&mut self, now: Now, at: Offset, effects: &mut Vec<GroupEffect>) {
+    fn done(&mut self, now: Now, at: Offset, effects: &mut Effects<GroupEffect>) {
         if self.leases.contains(at) {
             return; // an older connection's word: somebody else has it by now
         }
-        effects.push(GroupEffect::Count(Counter::GroupSettled));
+        effects.count(Counter::GroupSettled);
         if is_in_memory(at) {
             return;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
+use crate::model::effects::Effects;
 use crate::model::entry::Change;
 use crate::model::ids::{Now, Offset, PacketId};
 use crate::model::message::{Message, QoS};
@@ -23,10 +24,10 @@ impl Session {
         now: Now,
         message: Arc<Message>,
         packet_id: Option<PacketId>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let Some(packet_id) = packet_id else {
-            effects.push(Effect::Count(Counter::ReceivedQos0));
+            effects.count(Counter::ReceivedQos0);
             effects.push(Effect::Publish {
                 message,
                 received: None,
@@ -39,7 +40,7 @@ impl Session {
             && self.version == ProtocolVersion::V5
             && self.received.contains(&packet_id)
         {
-            effects.push(Effect::Count(Counter::ReceivedMisnumbered));
+            effects.count(Counter::ReceivedMisnumbered);
             effects.push(Effect::Send(Outbound::PubAck {
                 packet_id,
                 result: Err(Refusal::PacketIdInUse),
@@ -47,7 +48,7 @@ impl Session {
             return;
         }
         if qos == QoS::AtLeastOnce {
-            effects.push(Effect::Count(Counter::ReceivedQos1));
+            effects.count(Counter::ReceivedQos1);
             effects.push(Effect::Publish {
                 message,
                 received: None,
@@ -56,7 +57,7 @@ impl Session {
             return;
         }
         if self.received.contains(&packet_id) {
-            effects.push(Effect::Count(Counter::ReceivedDuplicate));
+            effects.count(Counter::ReceivedDuplicate);
             effects.push(Effect::Send(Outbound::PubRec {
                 packet_id,
                 result: Ok(Routed::Matched),
@@ -66,12 +67,12 @@ impl Session {
         if self.version == ProtocolVersion::V5
             && self.received.len() >= usize::from(self.limits.receive_max)
         {
-            effects.push(Effect::Count(Counter::ReceiveMaxExceeded));
+            effects.count(Counter::ReceiveMaxExceeded);
             effects.push(Effect::Send(Outbound::Close(Refusal::ReceiveMax)));
             return self.closed(now, effects);
         }
         self.received.insert(packet_id);
-        effects.push(Effect::Count(Counter::ReceivedQos2));
+        effects.count(Counter::ReceivedQos2);
         effects.push(Effect::Publish {
             message,
             received: self.kept.then_some(packet_id),
@@ -87,7 +88,7 @@ impl Session {
     }
 
     /// PUBREL: the identifier is free once that is durable ([MQTT-4.3.3-12]: PUBCOMP in any case).
-    pub(super) fn pubrel(&mut self, packet_id: PacketId, effects: &mut Vec<Effect>) {
+    pub(super) fn pubrel(&mut self, packet_id: PacketId, effects: &mut Effects<Effect>) {
         let known = self.received.remove(&packet_id);
         if known && self.kept {
             self.persist(Change::Released { packet_id }, effects);
@@ -101,7 +102,7 @@ impl Session {
         now: Now,
         packet_id: PacketId,
         filters: Vec<(Filter, SubscriptionOptions, Option<Refusal>)>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let mut results = Vec::with_capacity(filters.len());
         for (filter, options, refusal) in filters {
@@ -115,7 +116,7 @@ impl Session {
                 .map(|known| (known.options, known.from));
             let max = self.limits.subscriptions_max as usize;
             if known.is_none() && max > 0 && self.subscriptions.len() >= max {
-                effects.push(Effect::Count(Counter::SubscriptionRefused));
+                effects.count(Counter::SubscriptionRefused);
                 results.push(Err(Refusal::SubscriptionQuota));
                 continue;
             }
@@ -132,7 +133,7 @@ impl Session {
         now: Now,
         packet_id: PacketId,
         filters: &[Filter],
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         // What is in the window must stay there after a crash, when a re-read would not match it any more.
         self.record_progress(now, effects);
@@ -158,7 +159,11 @@ impl Session {
     }
 
     /// A subscription is out of force.
-    pub(super) fn drop_subscription(&self, known: SubscriptionSnapshot, effects: &mut Vec<Effect>) {
+    pub(super) fn drop_subscription(
+        &self,
+        known: SubscriptionSnapshot,
+        effects: &mut Effects<Effect>,
+    ) {
         let durable = self.reads_journal(known.options);
         let filter = known.filter;
         effects.push(if filter.is_shared() {
@@ -175,7 +180,7 @@ impl Session {
         filter: Filter,
         options: SubscriptionOptions,
         known: Option<(SubscriptionOptions, Offset)>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let durable = self.reads_journal(options);
         let was_durable = known.is_some_and(|(options, _)| self.reads_journal(options));

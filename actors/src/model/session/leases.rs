@@ -9,6 +9,7 @@ use super::Session;
 use super::outbound::send_once;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Live, WhichGroup};
+use crate::model::effects::Effects;
 use crate::model::entry::Unsettled;
 use crate::model::group::talk::{GroupRef, Lease, Leased, Online, Said, is_in_memory};
 use crate::model::ids::{Fence, GroupNumber, Now, Offset};
@@ -18,7 +19,7 @@ use crate::model::topic::Filter;
 
 impl Session {
     /// A group has something for the client.
-    pub(super) fn leased(&mut self, now: Now, leased: Leased, effects: &mut Vec<Effect>) {
+    pub(super) fn leased(&mut self, now: Now, leased: Leased, effects: &mut Effects<Effect>) {
         let Leased {
             group,
             filter,
@@ -33,7 +34,7 @@ impl Session {
             (Lease::Once(message), Some(options)) => {
                 send_once(delivery(message, QoS::AtMostOnce, options), effects);
             }
-            (Lease::Once(_), None) => effects.push(Effect::Count(Counter::DroppedOffline)),
+            (Lease::Once(_), None) => effects.count(Counter::DroppedOffline),
             // On its way since before the subscription was one that the group keeps a journal for.
             (Lease::Record { at, message }, Some(options))
                 if is_in_memory(at) && self.reads_journal(options) =>
@@ -64,11 +65,11 @@ impl Session {
         at: Offset,
         message: Arc<Message>,
         options: SubscriptionOptions,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let fence = self.fence;
         if message.is_expired(now.time) {
-            effects.push(Effect::Count(Counter::DroppedExpired));
+            effects.count(Counter::DroppedExpired);
             return self.tell(group, Said::Settled(fence, [at].into()), effects);
         }
         let qos = message.qos.min(options.qos);
@@ -103,7 +104,7 @@ impl Session {
         &mut self,
         group: GroupNumber,
         sent: Unsettled,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let mut known = self.pending.groups.iter();
         let Some((group, filter)) = known.find(|(known, _)| known.number == group) else {
@@ -139,7 +140,7 @@ impl Session {
     }
 
     /// Groups whose lease found no room are told that there is some.
-    pub(super) fn offer_room(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn offer_room(&mut self, effects: &mut Effects<Effect>) {
         let room = u16::try_from(self.credit()).unwrap_or(u16::MAX);
         if room == 0 || self.pending.starved.is_empty() {
             return;
@@ -154,7 +155,7 @@ impl Session {
         &self,
         filter: Filter,
         options: SubscriptionOptions,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let online = self.online(&filter, options);
         effects.push(Effect::TellGroup {
@@ -186,14 +187,14 @@ impl Session {
     }
 
     /// Tells all groups that the client is there.
-    pub(super) fn go_online(&self, effects: &mut Vec<Effect>) {
+    pub(super) fn go_online(&self, effects: &mut Effects<Effect>) {
         for known in self.subscriptions.shared() {
             self.tell_online(known.filter.clone(), known.options, effects);
         }
     }
 
     /// The connection is gone: what was not begun with QoS 2 goes back to the groups, which are told what is not.
-    pub(super) fn go_offline(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn go_offline(&mut self, effects: &mut Effects<Effect>) {
         let groups = match self.pending.used() {
             Some(pending) => std::mem::take(&mut pending.groups),
             None => Vec::new(),
@@ -213,7 +214,7 @@ impl Session {
             });
         }
         for _ in 0..self.inflight.give_back() {
-            effects.push(Effect::Count(Counter::DroppedSessionEnded));
+            effects.count(Counter::DroppedSessionEnded);
         }
     }
 
@@ -227,7 +228,7 @@ impl Session {
         }
     }
 
-    fn tell(&self, group: GroupRef, said: Said, effects: &mut Vec<Effect>) {
+    fn tell(&self, group: GroupRef, said: Said, effects: &mut Effects<Effect>) {
         effects.push(Effect::TellGroup {
             member: self.number,
             to: WhichGroup::Group(group),

@@ -6,7 +6,8 @@ use super::Session;
 use super::parts::Reading;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
-use crate::model::entry::{Attach, Change};
+use crate::model::effects::Effects;
+use crate::model::entry::{Attach, Change, Created};
 use crate::model::ids::{Fence, Listener, Now, SessionNumber, Timestamp};
 use crate::model::message::Will;
 use crate::model::packet::{Connect, Outbound};
@@ -24,13 +25,13 @@ impl Session {
         connect: Connect,
         number: SessionNumber,
         epoch: u32,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         if self.begun && self.expires_at.is_some_and(|at| at <= now.time) {
             self.expire(now, effects);
         }
         if self.begun && self.owner != connect.principal {
-            effects.push(Effect::Count(Counter::OwnerRefused));
+            effects.count(Counter::OwnerRefused);
             effects.push(Effect::RefuseConnection(Refusal::NotAuthorized));
             return;
         }
@@ -42,7 +43,7 @@ impl Session {
         self.settle_will_before_attach(now, resume, effects);
         let taken_over = self.attached;
         if taken_over {
-            effects.push(Effect::Count(Counter::SessionTakenOver));
+            effects.count(Counter::SessionTakenOver);
             self.park(effects);
         }
         if self.begun && !resume {
@@ -65,7 +66,7 @@ impl Session {
         now: Now,
         with_will: bool,
         expiry_seconds: Option<u32>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         if let Some(asked) = expiry_seconds {
             // 5.0 section 3.14.2.2.2: an expiry of 0 cannot be made longer.
@@ -82,7 +83,7 @@ impl Session {
     }
 
     /// The network connection ended, however it ended; the expiry clock starts.
-    pub(super) fn closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn closed(&mut self, now: Now, effects: &mut Effects<Effect>) {
         self.record_progress(now, effects);
         self.park(effects);
         effects.push(Effect::DropConnection);
@@ -111,7 +112,7 @@ impl Session {
     }
 
     /// Does what is due. A spurious call changes nothing.
-    pub(super) fn run_deadlines(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn run_deadlines(&mut self, now: Now, effects: &mut Effects<Effect>) {
         if self.reading.progress_at.is_some_and(|at| at <= now.time) {
             self.record_progress(now, effects);
         }
@@ -133,7 +134,7 @@ impl Session {
         now: Now,
         refusal: Refusal,
         discard: bool,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         if self.attached {
             effects.push(Effect::Send(Outbound::Close(refusal)));
@@ -148,7 +149,7 @@ impl Session {
         }
     }
 
-    fn expire(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn expire(&mut self, now: Now, effects: &mut Effects<Effect>) {
         if let Some(will) = self.will.take() {
             self.publish_will(&will, now.time, effects);
         }
@@ -157,7 +158,7 @@ impl Session {
 
     /// What must happen to the will of the connection before: a resume in time cancels a delayed one; otherwise it is
     /// published, since that connection, or its session, ends ([MQTT-3.1.2-8], 5.0 section 3.1.3.2.2).
-    fn settle_will_before_attach(&mut self, now: Now, resume: bool, effects: &mut Vec<Effect>) {
+    fn settle_will_before_attach(&mut self, now: Now, resume: bool, effects: &mut Effects<Effect>) {
         let overdue = self.will_at.take().is_some_and(|at| at <= now.time);
         let Some(will) = self.will.take() else { return };
         if !resume || overdue || (self.attached && will.delay_seconds == 0) {
@@ -166,7 +167,7 @@ impl Session {
     }
 
     /// Stops serving the connection; what was not handed out stays in the journal.
-    fn park(&mut self, effects: &mut Vec<Effect>) {
+    fn park(&mut self, effects: &mut Effects<Effect>) {
         if !std::mem::take(&mut self.attached) {
             return;
         }
@@ -183,18 +184,18 @@ impl Session {
     }
 
     /// Ends the session: its routes, its window and its records go.
-    fn discard(&mut self, why: Counter, effects: &mut Vec<Effect>) {
+    fn discard(&mut self, why: Counter, effects: &mut Effects<Effect>) {
         for known in self.subscriptions.drain().collect::<Vec<_>>() {
             self.drop_subscription(known, effects);
         }
         for _ in 0..self.inflight.clear() + self.pending.queue.len() {
-            effects.push(Effect::Count(Counter::DroppedSessionEnded));
+            effects.count(Counter::DroppedSessionEnded);
         }
         if self.kept {
             // A newcomer's CONNACK waits for it: what a clean start discarded must not come back after a crash.
             self.persist(Change::Ended, effects);
         }
-        effects.push(Effect::Count(why));
+        effects.count(why);
         let vacant = Self::vacant(self.client_id.clone(), Arc::clone(&self.limits));
         *self = Self {
             number: self.number,
@@ -204,7 +205,7 @@ impl Session {
     }
 
     /// The connection holds the session from here on.
-    fn hold(&mut self, connect: Connect, fence: Fence, effects: &mut Vec<Effect>) {
+    fn hold(&mut self, connect: Connect, fence: Fence, effects: &mut Effects<Effect>) {
         self.fence = fence;
         self.attached = true;
         self.version = connect.version;
@@ -221,22 +222,22 @@ impl Session {
         now: Now,
         number: SessionNumber,
         listener: Listener,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         self.number = number;
         self.begun = true;
         self.kept = self.expiry_seconds > 0;
-        effects.push(Effect::Count(Counter::SessionCreated));
+        effects.count(Counter::SessionCreated);
         if self.kept {
             self.reading = Reading::from(now.log_end).into();
             self.persist(
-                Change::Created {
+                Change::Created(Box::new(Created {
                     client_id: self.client_id.clone(),
                     owner: self.owner.clone(),
                     listener,
                     attach: self.attach_record(now.time),
                     next: now.log_end,
-                },
+                })),
                 effects,
             );
         }
@@ -247,8 +248,8 @@ impl Session {
 
     /// A resume awaits no disk, unless the deadline that it cancels is near: a crash that forgot the attach would let the
     /// session expire though its client was told that it goes on.
-    fn resume(&mut self, now: Now, lapses_soon: bool, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Count(Counter::SessionResumed));
+    fn resume(&mut self, now: Now, lapses_soon: bool, effects: &mut Effects<Effect>) {
+        effects.count(Counter::SessionResumed);
         self.resumed = true;
         let attached = Change::Attached(self.attach_record(now.time));
         if lapses_soon {
@@ -264,7 +265,7 @@ impl Session {
         self.pump(now, effects);
     }
 
-    fn connack(&self, session_present: bool, effects: &mut Vec<Effect>) {
+    fn connack(&self, session_present: bool, effects: &mut Effects<Effect>) {
         effects.push(Effect::Send(Outbound::ConnAck {
             session_present,
             expiry_seconds: self.expiry_seconds,
@@ -281,17 +282,17 @@ impl Session {
         }
     }
 
-    fn capped(&self, asked: u32, effects: &mut Vec<Effect>) -> u32 {
+    fn capped(&self, asked: u32, effects: &mut Effects<Effect>) -> u32 {
         let cap = self.limits.expiry_seconds_max;
         // "Never" is how 3.x clients and 5.0's 0xFFFFFFFF ask for the cap: nothing is cut against their will.
         if asked > cap && asked != u32::MAX {
-            effects.push(Effect::Count(Counter::ExpiryClamped));
+            effects.count(Counter::ExpiryClamped);
         }
         asked.min(cap)
     }
 
-    fn publish_will(&self, will: &Will, now: Timestamp, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Count(Counter::WillPublished));
+    fn publish_will(&self, will: &Will, now: Timestamp, effects: &mut Effects<Effect>) {
+        effects.count(Counter::WillPublished);
         effects.push(Effect::Publish {
             message: will.due(now, self.number),
             received: None,

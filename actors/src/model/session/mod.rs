@@ -27,6 +27,7 @@ use std::sync::Arc;
 use super::counter::Counter;
 use super::cursor::Cursor;
 use super::effect::{Effect, Input};
+use super::effects::Effects;
 use super::entry::{Change, Step};
 use super::ids::{ClientId, Fence, Now, PacketId, Principal, SessionNumber, Timestamp};
 use super::inflight::Inflight;
@@ -156,7 +157,7 @@ impl Session {
     }
 
     /// Applies one input; appends what must happen next, in order, to `effects`.
-    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Effects<Effect>) {
         match input {
             Input::Attach {
                 connect,
@@ -169,9 +170,7 @@ impl Session {
             Input::Closed { fence } if fence == self.fence && self.attached => {
                 self.closed(now, effects)
             }
-            Input::Packet { .. } | Input::Closed { .. } => {
-                effects.push(Effect::Count(Counter::StaleFence))
-            }
+            Input::Packet { .. } | Input::Closed { .. } => effects.count(Counter::StaleFence),
             Input::Live(live) => self.live(now, live, effects),
             Input::Logged(record) => self.logged(now, record, effects),
             Input::Leased(leased) => self.leased(now, leased, effects),
@@ -279,15 +278,15 @@ impl Session {
         self.kept && options.qos > QoS::AtMostOnce
     }
 
-    fn persist(&self, change: Change, effects: &mut Vec<Effect>) {
+    fn persist(&self, change: Change, effects: &mut Effects<Effect>) {
         effects.push(Effect::Persist(self.number, change));
     }
 
-    fn record(&self, change: Change, effects: &mut Vec<Effect>) {
+    fn record(&self, change: Change, effects: &mut Effects<Effect>) {
         effects.push(Effect::Record(self.number, change));
     }
 
-    fn packet(&mut self, now: Now, packet: Inbound, effects: &mut Vec<Effect>) {
+    fn packet(&mut self, now: Now, packet: Inbound, effects: &mut Effects<Effect>) {
         match packet {
             Inbound::Publish {
                 message,

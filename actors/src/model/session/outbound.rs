@@ -3,6 +3,7 @@
 use super::Session;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Live};
+use crate::model::effects::Effects;
 use crate::model::entry::{Change, Unsettled};
 use crate::model::ids::{Now, Offset, PacketId};
 use crate::model::limits::{Overflow, SessionLimits};
@@ -13,18 +14,18 @@ use crate::model::refusal::Refusal;
 
 impl Session {
     /// A publication from the routing pass.
-    pub(super) fn live(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
+    pub(super) fn live(&mut self, now: Now, live: Live, effects: &mut Effects<Effect>) {
         if !self.attached {
-            effects.push(Effect::Count(Counter::DroppedOffline));
+            effects.count(Counter::DroppedOffline);
         } else if live.message.is_expired(now.time) {
-            effects.push(Effect::Count(Counter::DroppedExpired));
+            effects.count(Counter::DroppedExpired);
         } else {
             self.overtake(&live.message, None);
             self.take_live(now, live, effects);
         }
     }
 
-    fn take_live(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
+    fn take_live(&mut self, now: Now, live: Live, effects: &mut Effects<Effect>) {
         if live.qos == QoS::AtMostOnce {
             send_once(live, effects);
         } else if self.pending.queue.is_empty() && self.credit() > 0 {
@@ -35,21 +36,21 @@ impl Session {
     }
 
     /// A committed record that concerns the session.
-    pub(super) fn logged(&mut self, now: Now, record: Record, effects: &mut Vec<Effect>) {
+    pub(super) fn logged(&mut self, now: Now, record: Record, effects: &mut Effects<Effect>) {
         if self.attached && self.kept {
             if self
                 .reading
                 .cursor
                 .committed(record, self.limits.inbox_records_max as usize)
             {
-                effects.push(Effect::Count(Counter::InboxOverflowed));
+                effects.count(Counter::InboxOverflowed);
             }
             self.pump(now, effects);
         }
     }
 
     /// Sends what credit allows, and asks for more.
-    pub(super) fn pump(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn pump(&mut self, now: Now, effects: &mut Effects<Effect>) {
         if !self.attached || !self.redeliver(effects) {
             return;
         }
@@ -62,7 +63,7 @@ impl Session {
         self.offer_room(effects);
     }
 
-    fn pump_journal(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn pump_journal(&mut self, now: Now, effects: &mut Effects<Effect>) {
         while self.credit() > 0 {
             let Some(record) = self.reading.cursor.pop() else {
                 break;
@@ -82,7 +83,7 @@ impl Session {
         }
     }
 
-    fn pump_queue(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn pump_queue(&mut self, now: Now, effects: &mut Effects<Effect>) {
         if self.pending.queue.is_empty() {
             return;
         }
@@ -91,14 +92,14 @@ impl Session {
                 break;
             };
             if live.message.is_expired(now.time) {
-                effects.push(Effect::Count(Counter::DroppedExpired));
+                effects.count(Counter::DroppedExpired);
             } else {
                 self.send_from_memory(live, effects);
             }
         }
     }
 
-    fn send_from_journal(&mut self, now: Now, record: &Record, effects: &mut Vec<Effect>) {
+    fn send_from_journal(&mut self, now: Now, record: &Record, effects: &mut Effects<Effect>) {
         if !self.pending.already_sent.is_empty()
             && let Some(at) = self
                 .pending
@@ -117,7 +118,7 @@ impl Session {
             return;
         };
         if record.message.is_expired(now.time) {
-            effects.push(Effect::Count(Counter::DroppedExpired));
+            effects.count(Counter::DroppedExpired);
             return;
         }
         self.overtake(&record.message, Some(record.offset));
@@ -135,7 +136,7 @@ impl Session {
         sent: Unsettled,
         dup: bool,
         subscription_ids: SubscriptionIds,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         if sent.qos == QoS::ExactlyOnce && self.kept {
             self.persist(Change::Sent(sent), effects);
@@ -155,7 +156,7 @@ impl Session {
         live: Live,
         packet_id: PacketId,
         dup: bool,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         self.hand_out(&live.message);
         send(live, Some(packet_id), dup, effects);
@@ -163,17 +164,17 @@ impl Session {
     }
 
     /// A transient session's delivery: the window holds the identifier, nobody will read the record again.
-    fn send_from_memory(&mut self, live: Live, effects: &mut Vec<Effect>) {
+    fn send_from_memory(&mut self, live: Live, effects: &mut Effects<Effect>) {
         let sent = self
             .inflight
             .send(Offset::default(), live.qos, live.retain, false);
         self.send(live, sent.packet_id, false, effects);
     }
 
-    fn enqueue(&mut self, now: Now, live: Live, effects: &mut Vec<Effect>) {
+    fn enqueue(&mut self, now: Now, live: Live, effects: &mut Effects<Effect>) {
         let bytes = live.message.size_bytes() as u64;
         while self.queue_is_full(bytes) {
-            effects.push(Effect::Count(Counter::DroppedQueueFull));
+            effects.count(Counter::DroppedQueueFull);
             match self.limits.overflow {
                 Overflow::DropNew => return,
                 Overflow::ExpireSession => {
@@ -210,11 +211,11 @@ impl Session {
 }
 
 /// Hands out a QoS 0 delivery, which the connection drops if it has no room.
-pub(super) fn send_once(live: Live, effects: &mut Vec<Effect>) {
+pub(super) fn send_once(live: Live, effects: &mut Effects<Effect>) {
     send(live, None, false, effects);
 }
 
-fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Effect>) {
+fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Effects<Effect>) {
     count_delivery(live.qos, effects);
     let Live {
         message,
@@ -233,10 +234,10 @@ fn send(live: Live, packet_id: Option<PacketId>, dup: bool, effects: &mut Vec<Ef
     })));
 }
 
-pub(super) fn count_delivery(qos: QoS, effects: &mut Vec<Effect>) {
-    effects.push(Effect::Count(match qos {
+pub(super) fn count_delivery(qos: QoS, effects: &mut Effects<Effect>) {
+    effects.count(match qos {
         QoS::AtMostOnce => Counter::DeliveredQos0,
         QoS::AtLeastOnce => Counter::DeliveredQos1,
         QoS::ExactlyOnce => Counter::DeliveredQos2,
-    }));
+    });
 }

@@ -4,6 +4,7 @@
 
 use super::Session;
 use crate::model::effect::Effect;
+use crate::model::effects::Effects;
 use crate::model::message::Message;
 use crate::model::packet::Outbound;
 
@@ -40,7 +41,7 @@ impl Session {
     }
 
     /// Asks the connection for room, if it is needed: behind what was handed out.
-    pub(super) fn ask_for_room(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn ask_for_room(&mut self, effects: &mut Effects<Effect>) {
         if self.awaits_room() && !std::mem::replace(&mut self.pace.asked, true) {
             effects.push(Effect::Send(Outbound::AwaitRoom));
         }

@@ -4,6 +4,7 @@
 use super::Session;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Live};
+use crate::model::effects::Effects;
 use crate::model::entry::{Step, Unsettled};
 use crate::model::ids::{Now, Offset, PacketId};
 use crate::model::packet::Outbound;
@@ -15,7 +16,7 @@ const REREAD_MAX: usize = 32;
 impl Session {
     /// Sends again what is due and needs no record, asks for the records that the rest needs. Gives whether nothing is
     /// due any more: only then may anything new be sent.
-    pub(super) fn redeliver(&mut self, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn redeliver(&mut self, effects: &mut Effects<Effect>) -> bool {
         if !self.pending.rereading.is_empty() {
             return false;
         }
@@ -40,7 +41,7 @@ impl Session {
         &mut self,
         now: Now,
         records: Vec<Option<Record>>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let asked_for = match self.pending.used() {
             Some(pending) => std::mem::take(&mut pending.rereading),
@@ -58,11 +59,11 @@ impl Session {
                 break; // it is read again once there is room
             }
             if let Some(record) = record {
-                effects.push(Effect::Count(Counter::Redelivered));
+                effects.count(Counter::Redelivered);
                 self.inflight.resent();
                 self.send_again(&record, sent, effects);
             } else {
-                effects.push(Effect::Count(Counter::DroppedRetention));
+                effects.count(Counter::DroppedRetention);
                 self.inflight.settle(sent.packet_id, sent.qos, None);
                 self.settled(now, sent, effects);
             }
@@ -71,7 +72,7 @@ impl Session {
     }
 
     /// PUBREL for the first ones due whose PUBREC came: they need no record and no credit.
-    fn release_due(&mut self, effects: &mut Vec<Effect>) {
+    fn release_due(&mut self, effects: &mut Effects<Effect>) {
         while let Some(sent) = self.inflight.first_due()
             && sent.step != Step::Published
         {
@@ -81,7 +82,7 @@ impl Session {
     }
 
     /// Sends a record whose subscriptions must be looked up again.
-    fn send_again(&mut self, record: &Record, sent: Unsettled, effects: &mut Vec<Effect>) {
+    fn send_again(&mut self, record: &Record, sent: Unsettled, effects: &mut Effects<Effect>) {
         let subscription_ids = match sent.lease {
             Some(_) => self.subscriptions.shared_ids(record.message.topic()),
             None => self
@@ -100,6 +101,6 @@ impl Session {
     }
 }
 
-pub(super) fn send_pubrel(packet_id: PacketId, known: bool, effects: &mut Vec<Effect>) {
+pub(super) fn send_pubrel(packet_id: PacketId, known: bool, effects: &mut Effects<Effect>) {
     effects.push(Effect::Send(Outbound::PubRel { packet_id, known }));
 }

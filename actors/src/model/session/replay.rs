@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::Session;
 use super::outbound::count_delivery;
 use crate::model::effect::Effect;
+use crate::model::effects::Effects;
 use crate::model::entry::{Change, Unsettled};
 use crate::model::ids::{Now, Offset, Timestamp};
 use crate::model::message::{Message, QoS};
@@ -225,7 +226,7 @@ impl Session {
     }
 
     /// Asks for the next page if it can be sent.
-    pub(super) fn pump_replays(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn pump_replays(&mut self, effects: &mut Effects<Effect>) {
         let Some(replays) = &self.pending.replays else {
             return;
         };
@@ -264,7 +265,12 @@ impl Session {
     }
 
     /// The page that was asked for.
-    pub(super) fn replay(&mut self, now: Now, page: RetainedRecords, effects: &mut Vec<Effect>) {
+    pub(super) fn replay(
+        &mut self,
+        now: Now,
+        page: RetainedRecords,
+        effects: &mut Effects<Effect>,
+    ) {
         let Some(replays) = self.replays_mut() else {
             return;
         };
@@ -288,7 +294,7 @@ impl Session {
         now: Now,
         replay: &mut Replay,
         page: RetainedRecords,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) -> bool {
         let Some(options) = self.subscriptions.get(&replay.durable.filter) else {
             return false;
@@ -388,7 +394,7 @@ impl Session {
         filter: &Filter,
         after: Option<Box<str>>,
         sent: Vec<Unsettled>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         let exactly_once = sent.iter().any(|sent| sent.qos == QoS::ExactlyOnce);
         let change = Change::Replayed {

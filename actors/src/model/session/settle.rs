@@ -4,6 +4,7 @@ use super::Session;
 use super::redelivery::send_pubrel;
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
+use crate::model::effects::Effects;
 use crate::model::entry::{Change, Step, Unsettled};
 use crate::model::ids::{Now, PacketId};
 use crate::model::message::QoS;
@@ -15,7 +16,7 @@ impl Session {
         now: Now,
         packet_id: PacketId,
         failed: bool,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         if let Some(sent) = self.inflight.settle(packet_id, QoS::AtLeastOnce, None) {
             self.acked(now, sent, failed, effects);
@@ -28,7 +29,7 @@ impl Session {
         now: Now,
         packet_id: PacketId,
         failed: bool,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects<Effect>,
     ) {
         if failed {
             if let Some(sent) =
@@ -51,7 +52,7 @@ impl Session {
     }
 
     /// PUBCOMP.
-    pub(super) fn pubcomp(&mut self, now: Now, packet_id: PacketId, effects: &mut Vec<Effect>) {
+    pub(super) fn pubcomp(&mut self, now: Now, packet_id: PacketId, effects: &mut Effects<Effect>) {
         if let Some(sent) = self
             .inflight
             .settle(packet_id, QoS::ExactlyOnce, Some(Step::Released))
@@ -61,7 +62,7 @@ impl Session {
     }
 
     /// Records how far the client came, if that is news.
-    pub(super) fn record_progress(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn record_progress(&mut self, now: Now, effects: &mut Effects<Effect>) {
         if !self.kept {
             return;
         }
@@ -99,17 +100,17 @@ impl Session {
         }
     }
 
-    fn acked(&mut self, now: Now, sent: Unsettled, failed: bool, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Count(if failed {
+    fn acked(&mut self, now: Now, sent: Unsettled, failed: bool, effects: &mut Effects<Effect>) {
+        effects.count(if failed {
             Counter::AckFailed
         } else {
             Counter::Acked
-        }));
+        });
         self.settled(now, sent, effects);
         self.pump(now, effects);
     }
 
-    pub(super) fn settled(&mut self, now: Now, sent: Unsettled, effects: &mut Vec<Effect>) {
+    pub(super) fn settled(&mut self, now: Now, sent: Unsettled, effects: &mut Effects<Effect>) {
         if let Some(group) = sent.lease {
             self.lease_settled(group, sent, effects);
         }
@@ -130,7 +131,7 @@ impl Session {
     }
 
     /// Progress is recorded soon: something was settled, or sent out of the order of the log, which no cursor shows.
-    pub(super) fn window_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn window_changed(&mut self, now: Now, effects: &mut Effects<Effect>) {
         self.reading.unrecorded += 1;
         if self.reading.unrecorded == 1 {
             self.reading.progress_at = None;

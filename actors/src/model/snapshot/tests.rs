@@ -7,30 +7,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::entry::Entry;
 use crate::store::fixtures::{
-    Fold, attach, created, detached, filter, packet_id, progress, sent, subscribed, valid_journal,
-    will,
+    Fold, attach, beginning, detached, filter, packet_id, progress, sent, subscribed,
+    valid_journal, will,
 };
 
 fn session() -> SessionSnapshot {
-    let Change::Created {
-        client_id,
-        owner,
-        listener,
-        attach,
-        next,
-    } = created("meter-7", 10, 1)
-    else {
-        unreachable!("it is a creation")
-    };
-    SessionSnapshot::created(
-        SessionNumber(1),
-        client_id,
-        owner,
-        listener,
-        attach,
-        next,
-        Offset(0),
-    )
+    SessionSnapshot::created(SessionNumber(1), &beginning("meter-7", 10, 1), Offset(0))
 }
 
 fn fold(changes: impl IntoIterator<Item = Change>) -> SessionSnapshot {

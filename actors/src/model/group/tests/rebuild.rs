@@ -141,9 +141,10 @@ fn what_comes_back_ahead_of_the_cursor_is_brought_by_it_alone() {
         place: PLACE,
         said,
     };
-    let mut effects = Vec::new();
+    let mut effects = Effects::new();
     s.group
         .handle(s.now(), GroupInput::Said(from), &mut effects);
+    let mut effects: Vec<_> = effects.drain().collect();
     // The cursor's page arrives first.
     effects.sort_by_key(|effect| matches!(effect, GroupEffect::Reread(_)));
     for effect in effects {

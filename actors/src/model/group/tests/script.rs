@@ -14,6 +14,8 @@ pub(super) struct Script {
     pub(super) has: BTreeMap<u64, Vec<Offset>>,
     pub(super) once: Vec<u64>,
     pub(super) effects: Vec<GroupEffect>,
+    /// What was counted, in order, each as often as it was.
+    pub(super) counts: Vec<Counter>,
     pub(super) deaths: u32,
     /// The group waits for its snapshot.
     pub(super) recalling: bool,
@@ -31,6 +33,7 @@ impl Script {
             has: BTreeMap::new(),
             once: Vec::new(),
             effects: Vec::new(),
+            counts: Vec::new(),
             deaths: 0,
             recalling: false,
         }
@@ -45,9 +48,12 @@ impl Script {
     }
 
     pub(super) fn input(&mut self, input: GroupInput) {
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.group.handle(self.now(), input, &mut effects);
-        for effect in effects {
+        for (counter, times) in effects.drain_counts() {
+            self.counts.extend((0..times).map(|_| counter));
+        }
+        for effect in effects.drain() {
             self.effects.push(effect.clone());
             self.perform(effect);
         }
@@ -104,7 +110,7 @@ impl Script {
                 assert!(!self.recalling, "it asks again before it has an answer");
                 self.recalling = true;
             }
-            GroupEffect::Listen(_) | GroupEffect::Count(_) | GroupEffect::End => {}
+            GroupEffect::Listen(_) | GroupEffect::End => {}
         }
     }
 
@@ -183,8 +189,7 @@ impl Script {
     }
 
     pub(super) fn counted(&self, counter: Counter) -> usize {
-        let wanted = GroupEffect::Count(counter);
-        self.effects.iter().filter(|it| **it == wanted).count()
+        self.counts.iter().filter(|it| **it == counter).count()
     }
 
     /// Time passes, so that progress is recorded.
@@ -206,10 +211,10 @@ impl Script {
         let online = online
             .iter()
             .map(|member| (SessionNumber(*member), Fence(*member), PLACE));
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.group.recount(self.deaths, online, &mut effects);
         assert!(
-            effects.iter().all(|effect| matches!(
+            effects.as_slice().iter().all(|effect| matches!(
                 effect,
                 GroupEffect::Lease {
                     lease: Lease::Recount,

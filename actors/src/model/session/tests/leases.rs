@@ -81,7 +81,7 @@ fn asked_what_it_has_a_session_names_qos_1_and_counts_what_is_its_own() {
     let mut s = member();
     lease_record(&mut s, AT, QOS1);
     lease_record(&mut s, Offset(901), QOS2);
-    s.effects.clear();
+    s.clear();
     lease(&mut s, Lease::Recount);
     let said = said(&s);
     let [Said::Recounted(online)] = said.as_slice() else {
@@ -96,7 +96,7 @@ fn asked_what_it_has_a_session_names_qos_1_and_counts_what_is_its_own() {
 
 /// The connection ends without a word to any group.
 fn ends_silently(s: &mut Script) {
-    s.effects.clear();
+    s.clear();
     s.close();
     let told = |effect: &Effect| matches!(effect, Effect::TellGroup { .. });
     assert!(!s.effects.iter().any(told));
@@ -228,7 +228,7 @@ fn what_a_group_leases_replaces_no_retained_message() {
     let message = Arc::new(Message::new(of_topic("older")));
     let at = older;
     lease(&mut s, Lease::Record { at, message });
-    s.effects.clear();
+    s.clear();
     for input in page {
         s.apply(input);
     }

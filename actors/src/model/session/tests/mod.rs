@@ -24,6 +24,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input, Live};
+use crate::model::effects::Effects;
 use crate::model::entry::Change;
 use crate::model::ids::{
     ClientId, Fence, Listener, Now, Offset, PacketId, Principal, SessionNumber, Timestamp,

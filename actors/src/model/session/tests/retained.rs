@@ -431,7 +431,7 @@ fn a_page_for_a_subscription_that_is_gone_or_made_anew_is_not_sent() {
     s.unsubscribe(&["t"]);
     s.send(subscribe_packet("u", QOS0))
         .expect_sent(&["suback 0"]);
-    s.effects.clear();
+    s.clear();
     for input in page {
         s.apply(input);
     }

@@ -19,6 +19,8 @@ pub(super) struct Script {
     pub(super) snapshot: Option<SessionSnapshot>,
     /// The effects of the last input, with those of its answers if it was [`Self::answered`].
     pub(super) effects: Vec<Effect>,
+    /// What the same inputs counted, in order, each as often as it was.
+    pub(super) counts: Vec<Counter>,
 }
 
 impl Script {
@@ -51,6 +53,7 @@ impl Script {
             retained: Retained::new(),
             snapshot: None,
             effects: Vec::new(),
+            counts: Vec::new(),
         }
     }
 
@@ -82,19 +85,28 @@ impl Script {
 
     /// Applies one input; its effects are the last ones from now on.
     pub(super) fn input(&mut self, input: Input) -> &mut Self {
-        self.effects.clear();
+        self.clear();
         self.apply(input);
         self
     }
 
+    /// Forgets the effects and counts so far.
+    pub(super) fn clear(&mut self) {
+        self.effects.clear();
+        self.counts.clear();
+    }
+
     pub(super) fn apply(&mut self, input: Input) {
         let now = self.now();
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.session.handle(now, input, &mut effects);
-        for effect in &effects {
+        for effect in effects.as_slice() {
             self.append(effect);
         }
-        self.effects.append(&mut effects);
+        self.effects.extend(effects.drain());
+        for (counter, times) in effects.drain_counts() {
+            self.counts.extend((0..times).map(|_| counter));
+        }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -111,17 +123,8 @@ impl Script {
         match effect {
             Effect::Persist(number, change) | Effect::Record(number, change) => {
                 self.end += 1;
-                if let Change::Created {
-                    client_id,
-                    owner,
-                    listener,
-                    attach,
-                    next,
-                } = change.clone()
-                {
-                    self.snapshot = Some(SessionSnapshot::created(
-                        *number, client_id, owner, listener, attach, next, at,
-                    ));
+                if let Change::Created(created) = change {
+                    self.snapshot = Some(SessionSnapshot::created(*number, created, at));
                 } else if *change == Change::Ended {
                     self.snapshot = None;
                 } else if let Some(snapshot) = &mut self.snapshot {
@@ -297,7 +300,7 @@ impl Script {
         let message = Arc::new(Message::new(parts));
         self.keep(Arc::clone(&message));
         let wanted = self.session.is_kept() && self.reads(&message);
-        self.effects.clear();
+        self.clear();
         if self.session.is_attached() && wanted {
             self.apply(Input::Logged(Record { offset, message }));
         }
@@ -367,7 +370,7 @@ impl Script {
 
     pub(super) fn restore(&mut self, snapshot: SessionSnapshot) -> &mut Self {
         self.epoch += 1;
-        self.effects.clear();
+        self.clear();
         self.session = Session::restore(snapshot.clone(), Arc::clone(&self.limits), self.time);
         self.snapshot = Some(snapshot);
         self
@@ -379,6 +382,13 @@ impl Script {
     #[track_caller]
     pub(super) fn expect(&mut self, effects: &[Effect]) -> &mut Self {
         assert_eq!(self.effects, effects);
+        self
+    }
+
+    /// Exactly these counts.
+    #[track_caller]
+    pub(super) fn expect_counts(&mut self, counts: &[Counter]) -> &mut Self {
+        assert_eq!(self.counts, counts);
         self
     }
 
@@ -419,9 +429,9 @@ impl Script {
     }
 
     pub(super) fn counted(&self, counter: Counter) -> usize {
-        let counts = self.effects.iter();
-        counts
-            .filter(|effect| **effect == Effect::Count(counter))
+        self.counts
+            .iter()
+            .filter(|known| **known == counter)
             .count()
     }
 
