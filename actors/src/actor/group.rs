@@ -19,7 +19,7 @@ use crate::journal::{JournalReader, ReadError, ReadRequest};
 use crate::model::cursor::ReadId;
 use crate::model::effects::Effects;
 use crate::model::entry::Entry;
-use crate::model::group::talk::{GroupRef, Leased};
+use crate::model::group::talk::GroupRef;
 use crate::model::group::{Group, GroupEffect, GroupInput};
 use crate::model::ids::{GroupNumber, Offset};
 use crate::observe::{Gauge, GroupObservation};
@@ -129,16 +129,12 @@ impl GroupActor {
                 lease,
             } => {
                 let mut local = self.local.borrow_mut();
-                let leased = Leased {
-                    group: GroupRef {
-                        number,
-                        home: local.shard,
-                    },
-                    filter: self.group.filter().clone(),
-                    fence,
-                    what: lease,
+                let group = GroupRef {
+                    number,
+                    home: local.shard,
                 };
-                local.lease(member, place, leased);
+                let lessor = (group, self.group.filter());
+                local.lease(lessor, (member, place), fence, lease);
             }
             GroupEffect::Listen(on) => {
                 self.local.borrow_mut().listen_group(slot, number, on);

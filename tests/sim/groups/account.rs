@@ -268,8 +268,10 @@ impl World {
     fn nobody_has(&self, client: usize, key: Key, deaths: u32) {
         let (number, at) = key;
         let is_it = |leased: &Leased| {
-            let record = matches!(leased.what, Lease::Record { at: known, .. } if known == at);
-            record && leased.group.number == number
+            let mut what = leased.what.iter();
+            let record =
+                |lease: &Lease| matches!(lease, Lease::Record { at: known, .. } if *known == at);
+            leased.group.number == number && what.any(record)
         };
         let slot = &self.slots[client];
         match &self.residences[client] {

@@ -265,7 +265,7 @@ impl World {
                         },
                         filter,
                         fence,
-                        what: lease,
+                        what: [lease].into(),
                     };
                     self.tell_member(home, member, place, MemberNews::Leased(leased));
                 }

@@ -37,7 +37,7 @@ impl World {
         let late: Vec<Leased> = there.leased.drain(..).collect();
         if let Some(slot) = there.place.take() {
             for leased in late {
-                self.return_lease(client, slot, member, leased);
+                self.return_leases(client, slot, member, leased);
             }
         }
     }

@@ -189,41 +189,50 @@ impl World {
         let there = &mut self.slots[client];
         let is_there = there.place == Some(slot) && there.number == Some(member);
         match what {
-            MemberNews::Leased(leased) if is_there => there.leased.push_back(leased),
+            MemberNews::Leased(leased) if is_there => match there.leased.back_mut() {
+                Some(last) if (last.group, last.fence) == (leased.group, leased.fence) => {
+                    last.what.extend(leased.what);
+                }
+                Some(_) | None => there.leased.push_back(leased),
+            },
             MemberNews::Joined(question) if is_there => {
                 there.joined.insert(question);
             }
-            MemberNews::Leased(leased) => self.return_lease(client, slot, member, leased),
+            MemberNews::Leased(leased) => self.return_leases(client, slot, member, leased),
             MemberNews::Joined(_) => {}
         }
     }
 
-    /// A lease found nobody any more.
-    pub(super) fn return_lease(
+    /// Leases found nobody any more.
+    pub(super) fn return_leases(
         &mut self,
         client: usize,
         slot: Slot,
         member: SessionNumber,
         leased: Leased,
     ) {
-        let Lease::Record { at, message } = leased.what else {
-            return;
-        };
         let here = shard_of(client);
-        let returned = FromMember {
-            member,
-            place: Place {
-                shard: shard(here),
-                slot,
-            },
-            said: Said::Returned {
+        let place = Place {
+            shard: shard(here),
+            slot,
+        };
+        for lease in leased.what {
+            let Lease::Record { at, message } = lease else {
+                continue;
+            };
+            let said = Said::Returned {
                 fence: leased.fence,
                 at,
                 message,
                 full: false,
-            },
-        };
-        self.say(here, WhichGroup::Group(leased.group), returned);
+            };
+            let returned = FromMember {
+                member,
+                place,
+                said,
+            };
+            self.say(here, WhichGroup::Group(leased.group), returned);
+        }
     }
 
     /// A member said something to a group that lives here.

@@ -23,8 +23,8 @@ use crate::model::effect::WhichGroup;
 use crate::model::group::Strategy;
 use crate::model::group::attendance::Attendance;
 use crate::model::group::directory::name_of;
-use crate::model::group::talk::{FromMember, Lease, Leased, Place, Said};
-use crate::model::ids::{GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
+use crate::model::group::talk::{FromMember, GroupRef, Lease, Leased, Place, Said};
+use crate::model::ids::{Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::routes::Slot;
 use crate::model::topic::Filter;
 use crate::observe::Gauge;
@@ -217,10 +217,29 @@ impl Local {
         }
     }
 
-    /// A group that lives here has something for a member's session.
-    pub fn lease(&mut self, member: SessionNumber, place: Place, leased: Leased) {
-        let what = MemberNews::Leased(leased);
-        self.tell_member(member, place, what);
+    /// A group that lives here has something for a member's session: one word with what that has not heard of yet.
+    pub fn lease(
+        &mut self,
+        (group, filter): (GroupRef, &Filter),
+        (member, place): (SessionNumber, Place),
+        fence: Fence,
+        lease: Lease,
+    ) {
+        if place.shard == self.shard
+            && let Some(state) = self.slot(place.slot)
+            && state.number == member
+            && let Some(last) = state.waiting.leased.last_mut()
+            && (last.group, last.fence) == (group, fence)
+        {
+            return last.what.push(lease);
+        }
+        let leased = Leased {
+            group,
+            filter: filter.clone(),
+            fence,
+            what: [lease].into(),
+        };
+        self.tell_member(member, place, MemberNews::Leased(leased));
     }
 
     /// What another shard's sessions and groups have for those of this one.
@@ -308,27 +327,29 @@ impl Local {
                 state.waiting.joined.push(question);
                 state.wake();
             }
-            (MemberNews::Leased(leased), None) => self.return_lease(slot, member, leased),
+            (MemberNews::Leased(leased), None) => self.return_leases(slot, member, leased),
             (MemberNews::Joined(_), None) => {}
         }
     }
 
-    /// A lease found nobody any more: the group hears of it, so that none is out for good.
-    pub(super) fn return_lease(&mut self, slot: Slot, member: SessionNumber, leased: Leased) {
-        match leased.what {
-            Lease::Record { at, message } => {
-                let returned = Said::Returned {
-                    fence: leased.fence,
-                    at,
-                    message,
-                    full: false,
-                };
-                let to = WhichGroup::Group(leased.group);
-                self.tell_group(to, member, slot, returned);
+    /// Leases found nobody any more: the group hears of it, so that none is out for good.
+    pub(super) fn return_leases(&mut self, slot: Slot, member: SessionNumber, leased: Leased) {
+        for lease in leased.what {
+            match lease {
+                Lease::Record { at, message } => {
+                    let returned = Said::Returned {
+                        fence: leased.fence,
+                        at,
+                        message,
+                        full: false,
+                    };
+                    let to = WhichGroup::Group(leased.group);
+                    self.tell_group(to, member, slot, returned);
+                }
+                Lease::Once(_) => self.count(Counter::DroppedOffline),
+                // It left, and that is on its way to the group.
+                Lease::Recount => {}
             }
-            Lease::Once(_) => self.count(Counter::DroppedOffline),
-            // It left, and that is on its way to the group.
-            Lease::Recount => {}
         }
     }
 

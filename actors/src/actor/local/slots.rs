@@ -182,7 +182,7 @@ impl Local {
         let late = state.waiting.used();
         let late = late.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.leased));
         for leased in late {
-            self.return_lease(slot, state.number, leased);
+            self.return_leases(slot, state.number, leased);
         }
         Some(state)
     }

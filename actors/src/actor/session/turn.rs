@@ -156,9 +156,10 @@ impl SessionActor {
         let woken = self.local.borrow_mut().take(self.sentinel.slot());
         let live = woken.live.into_iter().map(Input::Live);
         let records = woken.records.into_iter().map(Input::Logged);
+        let leases: usize = woken.leased.iter().map(|leased| leased.what.len()).sum();
         let leased = woken.leased.into_iter().map(Input::Leased);
         let inputs = live.chain(records).chain(leased).chain(inputs);
-        turn.outgoing.expected = inputs.size_hint().0;
+        turn.outgoing.expected = inputs.size_hint().0 + leases;
         inputs.for_each(|input| self.decide(input, &mut effects, &mut turn));
         if !woken.joined.is_empty() {
             self.waiting.joined.extend(woken.joined);

@@ -70,6 +70,10 @@ impl<T> Ascending<T> {
     pub(super) fn insert(&mut self, at: Offset, value: T) -> Option<T> {
         let before = match self.find(at) {
             Ok(place) => self.entries[place].1.replace(value),
+            Err(place) if place == self.entries.len() => {
+                self.entries.push_back((at, Some(value)));
+                None
+            }
             Err(place) => {
                 self.entries.insert(place, (at, Some(value)));
                 None

@@ -41,7 +41,7 @@ pub struct GroupRef {
     pub home: ShardId,
 }
 
-/// Group -> member's session: a message to send, or a question.
+/// Group -> member's session: messages to send, or a question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leased {
     /// Who leases.
@@ -50,8 +50,8 @@ pub struct Leased {
     pub filter: Filter,
     /// The fence under which the member was online.
     pub fence: Fence,
-    /// What is leased.
-    pub what: Lease,
+    /// What is leased, in order: all that a group leases to a member before that hears of it.
+    pub what: SmallVec<[Lease; 1]>,
 }
 
 /// What a group has for a member.

@@ -30,7 +30,21 @@ impl Session {
         let options = known
             .filter(|_| self.attached && fence == self.fence)
             .map(|known| known.options);
-        match (what, options) {
+        for lease in what {
+            self.take_lease(now, (group, &filter), fence, lease, options, effects);
+        }
+    }
+
+    fn take_lease(
+        &mut self,
+        now: Now,
+        (group, filter): (GroupRef, &Filter),
+        fence: Fence,
+        lease: Lease,
+        options: Option<SubscriptionOptions>,
+        effects: &mut Effects<Effect>,
+    ) {
+        match (lease, options) {
             (Lease::Once(message), Some(options)) => {
                 send_once(delivery(message, QoS::AtMostOnce, options), effects);
             }
@@ -49,8 +63,8 @@ impl Session {
                 self.tell(group, returned(fence, at, message, false), effects);
             }
             (Lease::Recount, Some(options)) => {
-                self.know(group, filter.clone());
-                let online = self.online(&filter, options);
+                self.know(group, filter);
+                let online = self.online(filter, options);
                 self.tell(group, Said::Recounted(Box::new(online)), effects);
             }
             // Its leaving is on its way to the group.
@@ -237,15 +251,15 @@ impl Session {
     }
 
     /// Remembers whose lease it is, to say what became of it.
-    fn know(&mut self, group: GroupRef, filter: Filter) {
+    fn know(&mut self, group: GroupRef, filter: &Filter) {
         if self.pending.groups.iter().any(|(known, _)| *known == group) {
             return;
         }
         let known = self.pending.groups.iter_mut();
-        let known = known.into_iter().find(|(_, known)| *known == filter);
+        let known = known.into_iter().find(|(_, known)| known == filter);
         match known {
             Some((known, _)) => *known = group,
-            None => self.pending.groups.push((group, filter)),
+            None => self.pending.groups.push((group, filter.clone())),
         }
     }
 }

@@ -48,7 +48,7 @@ fn lease(s: &mut Script, what: Lease) {
         group: GROUP,
         filter: shared(),
         fence: s.session.fence(),
-        what,
+        what: [what].into(),
     };
     s.input(Input::Leased(leased));
 }
