@@ -41,6 +41,11 @@ impl SharedRoutes {
         self.routes.read().lookup(topic, found)
     }
 
+    /// As [`Self::lookup`] for each of `topics` in turn; see [`Routes::lookup_all`].
+    pub fn lookup_all(&self, topics: &[&str], found: impl FnMut(usize, Matched, FilterNumber)) {
+        self.routes.read().lookup_all(topics, found);
+    }
+
     /// Changes whenever a look-up may answer differently.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)

@@ -108,6 +108,23 @@ pub enum Inbound {
     },
 }
 
+impl Inbound {
+    /// The message of a PUBLISH.
+    pub fn publication(&self) -> Option<&Arc<Message>> {
+        match self {
+            Self::Publish { message, .. } => Some(message),
+            Self::PubAck { .. }
+            | Self::PubRec { .. }
+            | Self::PubRel { .. }
+            | Self::PubComp { .. }
+            | Self::Subscribe { .. }
+            | Self::Room
+            | Self::Unsubscribe { .. }
+            | Self::Disconnect { .. } => None,
+        }
+    }
+}
+
 /// Subscription options (MQTT 5.0 section 3.8.3.1); 3.x clients send the QoS alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SubscriptionOptions {

@@ -70,6 +70,15 @@ pub struct Matched {
 }
 
 impl Matched {
+    /// Both together.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            online: self.online.union(other.online),
+            durable: self.durable.union(other.durable),
+        }
+    }
+
     /// Whether nobody reads the topic.
     pub fn is_empty(self) -> bool {
         self.online.is_empty() && self.durable.is_empty()
@@ -153,6 +162,15 @@ impl Routes {
                 self.numbers = Numbers::default();
             }
         }
+    }
+
+    /// As [`Self::lookup`] for each of `topics` in turn: `found` is told, filter by filter, for which of them it is, whose it
+    /// is and its number.
+    pub fn lookup_all(&self, topics: &[&str], mut found: impl FnMut(usize, Matched, FilterNumber)) {
+        self.routes.for_each_match_of(topics, |place, route| {
+            let (online, durable) = (route.online, route.durable);
+            found(place, Matched { online, durable }, route.number);
+        });
     }
 
     /// The shards of all filters that match `topic`; their numbers go to `found`. Allocates nothing.

@@ -31,6 +31,7 @@ mod directory;
 mod group_life;
 mod group_routes;
 mod groups;
+mod look_ups;
 mod readers;
 mod slots;
 mod traffic;
@@ -39,9 +40,10 @@ use directory::Released;
 pub use directory::{Presence, Resident, ResidentState, Stay};
 pub use groups::LocalGroups;
 pub use groups::{GroupResident, GroupState, home_of};
+use look_ups::LookUps;
 pub use slots::{Occupant, SlotState, Woken};
 pub use traffic::Placement;
-use traffic::{LookedUp, Retaining};
+use traffic::Retaining;
 
 /// The shard's own state.
 #[derive(Debug)]
@@ -81,8 +83,7 @@ pub struct Local {
     waiting: VecDeque<(u64, Slot)>,
     live_end: Offset,
     pass: u64,
-    /// The last look-up in the shared routes: a client publishes to one topic many times.
-    looked_up: LookedUp,
+    look_ups: LookUps,
 }
 
 impl Local {
@@ -111,7 +112,7 @@ impl Local {
             waiting: VecDeque::new(),
             live_end: shared.journal.end(),
             pass: 0,
-            looked_up: LookedUp::default(),
+            look_ups: LookUps::default(),
             shared,
         }
     }

@@ -21,7 +21,7 @@ use super::protocol::{
 use crate::model::effect::Input;
 use crate::model::ids::Timestamp;
 use crate::model::lazy::Lazy;
-use crate::model::packet::Connect;
+use crate::model::packet::{Connect, Inbound};
 use crate::model::refusal::Refusal;
 use crate::model::session::Session;
 use crate::supervise::Sentinel;
@@ -117,6 +117,8 @@ impl Handler<ToSession> for SessionActor {
         match told {
             ToSession::FromConnection(FromConnection::Packets { fence, packets }) => {
                 let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
+                let publications = packets.iter().filter_map(Inbound::publication);
+                self.local.borrow_mut().look_ahead(publications);
                 let inputs = packets
                     .into_iter()
                     .map(|packet| Input::Packet { fence, packet });

@@ -1,6 +1,7 @@
 //! Who reads what within one shard.
 
 use std::fmt;
+use std::hint::black_box;
 
 use super::super::packet::SubscriptionOptions;
 use super::readers::{Reader, Readers};
@@ -91,6 +92,14 @@ impl ShardRoutes {
             self.routes.remove(filter.0);
         }
         Some(RouteEdge::Durable(false))
+    }
+
+    /// Fetches what [`Self::for_each_reader`] will need of these filters into the processor's cache: for many at once, so that
+    /// they wait for memory together.
+    pub fn fetch(&self, filters: &[FilterNumber]) {
+        for filter in filters {
+            black_box(self.routes.get(filter.0).map(Readers::is_empty));
+        }
     }
 
     /// Calls `found` for every subscription of an attached session to `filter`: slot, options, durable. A session with
