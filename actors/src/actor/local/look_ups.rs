@@ -134,3 +134,88 @@ impl LookUps {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::{SessionNumber, ShardId, Timestamp};
+    use crate::model::message::{MessageParts, QoS};
+    use crate::model::routes::RouteEdge;
+    use crate::model::topic::Filter;
+
+    fn message(topic: &str) -> Arc<Message> {
+        Arc::new(Message::new(MessageParts {
+            topic,
+            payload: b"x",
+            properties: b"",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            published_at: Timestamp(0),
+            expires_at: None,
+            publisher: SessionNumber(1),
+        }))
+    }
+
+    fn listen(routes: &SharedRoutes, filter: &str, shard: u8) {
+        let filter = Filter::new(filter).unwrap();
+        routes.change(&filter, ShardId(shard), |_| Some(RouteEdge::Online(true)));
+    }
+
+    /// What is found is what a look-up by itself finds.
+    fn assert_found(look_ups: &mut LookUps, routes: &SharedRoutes, message: &Arc<Message>) {
+        let mut numbers = Vec::new();
+        let alone = routes.lookup(message.topic(), |number| numbers.push(number));
+        assert_eq!(look_ups.find(routes, message), alone, "{message:?}");
+        assert_eq!(look_ups.filters(), numbers, "{message:?}");
+    }
+
+    #[test]
+    fn what_was_looked_up_together_is_what_each_finds_alone() {
+        let routes = SharedRoutes::default();
+        for n in 0..100_u8 {
+            listen(&routes, &format!("t/{n}"), n % 3);
+        }
+        listen(&routes, "t/+", 3);
+        listen(&routes, "t/7/#", 4);
+        // More than go under one lock, some twice in a row, some without a reader.
+        let topics = (0..150).map(|n| format!("t/{}", n * 7 % 110 / 2));
+        let messages: Vec<_> = topics.map(|topic| message(&topic)).collect();
+        let mut look_ups = LookUps::default();
+        let filters = look_ups.look_ahead(&routes, messages.iter());
+        assert!(filters.len() > messages.len());
+        for published in &messages {
+            assert_found(&mut look_ups, &routes, published);
+        }
+        // Not all that was expected comes, and something else does.
+        look_ups.look_ahead(&routes, messages.iter());
+        for published in [&messages[3], &messages[80], &message("t/7"), &messages[3]] {
+            assert_found(&mut look_ups, &routes, published);
+        }
+    }
+
+    #[test]
+    fn who_subscribes_in_between_is_found() {
+        let routes = SharedRoutes::default();
+        listen(&routes, "t/+", 0);
+        let messages = ["t/1", "t/2", "t/3"].map(message);
+        let mut look_ups = LookUps::default();
+        look_ups.look_ahead(&routes, messages.iter());
+        assert_found(&mut look_ups, &routes, &messages[0]);
+        listen(&routes, "t/2", 1);
+        for published in &messages[1..] {
+            assert_found(&mut look_ups, &routes, published);
+        }
+    }
+
+    #[test]
+    fn between_turns_one_message_is_held() {
+        let routes = SharedRoutes::default();
+        let messages = ["t/1", "t/2", "t/3"].map(message);
+        let mut look_ups = LookUps::default();
+        look_ups.look_ahead(&routes, messages.iter());
+        look_ups.find(&routes, &messages[1]);
+        look_ups.end_turn();
+        assert_eq!(messages.each_ref().map(Arc::strong_count), [1, 2, 1]);
+        assert_found(&mut look_ups, &routes, &messages[1]);
+    }
+}
