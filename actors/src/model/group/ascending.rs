@@ -84,8 +84,17 @@ impl<T> Ascending<T> {
     }
 
     pub(super) fn remove(&mut self, at: Offset) -> Option<T> {
+        self.remove_if(at, |_| true)
+    }
+
+    /// Removes the value of `at`, if there is one and `goes` says so.
+    pub(super) fn remove_if(&mut self, at: Offset, goes: impl FnOnce(&T) -> bool) -> Option<T> {
         let place = self.find(at).ok()?;
-        let removed = self.entries.get_mut(place)?.1.take()?;
+        let removed = self
+            .entries
+            .get_mut(place)?
+            .1
+            .take_if(|value| goes(value))?;
         self.len -= 1;
         self.tidy();
         Some(removed)

@@ -27,16 +27,17 @@ impl Group {
             Said::Lost => self.lost(now, member, effects),
             Said::Left => self.left(now, member, effects),
             Said::Settled(fence, leases) => {
-                for at in &leases {
-                    if self.take_lease(member, fence, *at).is_some() {
+                for at in leases {
+                    let had = self.take_lease(member, fence, at).is_some();
+                    if had {
                         self.members.freed(member, fence);
                     }
-                    self.done(now, *at, effects);
+                    self.done(now, at, had, effects);
                 }
             }
             Said::Taken(fence, at) => {
-                self.take_lease(member, fence, at);
-                self.done(now, at, effects);
+                let had = self.take_lease(member, fence, at).is_some();
+                self.done(now, at, had, effects);
             }
             Said::Freed(fence) => self.members.freed(member, fence),
             Said::Returned {
@@ -210,9 +211,8 @@ impl Group {
     }
 
     fn take_lease(&mut self, member: SessionNumber, fence: Fence, at: Offset) -> Option<Leasing> {
-        let lease = self.leases.get(at)?;
-        let theirs = lease.member == member && lease.fence == fence;
-        if theirs { self.leases.remove(at) } else { None }
+        let is_theirs = |lease: &Leasing| lease.member == member && lease.fence == fence;
+        self.leases.remove_if(at, is_theirs)
     }
 
     /// Somebody else gets it.
@@ -233,10 +233,10 @@ impl Group {
         }
     }
 
-    /// A member has settled or taken a record, by whatever lease: nobody else gets it, also if an actor of this group that
-    /// died had leased it.
-    fn done(&mut self, now: Now, at: Offset, effects: &mut Effects<GroupEffect>) {
-        if self.leases.contains(at) {
+    /// A member has settled or taken a record, by the lease that it `had` or another: nobody else gets it, also if an actor
+    /// of this group that died had leased it.
+    fn done(&mut self, now: Now, at: Offset, had: bool, effects: &mut Effects<GroupEffect>) {
+        if !had && self.leases.contains(at) {
             return; // an older connection's word: somebody else has it by now
         }
         effects.count(Counter::GroupSettled);
