@@ -24,15 +24,20 @@ impl World {
     }
 
     pub(crate) fn advance(&mut self, millis: u64) {
-        self.time = Timestamp(self.time.0 + millis);
-        if self.time.0 >= self.journal.alive_at.0 + LIVENESS_MILLIS {
-            self.journal.append(Entry::Liveness { at: self.time });
-        }
+        self.goes_by(Timestamp(self.time.0 + millis));
         self.fights_go_on();
         for client in 0..self.clients.len() {
             if self.rng.permille(700) {
                 self.tick_if_due(client); // or later
             }
+        }
+    }
+
+    /// It is `time` now, and the broker stamps that it lives.
+    pub(crate) fn goes_by(&mut self, time: Timestamp) {
+        self.time = time;
+        if time.0 >= self.journal.alive_at.0 + LIVENESS_MILLIS {
+            self.journal.append(Entry::Liveness { at: time });
         }
     }
 

@@ -145,7 +145,7 @@ impl World {
     /// So much time passes that all quarantined sessions are over or back.
     pub(crate) fn quarantines_end(&mut self) {
         let due = self.slots.iter().filter_map(|slot| slot.retry_at).max();
-        self.time = due.map_or(self.time, |due| due.max(self.time));
+        self.goes_by(due.map_or(self.time, |due| due.max(self.time)));
         self.commit_first(usize::MAX);
         for client in 0..self.clients.len() {
             self.tick_if_due(client);
