@@ -13,6 +13,7 @@ mod members;
 mod rest;
 mod routes;
 mod talk;
+mod twice;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
