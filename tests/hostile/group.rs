@@ -61,7 +61,7 @@ struct World {
     reads: Vec<(ReadId, Offset)>,
     rereads: Vec<Vec<Offset>>,
     deaths: u32,
-    /// Records that were leased, ever.
+    /// Records that were leased or said to be, ever.
     leased: usize,
 }
 
@@ -177,8 +177,9 @@ impl World {
         }
     }
 
-    fn online(&self, fence: Fence, bytes: &mut Bytes<'_>) -> Online {
-        Online {
+    /// The group believes that it has what it says, so that may come back, too.
+    fn online(&mut self, fence: Fence, bytes: &mut Bytes<'_>) -> Online {
+        let online = Online {
             fence,
             max: u16::try_from(bytes.below(4)).expect("few"),
             qos: bytes.qos(),
@@ -186,7 +187,9 @@ impl World {
             by: Some(NUMBER),
             holds: (0..bytes.below(3)).map(|_| self.offset(bytes)).collect(),
             taken: u16::try_from(bytes.below(3)).expect("few"),
-        }
+        };
+        self.leased += online.holds.len();
+        online
     }
 
     /// One that a lease may have.
