@@ -6,8 +6,8 @@ use super::counter::Counter;
 
 /// Effects of type `E`, in order, and counts.
 ///
-/// Counts are apart because most decisions count something, and one more effect for each costs as much as the effect that
-/// it is about.
+/// Counts are apart because most decisions count something, and an effect, whatever it says, is moved several times until
+/// it is performed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effects<E> {
     list: Vec<E>,
