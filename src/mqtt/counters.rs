@@ -69,7 +69,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 36] = [
+pub const REFUSALS: [Refusal; 37] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -91,6 +91,7 @@ pub const REFUSALS: [Refusal; 36] = [
     Refusal::PayloadFormat,
     Refusal::QoS,
     Refusal::PacketIdInUse,
+    Refusal::WrongAck,
     Refusal::ReceiveMax,
     Refusal::PacketTooLarge,
     Refusal::TopicAlias,

@@ -20,6 +20,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         Refusal::Malformed => 0x81,
         Refusal::Protocol
         | Refusal::PacketIdInUse
+        | Refusal::WrongAck
         | Refusal::ReceiveMax
         | Refusal::TopicAlias
         | Refusal::TopicFilter
@@ -83,6 +84,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::PayloadFormat
         | Refusal::QoS
         | Refusal::PacketIdInUse
+        | Refusal::WrongAck
         | Refusal::ReceiveMax
         | Refusal::PacketTooLarge
         | Refusal::TopicAlias
@@ -97,7 +99,11 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
 pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::Malformed => 0x81,
-        Refusal::Protocol | Refusal::Version | Refusal::ClientId | Refusal::PacketIdInUse => 0x82,
+        Refusal::Protocol
+        | Refusal::Version
+        | Refusal::ClientId
+        | Refusal::PacketIdInUse
+        | Refusal::WrongAck => 0x82,
         Refusal::Credentials
         | Refusal::NotAuthorized
         | Refusal::NoTenant
@@ -156,6 +162,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         | Refusal::PayloadFormat
         | Refusal::QoS
         | Refusal::Protocol
+        | Refusal::WrongAck
         | Refusal::Version
         | Refusal::ClientId
         | Refusal::AuthMethod
@@ -206,6 +213,7 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             Refusal::Malformed
             | Refusal::QoS
             | Refusal::Protocol
+            | Refusal::WrongAck
             | Refusal::Version
             | Refusal::ClientId
             | Refusal::AuthMethod
@@ -274,6 +282,7 @@ mod tests {
         assert_eq!(connack_v3(Refusal::Credentials), Some(4));
         assert_eq!(disconnect_v5(Refusal::TakenOver), 0x8E);
         assert_eq!(disconnect_v5(Refusal::KeepAlive), 0x8D);
+        assert_eq!(disconnect_v5(Refusal::WrongAck), 0x82);
         assert_eq!(disconnect_v5(Refusal::JournalUnavailable), 0x97);
         assert_eq!(suback_v5(Refusal::SharedQuota), 0x97);
         assert_eq!(suback_v5(Refusal::TenantGroupQuota), 0x97);

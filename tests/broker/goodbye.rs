@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::harness::Broker;
-use crate::wire::{self, Connect, Version};
+use crate::wire::{self, Ack, Connect, Version};
 
 const EVERY: &[Version] = &Version::ALL;
 const ONLY_5: &[Version] = &[Version::V5];
@@ -101,6 +101,40 @@ fn each_mistake_ends_the_connection_with_its_reason() {
         }
     }
     neighbour.assert_nothing_waits();
+}
+
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
+    // 3.1.1: [MQTT-4.8.0-1]; 5.0: [MQTT-4.13.1-1]
+    let broker = Broker::start();
+    let wrong = [
+        (1, Ack::Pubrec),
+        (1, Ack::Pubcomp),
+        (2, Ack::Puback),
+        (2, Ack::Pubcomp),
+    ];
+    for version in Version::ALL {
+        for (qos, ack) in wrong {
+            let mut client = Client::kept(&broker, version, "c");
+            client.subscribe("t", qos);
+            // Of nothing: it may be late.
+            client.send_ack(Ack::Puback, 77);
+            Client::transient(&broker, version, "writer").publish("t", "x", qos);
+            let message = client.message();
+            client.send_ack(ack, message.id);
+            let code = client.closed();
+            assert_eq!(code, (version == Version::V5).then_some(0x82), "{ack:?}");
+            // The delivery is as open as it was.
+            let mut client = Client::kept(&broker, version, "c");
+            let again = client.message();
+            assert_eq!((again.id, again.duplicate), (message.id, true));
+            client.acknowledge(&again);
+            client.assert_nothing_waits();
+            client.disconnect();
+        }
+    }
+    let ended = "outlive_connections_ended_total{reason=\"wrong_ack\"}";
+    assert_eq!(broker.metric(ended), 12.0);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use outlive_actors::model::counter::Counter;
 use outlive_actors::model::effect::{Effect, Input};
 use outlive_actors::model::effects::Effects;
 use outlive_actors::model::entry::{Step, Unsettled};
+use outlive_actors::model::ids::PacketId;
 use outlive_actors::model::message::QoS;
-use outlive_actors::model::packet::{Delivery, Inbound, ProtocolVersion};
+use outlive_actors::model::packet::{Delivery, Inbound, Outbound, ProtocolVersion};
+use outlive_actors::model::refusal::Refusal;
 
 use crate::client::Client;
 use crate::groups::{Key, lease_of};
@@ -41,13 +43,66 @@ impl Client {
         }
     }
 
-    /// From now on it takes whatever comes.
+    /// Its acknowledgement of a delivery that it got with this QoS, or for once one that is not for that.
+    pub(crate) fn acknowledges(&mut self, qos: QoS, right: Inbound) -> Inbound {
+        if !self.whims.permille(self.confuses_permille) {
+            return right;
+        }
+        let (Inbound::PubAck { packet_id, .. } | Inbound::PubRec { packet_id, .. }) = right else {
+            return right;
+        };
+        let failed = self.refuses();
+        match qos {
+            _ if self.whims.permille(500) => Inbound::PubComp { packet_id },
+            QoS::ExactlyOnce => Inbound::PubAck { packet_id, failed },
+            QoS::AtMostOnce | QoS::AtLeastOnce => Inbound::PubRec { packet_id, failed },
+        }
+    }
+
+    /// From now on it takes whatever comes, and knows how to say so.
     pub(crate) fn refuses_nothing(&mut self) {
         self.refuses_permille = 0;
+        self.confuses_permille = 0;
+    }
+}
+
+/// What an acknowledgement is about: its identifier, and the QoS and step that it is for. PUBREC may come twice.
+fn meant(packet: &Inbound) -> Option<(PacketId, QoS, Option<Step>)> {
+    match packet {
+        Inbound::PubAck { packet_id, .. } => Some((*packet_id, QoS::AtLeastOnce, None)),
+        Inbound::PubRec { packet_id, .. } => Some((*packet_id, QoS::ExactlyOnce, None)),
+        Inbound::PubComp { packet_id } => {
+            Some((*packet_id, QoS::ExactlyOnce, Some(Step::Released)))
+        }
+        _ => None,
     }
 }
 
 impl World {
+    /// Whether this input is an acknowledgement of the wrong kind for the delivery that it names.
+    pub(crate) fn is_confused(actor: &Actor, input: &Input) -> bool {
+        let session = &actor.session;
+        let Input::Packet { fence, packet } = input else {
+            return false;
+        };
+        let Some((packet_id, qos, step)) = meant(packet) else {
+            return false;
+        };
+        let heard = *fence == session.fence() && session.is_attached();
+        let mut window = session.inflight().iter();
+        let named = window.find(|sent| heard && sent.packet_id == packet_id);
+        named.is_some_and(|sent| sent.qos != qos || step.is_some_and(|step| step != sent.step))
+    }
+
+    /// What ends the connection of a confused client, and of nobody else.
+    pub(crate) fn watch_confused(&mut self, confused: bool, effects: &Effects<Effect>) {
+        let refused = Effect::Send(Outbound::Close(Refusal::WrongAck));
+        assert_eq!(effects.as_slice().contains(&refused), confused);
+        if confused {
+            self.saw(Seen::Confused);
+        }
+    }
+
     /// What this input settles, if it is an acknowledgement and fits.
     pub(crate) fn settling(actor: &Actor, input: &Input) -> Option<Settling> {
         let Input::Packet { fence, packet } = input else {

@@ -61,8 +61,9 @@ pub(crate) struct Client {
     pub(crate) leases: Vec<(Key, QoS)>,
     /// The last delivery under each packet identifier.
     pub(crate) under: BTreeMap<PacketId, Attempt>,
-    /// How many deliveries it refuses, and by what it decides.
+    /// How many deliveries it refuses, how many it acknowledges with the wrong packet, and by what it decides.
     pub(crate) refuses_permille: u64,
+    pub(crate) confuses_permille: u64,
     pub(crate) whims: Rng,
     /// How many of its subscriptions are shared.
     shares_permille: u64,
@@ -77,7 +78,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(index: usize, rng: &mut Rng) -> Self {
-        Self {
+        let mut client = Self {
             index,
             id: ClientId::from(format!("client-{index}").as_str()),
             keeps: index < 2 || rng.permille(500),
@@ -101,12 +102,15 @@ impl Client {
             leases: Vec::new(),
             under: BTreeMap::new(),
             refuses_permille: *rng.pick(&[0, 100, 400]),
+            confuses_permille: 0,
             whims: Rng::new(rng.next()),
             shares_permille: *rng.pick(&[0, 300, 600, 900]),
             safe_until: None,
             unsafe_from: None,
             number: SessionNumber(0),
-        }
+        };
+        client.confuses_permille = *client.whims.pick(&[0, 0, 0, 20]);
+        client
     }
 
     /// CONNECT. `calm` asks for what was there before, nothing else.

@@ -169,7 +169,8 @@ impl Client {
         self.under.insert(packet_id, attempt);
         if delivery.qos == QoS::AtLeastOnce {
             let failed = self.refuses();
-            self.acks.push_back(Inbound::PubAck { packet_id, failed });
+            let ack = self.acknowledges(delivery.qos, Inbound::PubAck { packet_id, failed });
+            self.acks.push_back(ack);
             return match failed {
                 true => self.refused(delivery, oracle),
                 false => self.got(delivery, oracle),
@@ -177,7 +178,8 @@ impl Client {
         }
         let known = self.incoming.get(&packet_id).copied();
         let failed = known.is_none() && self.refuses();
-        self.acks.push_back(Inbound::PubRec { packet_id, failed });
+        let ack = self.acknowledges(delivery.qos, Inbound::PubRec { packet_id, failed });
+        self.acks.push_back(ack);
         match known {
             Some(known) => {
                 assert!(known == attempt, "{}: {packet_id:?} is in use", self.id);

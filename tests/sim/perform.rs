@@ -89,11 +89,13 @@ impl World {
         self.note(|| format!("  {client} <- {input:?}"));
         let joining = self.join_groups(actor, &mut input);
         let settling = Self::settling(actor, &input);
+        let confused = Self::is_confused(actor, &input);
         let mut effects = Effects::new();
         actor.session.handle(now, input, &mut effects);
         if let Some(settling) = &settling {
             self.settled(client, actor, settling, &effects);
         }
+        self.watch_confused(confused, &effects);
         self.refused_groups(actor, &joining, effects.as_slice());
         for mut effect in effects.drain() {
             mark_as_in_window(actor, &mut effect);

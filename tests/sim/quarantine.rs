@@ -162,6 +162,12 @@ impl World {
         let gone = (self.time, self.links_made);
         self.clients[client].abandon();
         self.clients[client].unsafe_from = Some(gone);
+        if self
+            .actor(client)
+            .is_some_and(|actor| actor.session.is_attached())
+        {
+            self.saw_attached(client); // until now; an actor that dies of this leaves the session there
+        }
         let discard = true;
         self.turn_if_active(client, vec![Input::End { refusal, discard }]);
     }

@@ -23,6 +23,8 @@ pub(crate) enum Seen {
     /// It refused a lease, of QoS 1 or 2.
     LeaseRefused,
     BegunLeaseRefused,
+    /// It acknowledged one with the wrong packet.
+    Confused,
     /// Two actors died before anybody was buried, or one and the process.
     GroupAndMemberDied,
     TwoMembersDied,
@@ -61,7 +63,7 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Received,
         Self::Redelivered,
         Self::NewcomerRefused,
@@ -71,6 +73,7 @@ impl Seen {
         Self::Refused,
         Self::LeaseRefused,
         Self::BegunLeaseRefused,
+        Self::Confused,
         Self::GroupAndMemberDied,
         Self::TwoMembersDied,
         Self::GroupDiedBeforeCrash,

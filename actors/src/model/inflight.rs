@@ -26,6 +26,10 @@ pub struct Inflight {
     max: u16,
 }
 
+/// An acknowledgement does not fit what holds its identifier, which is this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit(pub Unsettled);
+
 impl Inflight {
     /// An empty window.
     pub fn new(max: u16) -> Self {
@@ -178,30 +182,52 @@ impl Inflight {
         lost
     }
 
-    /// PUBREC: from now on only PUBREL is sent. `None` if the identifier holds no QoS 2 record.
-    pub fn release(&mut self, packet_id: PacketId) -> Option<Step> {
-        let sent = self
-            .sent
-            .iter_mut()
-            .find(|sent| sent.packet_id == packet_id)?;
-        (sent.qos == QoS::ExactlyOnce).then(|| std::mem::replace(&mut sent.step, Step::Released))
+    /// PUBREC: from now on only PUBREL is sent; gives the step before. `None` if nothing holds the identifier.
+    ///
+    /// # Errors
+    /// If what holds it is not QoS 2.
+    pub fn release(&mut self, packet_id: PacketId) -> Result<Option<Step>, Unfit> {
+        let mut sent = self.sent.iter_mut();
+        match sent.find(|sent| sent.packet_id == packet_id) {
+            None => Ok(None),
+            Some(sent) if sent.qos == QoS::ExactlyOnce => {
+                Ok(Some(std::mem::replace(&mut sent.step, Step::Released)))
+            }
+            Some(sent) => Err(Unfit(*sent)),
+        }
     }
 
-    /// Frees the identifier if its record is of this QoS and at this step.
+    /// Frees the identifier of a record of this QoS and at this step. `None` if nothing holds it.
+    ///
+    /// # Errors
+    /// If what holds it is of another QoS or at another step.
     pub fn settle(
         &mut self,
         packet_id: PacketId,
         qos: QoS,
-        step: Option<Step>,
-    ) -> Option<Unsettled> {
-        let at = self
-            .sent
-            .iter()
-            .position(|sent| sent.packet_id == packet_id)?;
+        step: Step,
+    ) -> Result<Option<Unsettled>, Unfit> {
+        let Some(at) = self.position(packet_id) else {
+            return Ok(None);
+        };
         let sent = self.sent[at];
-        if sent.qos != qos || step.is_some_and(|step| step != sent.step) {
-            return None;
+        if (sent.qos, sent.step) != (qos, step) {
+            return Err(Unfit(sent));
         }
+        Ok(self.take_out(at))
+    }
+
+    /// Frees the identifier, whatever holds it.
+    pub fn abandon(&mut self, packet_id: PacketId) -> Option<Unsettled> {
+        self.take_out(self.position(packet_id)?)
+    }
+
+    fn position(&self, packet_id: PacketId) -> Option<usize> {
+        let mut sent = self.sent.iter();
+        sent.position(|sent| sent.packet_id == packet_id)
+    }
+
+    fn take_out(&mut self, at: usize) -> Option<Unsettled> {
         if at >= self.sent.len() - self.due {
             self.due -= 1;
         }
@@ -270,20 +296,21 @@ mod tests {
     #[test]
     fn an_acknowledgement_of_the_wrong_kind_settles_nothing() {
         let mut window = Inflight::new(10);
-        let id = window
-            .send(Offset(1), QoS::ExactlyOnce, false, false)
-            .packet_id;
-        assert_eq!(window.settle(id, QoS::AtLeastOnce, None), None);
+        let sent = window.send(Offset(1), QoS::ExactlyOnce, false, false);
+        let (id, unfit) = (sent.packet_id, Unfit(sent));
+        let (qos1, qos2) = (QoS::AtLeastOnce, QoS::ExactlyOnce);
+        assert_eq!(window.settle(id, qos1, Step::Published), Err(unfit));
+        assert_eq!(window.settle(id, qos2, Step::Released), Err(unfit));
         assert_eq!(
-            window.settle(id, QoS::ExactlyOnce, Some(Step::Released)),
-            None
+            window.settle(id.following(), qos2, Step::Released),
+            Ok(None)
         );
-        assert_eq!(window.release(id), Some(Step::Published));
-        assert!(
-            window
-                .settle(id, QoS::ExactlyOnce, Some(Step::Released))
-                .is_some()
-        );
+        assert_eq!(window.release(id), Ok(Some(Step::Published)));
+        assert_eq!(window.release(id), Ok(Some(Step::Released)));
+        assert!(window.settle(id, qos2, Step::Released).unwrap().is_some());
         assert!(window.is_empty());
+        let sent = window.send(Offset(2), qos1, false, false);
+        assert_eq!(window.release(sent.packet_id), Err(Unfit(sent)));
+        assert_eq!(window.release(id), Ok(None));
     }
 }

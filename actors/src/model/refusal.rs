@@ -68,6 +68,9 @@ pub enum Refusal {
     /// A QoS 1 publication under an identifier that a QoS 2 publication holds.
     #[error("packet identifier in use")]
     PacketIdInUse,
+    /// A delivery acknowledged with a packet that is not for its QoS, or not its turn.
+    #[error("acknowledgement of the wrong kind for this packet identifier")]
+    WrongAck,
     /// More unacknowledged QoS 1 and 2 publications than the receive maximum allows.
     #[error("receive maximum exceeded")]
     ReceiveMax,

@@ -141,6 +141,7 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::PayloadFormat => &[("reason", "payload_format")],
         Refusal::QoS => &[("reason", "qos")],
         Refusal::PacketIdInUse => &[("reason", "packet_id_in_use")],
+        Refusal::WrongAck => &[("reason", "wrong_ack")],
         Refusal::ReceiveMax => &[("reason", "receive_max")],
         Refusal::PacketTooLarge => &[("reason", "packet_too_large")],
         Refusal::TopicAlias => &[("reason", "topic_alias")],

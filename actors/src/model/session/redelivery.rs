@@ -64,7 +64,7 @@ impl Session {
                 self.send_again(&record, sent, effects);
             } else {
                 effects.count(Counter::DroppedRetention);
-                self.inflight.settle(sent.packet_id, sent.qos, None);
+                self.inflight.abandon(sent.packet_id);
                 self.settled(now, sent, effects);
             }
         }

@@ -1,4 +1,7 @@
 //! How the client settles what it was sent, and how its progress is recorded.
+//!
+//! An acknowledgement of nothing is ignored: it may be late. One that does not fit the delivery under its identifier breaks the
+//! protocol, and ends the connection: played along with, it would keep its place in the window for ever.
 
 use super::Session;
 use super::redelivery::send_pubrel;
@@ -7,7 +10,10 @@ use crate::model::effect::Effect;
 use crate::model::effects::Effects;
 use crate::model::entry::{Change, Step, Unsettled};
 use crate::model::ids::{Now, PacketId};
+use crate::model::inflight::Unfit;
 use crate::model::message::QoS;
+use crate::model::packet::Outbound;
+use crate::model::refusal::Refusal;
 
 impl Session {
     /// PUBACK.
@@ -18,9 +24,8 @@ impl Session {
         failed: bool,
         effects: &mut Effects<Effect>,
     ) {
-        if let Some(sent) = self.inflight.settle(packet_id, QoS::AtLeastOnce, None) {
-            self.acked(now, sent, failed, effects);
-        }
+        let settled = (self.inflight).settle(packet_id, QoS::AtLeastOnce, Step::Published);
+        self.ended(now, settled, failed, effects);
     }
 
     /// PUBREC: durable before PUBREL, so that the message is never sent again.
@@ -32,15 +37,16 @@ impl Session {
         effects: &mut Effects<Effect>,
     ) {
         if failed {
-            if let Some(sent) =
-                self.inflight
-                    .settle(packet_id, QoS::ExactlyOnce, Some(Step::Published))
-            {
-                self.acked(now, sent, true, effects);
-            }
-            return;
+            let settled = (self.inflight).settle(packet_id, QoS::ExactlyOnce, Step::Published);
+            return match settled {
+                // It took the message before; its PUBCOMP settles it.
+                Err(Unfit(sent)) if sent.qos == QoS::ExactlyOnce => {}
+                settled => self.ended(now, settled, true, effects),
+            };
         }
-        let before = self.inflight.release(packet_id);
+        let Ok(before) = self.inflight.release(packet_id) else {
+            return self.unfit(now, effects);
+        };
         if before == Some(Step::Published) && self.kept {
             self.persist(Change::PubRec { packet_id }, effects);
         }
@@ -53,12 +59,29 @@ impl Session {
 
     /// PUBCOMP.
     pub(super) fn pubcomp(&mut self, now: Now, packet_id: PacketId, effects: &mut Effects<Effect>) {
-        if let Some(sent) = self
-            .inflight
-            .settle(packet_id, QoS::ExactlyOnce, Some(Step::Released))
-        {
-            self.acked(now, sent, false, effects);
+        let settled = (self.inflight).settle(packet_id, QoS::ExactlyOnce, Step::Released);
+        self.ended(now, settled, false, effects);
+    }
+
+    /// An acknowledgement that ends a delivery came.
+    fn ended(
+        &mut self,
+        now: Now,
+        settled: Result<Option<Unsettled>, Unfit>,
+        failed: bool,
+        effects: &mut Effects<Effect>,
+    ) {
+        match settled {
+            Ok(Some(sent)) => self.acked(now, sent, failed, effects),
+            Ok(None) => {}
+            Err(Unfit(_)) => self.unfit(now, effects),
         }
+    }
+
+    /// The client acknowledged a delivery with the wrong packet (3.1.1: [MQTT-4.8.0-1], 5.0: [MQTT-4.13.1-1]).
+    fn unfit(&mut self, now: Now, effects: &mut Effects<Effect>) {
+        effects.push(Effect::Send(Outbound::Close(Refusal::WrongAck)));
+        self.closed(now, effects);
     }
 
     /// Records how far the client came, if that is news.

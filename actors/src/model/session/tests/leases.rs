@@ -4,6 +4,7 @@ use super::*;
 use crate::model::effect::WhichGroup;
 use crate::model::group::talk::{GroupRef, Lease, Leased, MEMORY_LEASES_FROM, Said};
 use crate::model::ids::{GroupNumber, ShardId};
+use crate::model::refusal::Refusal;
 
 const GROUP: GroupRef = GroupRef {
     number: GroupNumber(1),
@@ -233,4 +234,24 @@ fn what_a_group_leases_replaces_no_retained_message() {
         s.apply(input);
     }
     s.answered().expect_sent(&[]);
+}
+
+#[test]
+fn a_lease_is_acknowledged_as_it_was_sent() {
+    for qos in [QOS1, QOS2] {
+        let mut s = member();
+        let packet_id = lease_record(&mut s, AT, qos);
+        s.send(match qos {
+            QOS1 => pubcomp(packet_id.get()),
+            _ => puback(packet_id.get()),
+        });
+        assert!(s.has(&Effect::Send(Outbound::Close(Refusal::WrongAck))));
+        // QoS 1 goes back to the group: on the next connection its identifier names nothing.
+        s.attach_unanswered();
+        let holds = s.session.inflight().len();
+        assert_eq!(holds, usize::from(qos == QOS2));
+        if qos == QOS1 {
+            s.send(puback(packet_id.get())).expect_sent(&[]);
+        }
+    }
 }

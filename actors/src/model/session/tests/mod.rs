@@ -5,6 +5,7 @@
     reason = "a test looks for the effects it is about"
 )]
 
+mod acks;
 mod inbound;
 mod leases;
 mod lifetime;
