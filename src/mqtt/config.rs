@@ -48,7 +48,8 @@ pub struct WireConfig {
     pub qos_max: QoS,
     /// Whether a payload whose format indicator says UTF-8 must be UTF-8. If not, it is refused with 0x99.
     pub check_payload_format: bool,
-    /// The most levels of a topic or filter. Above, a PUBLISH is refused with 0x90, a filter with 0x8F.
+    /// The most levels of a topic or filter. Above, a PUBLISH is refused with 0x90 in the acknowledgement of 5.0, or else ends
+    /// the connection, a will is refused at CONNECT, a filter with 0x8F.
     pub topic_levels_max: u16,
     /// Unacknowledged QoS 1 and 2 publications that a 5.0 client may have under way. Above, DISCONNECT 0x93.
     pub receive_max: NonZeroU16,

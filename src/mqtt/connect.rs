@@ -24,6 +24,8 @@ use super::{properties, v31};
 /// A CONNECT, free of versions.
 pub(super) struct ConnectPacket {
     pub(super) version: ProtocolVersion,
+    /// The client says that it is a bridge.
+    pub(super) is_bridge: bool,
     /// Empty if the broker shall assign one.
     pub(super) client_id: Box<str>,
     pub(super) clean_start: bool,
@@ -133,7 +135,7 @@ fn decode_known(
         let v3::Decoded::Packet(v3::Packet::Connect(connect), _) = decode_v3(&frame)? else {
             return Err(Refusal::Malformed);
         };
-        from_v3(version, &connect, now)?
+        from_v3(&layout, &connect, now)?
     };
     check_client_id(&packet)?;
     Ok(packet)
@@ -158,7 +160,7 @@ fn check_client_id(packet: &ConnectPacket) -> Result<(), Refusal> {
 }
 
 fn from_v3(
-    version: ProtocolVersion,
+    layout: &ConnectLayout,
     connect: &v3::Connect,
     now: Timestamp,
 ) -> Result<ConnectPacket, Refusal> {
@@ -175,7 +177,8 @@ fn from_v3(
         })
     });
     Ok(ConnectPacket {
-        version,
+        version: layout.version,
+        is_bridge: layout.is_bridge,
         client_id: Box::from(&*connect.client_id),
         clean_start: connect.clean_session,
         keep_alive_seconds: connect.keep_alive,
@@ -217,6 +220,7 @@ fn from_v5(
     });
     Ok(ConnectPacket {
         version: ProtocolVersion::V5,
+        is_bridge: false,
         client_id: Box::from(&*connect.client_id),
         clean_start: connect.clean_start,
         keep_alive_seconds: connect.keep_alive,

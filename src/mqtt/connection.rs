@@ -65,6 +65,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) connect: Connect,
+    /// The client says that it is a bridge.
+    pub(super) is_bridge: bool,
     /// Its place among the connections.
     pub(super) seat: Seat,
     /// What the client may be sent, if it stated anything.
@@ -193,7 +195,8 @@ impl Connection {
             stream,
             attachment: None,
             expiry_seconds: 0,
-            decoder: Decoder::new(connect.version, setup.config.topic_alias_max),
+            decoder: Decoder::new(connect.version, setup.config.topic_alias_max)
+                .of_bridge(newcomer.is_bridge),
             door: Door::new(
                 &setup.config,
                 &setup.authorizer,

@@ -1,7 +1,6 @@
 //! From frames to the vocabulary of the model; with `connect` and `codec`, alone knows both versions of ntex's packets.
 //!
-//! Owns: the way through guard and codec, topic aliases of one connection, the tenant in front of topics and filters, the
-//! checks that need more than one frame's bytes. Does not know: sockets, actors, reason codes.
+//! Owns: the way through guard and codec, the tenant in front of topics and filters, the checks that need more than one frame's bytes. Does not know: sockets, actors, reason codes.
 
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::tenant::Tenant;
 use outlive_actors::model::topic::{Filter, is_topic_name};
 
+use super::aliases::Aliases;
 use super::codec::{Head, decode_v3, decode_v5, qos};
 use super::guard::{self, Frame, PublishLayout};
 use super::properties;
@@ -34,6 +34,8 @@ pub(super) enum Packet {
 #[derive(Debug)]
 pub(super) struct Decoder {
     version: ProtocolVersion,
+    /// The client said in its CONNECT that it is a bridge.
+    is_bridge: bool,
     topic_alias_max: u16,
     /// The session that publishes, once it is known.
     publisher: SessionNumber,
@@ -41,19 +43,22 @@ pub(super) struct Decoder {
     aliases: Option<Box<Aliases>>,
 }
 
-/// The topic of alias n at n - 1. Grows as aliases are set.
-#[derive(Debug, Default)]
-struct Aliases(Vec<Option<Arc<str>>>);
-
 impl Decoder {
     /// For a connection of `version` that may set so many topic aliases.
     pub(super) fn new(version: ProtocolVersion, topic_alias_max: u16) -> Self {
         Self {
             version,
+            is_bridge: false,
             topic_alias_max,
             publisher: SessionNumber(0),
             aliases: None,
         }
+    }
+
+    /// The same for a bridge: its subscriptions have the options that keep messages from going round in circles, which
+    /// 3.x has no words for ([`SubscriptionOptions::of_bridge`]).
+    pub(super) fn of_bridge(self, is_bridge: bool) -> Self {
+        Self { is_bridge, ..self }
     }
 
     /// From now on publications are those of session `publisher`.
@@ -102,7 +107,7 @@ impl Decoder {
         let bytes = &buf[..frame.end];
         match self.version {
             ProtocolVersion::V31 | ProtocolVersion::V311 => match decode_v3(bytes)? {
-                v3::Decoded::Packet(packet, _) => from_v3(packet),
+                v3::Decoded::Packet(packet, _) => from_v3(packet, self.is_bridge),
                 v3::Decoded::Publish(..) | v3::Decoded::PayloadChunk(..) => Err(Refusal::Malformed),
             },
             ProtocolVersion::V5 => match decode_v5(bytes)? {
@@ -152,7 +157,8 @@ impl Decoder {
                 let resolved;
                 let topic = match layout.alias {
                     Some(alias) => {
-                        resolved = self.resolve(alias, &packet.topic)?;
+                        let aliases = self.aliases.get_or_insert_default();
+                        resolved = aliases.resolve(alias, &packet.topic, self.topic_alias_max)?;
                         &*resolved
                     }
                     None => &packet.topic,
@@ -177,29 +183,6 @@ impl Decoder {
                     dup: packet.dup,
                 })
             }
-        }
-    }
-
-    /// The topic that `alias` stands for, after setting it to `topic` unless that is empty.
-    fn resolve(&mut self, alias: u16, topic: &str) -> Result<Arc<str>, Refusal> {
-        // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
-        if alias > self.topic_alias_max {
-            return Err(Refusal::TopicAlias);
-        }
-        let at = usize::from(alias)
-            .checked_sub(1)
-            .ok_or(Refusal::TopicAlias)?;
-        let Aliases(aliases) = &mut **self.aliases.get_or_insert_default();
-        if topic.is_empty() {
-            return aliases.get(at).cloned().flatten().ok_or(Refusal::Protocol);
-        }
-        if aliases.len() <= at {
-            aliases.resize(at + 1, None);
-        }
-        let slot = &mut aliases[at];
-        match slot {
-            Some(known) if &**known == topic => Ok(Arc::clone(known)),
-            _ => Ok(Arc::clone(slot.insert(Arc::from(topic)))),
         }
     }
 }
@@ -281,7 +264,7 @@ fn short_ack(kind: u8, packet_id: PacketId) -> Result<Inbound, Refusal> {
     }
 }
 
-fn from_v3(packet: v3::Packet) -> Result<Inbound, Refusal> {
+fn from_v3(packet: v3::Packet, is_bridge: bool) -> Result<Inbound, Refusal> {
     match packet {
         v3::Packet::Subscribe {
             packet_id,
@@ -291,8 +274,12 @@ fn from_v3(packet: v3::Packet) -> Result<Inbound, Refusal> {
             filters: topic_filters
                 .iter()
                 .map(|(text, level)| {
-                    let options = SubscriptionOptions::of_qos(qos(*level));
-                    Ok((filter(text)?, options, None))
+                    let filter = filter(text)?;
+                    let options = match is_bridge {
+                        true => SubscriptionOptions::of_bridge(qos(*level), &filter),
+                        false => SubscriptionOptions::of_qos(qos(*level)),
+                    };
+                    Ok((filter, options, None))
                 })
                 .collect::<Result<_, Refusal>>()?,
         }),

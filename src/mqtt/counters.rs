@@ -55,9 +55,11 @@ counters! {
     PacketsOut = "packets_out",
     /// PUBLISH packets encoded for clients.
     PublishesOut = "publishes_out",
-    /// PUBLISH packets refused at the door: topic reserved, too deep or not authorized, payload not UTF-8 though it says
-    /// so.
+    /// PUBLISH packets refused at the door: QoS above the maximum, topic reserved, too deep or not authorized, payload not
+    /// UTF-8 though it says so.
     PublishesRefused = "publishes_refused",
+    /// Wills on topics of the broker: their clients were let in, they are not published.
+    WillsRefused = "wills_refused",
     /// Filters refused at the door: too deep or not authorized.
     FiltersRefused = "filters_refused",
     /// QoS 0 deliveries dropped because their client does not read fast enough.
@@ -69,7 +71,7 @@ counters! {
 }
 
 /// Every refusal, in the order of declaration.
-pub const REFUSALS: [Refusal; 37] = [
+pub const REFUSALS: [Refusal; 38] = [
     Refusal::Malformed,
     Refusal::Protocol,
     Refusal::Version,
@@ -96,6 +98,7 @@ pub const REFUSALS: [Refusal; 37] = [
     Refusal::PacketTooLarge,
     Refusal::TopicAlias,
     Refusal::TopicName,
+    Refusal::TopicLevels,
     Refusal::TopicFilter,
     Refusal::SharedQuota,
     Refusal::TenantGroupQuota,

@@ -4,16 +4,17 @@
 //! question to the authorizer; whose client it is, for all of them are about what the client says itself.
 //! Does not know: how a refusal is told.
 //!
-//! What becomes of a refused PUBLISH: 5.0 clients get the code in PUBACK or PUBREC. 3.x has no code for it, and
-//! [MQTT-3.3.5-2] leaves an acknowledgement as if it had been taken, which is what mosquitto does and what keeps a client
-//! with one forbidden topic connected. With QoS 0 there is nothing to answer in any version. All are counted. A QoS above
-//! the maximum ends the connection: a 5.0 client was told.
+//! What becomes of a refused PUBLISH: 5.0 clients get the code in PUBACK or PUBREC. Where there is no such code, in 3.x and
+//! with QoS 0, it depends on why ([`is_fatal`]). What a client has no right to is acknowledged as if it had been taken and
+//! dropped, which [MQTT-3.3.5-2] of 3.1.1 allows, mosquitto does, and keeps a client with one forbidden topic connected. What
+//! is beyond a limit ends the connection: an acknowledgement that means nothing would hide the limit from who
+//! meets it. All are counted. A QoS above the maximum always ends it: a 5.0 client was told.
 
 use std::sync::Arc;
 
 use outlive_actors::model::ids::{ClientId, Principal};
-use outlive_actors::model::message::{Message, QoS};
-use outlive_actors::model::packet::SubscriptionOptions;
+use outlive_actors::model::message::{Message, QoS, Will};
+use outlive_actors::model::packet::{ProtocolVersion, SubscriptionOptions};
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::tenant::Tenant;
 use outlive_actors::model::topic::Filter;
@@ -92,10 +93,26 @@ impl Door {
         self.topic(message.topic())
     }
 
+    /// Judges the will of a CONNECT as a message that is published now. One on a topic that belongs to the broker is taken
+    /// out, and `true` says so: nothing is refused but what would be published.
+    pub(super) fn will(&self, will: &mut Option<Box<Will>>) -> Result<bool, Refusal> {
+        let judged = will.as_ref().map(|will| self.publish(&will.message));
+        match judged.unwrap_or(Ok(())) {
+            Err(Refusal::TopicName) => {
+                *will = None;
+                Ok(true)
+            }
+            judged => judged.map(|()| false),
+        }
+    }
+
     fn topic(&self, topic: &str) -> Result<(), Refusal> {
         let topic = self.own(topic);
-        if is_reserved(topic) || self.is_too_deep(topic) {
+        if is_reserved(topic) {
             return Err(Refusal::TopicName);
+        }
+        if self.is_too_deep(topic) {
+            return Err(Refusal::TopicLevels);
         }
         match self.access() {
             Some(access)
@@ -169,9 +186,28 @@ fn is_as_indicated(message: &Message) -> bool {
     walked.is_ok() && (!is_text || std::str::from_utf8(message.payload()).is_ok())
 }
 
+/// Whether a PUBLISH that is refused so ends the connection of its author.
+pub(super) fn is_fatal(refusal: Refusal, version: ProtocolVersion, qos: QoS) -> bool {
+    let is_told = version == ProtocolVersion::V5 && qos > QoS::AtMostOnce;
+    refusal == Refusal::QoS || (refusal == Refusal::TopicLevels && !is_told)
+}
+
 /// Topics that belong to the broker. Other topics that begin with `$` are the applications' own.
 fn is_reserved(topic: &str) -> bool {
-    topic.starts_with('$') && (topic.starts_with("$SYS/") || topic.starts_with("$share/"))
+    let Some(topic) = topic.strip_prefix('$') else {
+        return false;
+    };
+    let first = topic.split('/').next();
+    first == Some("share") || (first == Some("SYS") && !is_bridge_state(topic))
+}
+
+/// `$SYS/broker/connection/NAME/state`, without the `$`: where a bridge says whether it is there. Bridges of mosquitto have
+/// their will on it unless they are told otherwise.
+fn is_bridge_state(topic: &str) -> bool {
+    topic
+        .strip_prefix("SYS/broker/connection/")
+        .and_then(|rest| rest.strip_suffix("/state"))
+        .is_some_and(|name| !name.contains('/'))
 }
 
 #[cfg(test)]
@@ -213,11 +249,56 @@ mod tests {
         let anonymous: Arc<dyn Authorizer> = Arc::new(Anonymous);
         let door = door(&anonymous);
         assert_eq!(door.topic("a/b/c"), Ok(()));
-        assert_eq!(door.topic("a/b/c/d"), Err(Refusal::TopicName));
-        assert_eq!(door.topic("///"), Err(Refusal::TopicName));
-        assert_eq!(door.topic("$SYS/a"), Err(Refusal::TopicName));
-        assert_eq!(door.topic("$share/a"), Err(Refusal::TopicName));
-        assert_eq!(door.topic("$own/a"), Ok(()));
+        assert_eq!(door.topic("a/b/c/d"), Err(Refusal::TopicLevels));
+        assert_eq!(door.topic("///"), Err(Refusal::TopicLevels));
+        for reserved in ["$SYS", "$SYS/a", "$SYS/a/b/c/d", "$share", "$share/a"] {
+            assert_eq!(door.topic(reserved), Err(Refusal::TopicName));
+        }
+        for own in ["$own/a", "$SYSTEM", "$shared/a", "SYS/a"] {
+            assert_eq!(door.topic(own), Ok(()), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_says_on_a_topic_of_the_broker_whether_it_is_there() {
+        let anonymous: Arc<dyn Authorizer> = Arc::new(Anonymous);
+        let mut door = door(&anonymous);
+        door.topic_levels_max = 9;
+        for (topic, allowed) in [
+            ("$SYS/broker/connection/host.bridge/state", true),
+            ("$SYS/broker/connection//state", true),
+            ("$SYS/broker/connection/a/b/state", false),
+            ("$SYS/broker/connection/state", false),
+            ("$SYS/broker/connection/a/state/b", false),
+            ("$SYS/broker/connection/a/states", false),
+            ("$SYS/broker/connections/a/state", false),
+            ("$SYS/broker/uptime", false),
+        ] {
+            let expected = allowed.then_some(()).ok_or(Refusal::TopicName);
+            assert_eq!(door.topic(topic), expected, "{topic}");
+        }
+        let own: Arc<dyn Authorizer> = Arc::new(OnlyOwn);
+        let topic = "$SYS/broker/connection/a/state";
+        let judged = Door {
+            topic_levels_max: 9,
+            ..door_for(&ClientId::from("me"), &own)
+        };
+        assert_eq!(judged.topic(topic), Err(Refusal::NotAuthorized));
+    }
+
+    #[test]
+    fn what_is_beyond_a_limit_is_never_acknowledged() {
+        use ProtocolVersion::{V5, V31, V311};
+        for version in [V31, V311, V5] {
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                let told = version == V5 && qos > QoS::AtMostOnce;
+                assert_eq!(is_fatal(Refusal::TopicLevels, version, qos), !told);
+                assert!(is_fatal(Refusal::QoS, version, qos));
+                for right in [Refusal::TopicName, Refusal::NotAuthorized] {
+                    assert!(!is_fatal(right, version, qos));
+                }
+            }
+        }
     }
 
     fn message(properties: &[u8], payload: &[u8]) -> Message {
@@ -294,7 +375,15 @@ mod tests {
         let tenant = Tenant::new("t").unwrap();
         let of_tenant = |authorizer| door_for(&tenant.client_id("me"), authorizer);
         for topic in [
-            "me/a", "me/a/b", "me/a/b/c", "you/a", "t/me", "$SYS/a", "$share/a", "$own/a",
+            "me/a",
+            "me/a/b",
+            "me/a/b/c",
+            "you/a",
+            "t/me",
+            "$SYS/a",
+            "$share/a",
+            "$own/a",
+            "$SYS/broker/connection/a/state",
         ] {
             let known = format!("{}{topic}", tenant.prefix_of(topic));
             for authorizer in [&own, &anonymous] {

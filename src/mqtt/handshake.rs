@@ -232,9 +232,12 @@ async fn authenticate(
         })?;
     }
     let client_id = packet.know(client_id, tenant.as_ref());
-    if let Some(will) = &packet.will {
+    if packet.will.is_some() {
         let door = Door::new(&setup.config, &setup.authorizer, &client_id, &principal);
-        door.publish(&will.message)?;
+        if door.will(&mut packet.will)? {
+            setup.counters.add(WireCounter::WillsRefused, 1);
+            debug!(%client_id, "will on a topic of the broker: it will not be published");
+        }
     }
     Ok(Client {
         packet,
@@ -293,6 +296,7 @@ fn newcomer(shared: &Shared, client: Client, mut rest: Vec<u8>) -> Newcomer {
     );
     Newcomer {
         seat: client.seat,
+        is_bridge: packet.is_bridge,
         terms: packet.terms.stated(shared.setup.config.topic_alias_max),
         wants_response_information: packet.wants_response_information,
         keep_alive_seconds: keep_alive,

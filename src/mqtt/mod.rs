@@ -12,6 +12,7 @@
 //! A client of a tenant is known behind the door by its tenant's names: `handshake` gives it such a client id and will,
 //! `convert` such topics and filters, `encode` writes topics as the client knows them; `door` looks at what it says itself.
 
+mod aliases;
 mod auth;
 mod codec;
 mod config;

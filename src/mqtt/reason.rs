@@ -33,7 +33,7 @@ pub(super) fn connack_v5(refusal: Refusal) -> u8 {
         Refusal::Busy | Refusal::NotReading => 0x89,
         Refusal::Administrative => 0x8A,
         Refusal::AuthMethod => 0x8C,
-        Refusal::TopicName => 0x90,
+        Refusal::TopicName | Refusal::TopicLevels => 0x90,
         Refusal::PacketTooLarge => 0x95,
         Refusal::SessionQuota
         | Refusal::PrincipalQuota
@@ -89,6 +89,7 @@ pub(super) fn connack_v3(refusal: Refusal) -> Option<u8> {
         | Refusal::PacketTooLarge
         | Refusal::TopicAlias
         | Refusal::TopicName
+        | Refusal::TopicLevels
         | Refusal::TopicFilter
         | Refusal::KeepAlive
         | Refusal::NotReading => None,
@@ -114,7 +115,7 @@ pub(super) fn disconnect_v5(refusal: Refusal) -> u8 {
         Refusal::KeepAlive => 0x8D,
         Refusal::TakenOver => 0x8E,
         Refusal::TopicFilter => 0x8F,
-        Refusal::TopicName => 0x90,
+        Refusal::TopicName | Refusal::TopicLevels => 0x90,
         Refusal::ReceiveMax => 0x93,
         Refusal::TopicAlias => 0x94,
         Refusal::PacketTooLarge => 0x95,
@@ -144,7 +145,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
         | Refusal::NoTenant
         | Refusal::GroupNotDeclared
         | Refusal::Administrative => 0x87,
-        Refusal::TopicName | Refusal::TopicFilter => 0x8F,
+        Refusal::TopicName | Refusal::TopicLevels | Refusal::TopicFilter => 0x8F,
         Refusal::SessionQuota
         | Refusal::PrincipalQuota
         | Refusal::ListenerQuota
@@ -190,7 +191,9 @@ pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
             | Refusal::GroupNotDeclared
             | Refusal::Administrative,
         ) => 0x87,
-        Err(Refusal::TopicName | Refusal::TopicFilter | Refusal::TopicAlias) => 0x90,
+        Err(
+            Refusal::TopicName | Refusal::TopicLevels | Refusal::TopicFilter | Refusal::TopicAlias,
+        ) => 0x90,
         Err(Refusal::PacketIdInUse) => 0x91,
         Err(Refusal::PayloadFormat) => 0x99,
         Err(

@@ -14,7 +14,7 @@ use outlive_actors::model::tenant::Tenant;
 use super::config::WireConfig;
 use super::convert::{Decoder, Packet};
 use super::counters::WireCounters;
-use super::door::Door;
+use super::door::{self, Door};
 use super::encode::{self, Announce};
 use super::outbox::{Outbox, Surroundings};
 use super::{connect, guard};
@@ -97,12 +97,10 @@ pub fn open_for(
     let principal = Principal::anonymous();
     let authorizer: Arc<dyn Authorizer> = Arc::new(Anonymous);
     let door = Door::new(&config, &authorizer, &client_id, &principal);
-    if let Some(will) = &packet.will {
-        door.publish(&will.message)
-            .map_err(|refusal| refused(refusal, Some(version)))?;
-    }
+    door.will(&mut packet.will)
+        .map_err(|refusal| refused(refusal, Some(version)))?;
     let peer = Peer {
-        decoder: Decoder::new(version, config.topic_alias_max),
+        decoder: Decoder::new(version, config.topic_alias_max).of_bridge(packet.is_bridge),
         door,
         outbox: Outbox::new(packet.terms.stated(config.topic_alias_max)),
         config,
@@ -153,11 +151,21 @@ impl Peer {
                 encode::pingresp(self.outbox.raw());
                 Taken::Answered
             }
-            Packet::Session(Inbound::Publish { message, .. })
-                if self.door.publish(&message).is_err() =>
-            {
-                Taken::Answered
-            }
+            Packet::Session(Inbound::Publish {
+                message,
+                packet_id,
+                dup,
+            }) => match self.door.publish(&message) {
+                Ok(()) => Taken::Session(Inbound::Publish {
+                    message,
+                    packet_id,
+                    dup,
+                }),
+                Err(refusal) if door::is_fatal(refusal, version, message.qos) => {
+                    return Err(refusal);
+                }
+                Err(_) => Taken::Answered,
+            },
             Packet::Session(Inbound::Subscribe {
                 packet_id,
                 mut filters,

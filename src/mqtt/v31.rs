@@ -1,19 +1,26 @@
-//! MQTT 3.1: its CONNECT differs from that of 3.1.1 in the protocol name and level only, so it is rewritten.
+//! MQTT 3.1, and bridges of 3.x: their CONNECT differs from that of a 3.1.1 client in the protocol name and level only, so
+//! it is rewritten.
 //!
-//! What else differs is remembered as [`ProtocolVersion::V31`](outlive_actors::model::packet::ProtocolVersion::V31):
+//! What else differs of 3.1 is remembered as [`ProtocolVersion::V31`](outlive_actors::model::packet::ProtocolVersion::V31):
 //! client ids have 1 to 23 characters, SUBACK has no failure code, CONNACK no session-present bit.
 
-/// Protocol name and level of MQTT 3.1 at the start of a CONNECT's body.
-const V31: &[u8] = b"\x00\x06MQIsdp\x03";
+/// Protocol name and level at the start of a CONNECT's body that have to be rewritten: MQTT 3.1, and bridges of 3.x.
+const REWRITTEN: [&[u8]; 3] = [
+    b"\x00\x06MQIsdp\x03",
+    b"\x00\x06MQIsdp\x83",
+    b"\x00\x04MQTT\x84",
+];
 /// Those of MQTT 3.1.1.
 const V311: &[u8] = b"\x00\x04MQTT\x04";
 
 /// The most characters of a client id in MQTT 3.1.
 pub(super) const CLIENT_ID_CHARS_MAX: usize = 23;
 
-/// The body as a 3.1.1 client would have sent it; `None` if it is not of MQTT 3.1.
+/// The body as a 3.1.1 client would have sent it; `None` if one has, or if it is of 5.0.
 pub(super) fn rewrite(body: &[u8]) -> Option<Vec<u8>> {
-    let rest = body.strip_prefix(V31)?;
+    let rest = REWRITTEN
+        .iter()
+        .find_map(|start| body.strip_prefix(*start))?;
     let mut rewritten = Vec::with_capacity(V311.len() + rest.len());
     rewritten.extend_from_slice(V311);
     rewritten.extend_from_slice(rest);
@@ -26,11 +33,13 @@ mod tests {
 
     #[test]
     fn only_name_and_level_change() {
-        let body = b"\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x01a";
-        assert_eq!(
-            rewrite(body).unwrap(),
-            b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
-        );
+        for start in REWRITTEN {
+            let body = [start, b"\x02\x00\x3c\x00\x01a"].concat();
+            assert_eq!(
+                rewrite(&body).unwrap(),
+                b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
+            );
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn an_unknown_level_is_refused_with_the_code_that_says_so() {
     let broker = Broker::start();
     for (level, version, code) in [
         (3, Version::V311, 0x01),
-        (0x84, Version::V311, 0x01),
+        (0x85, Version::V311, 0x01),
         (6, Version::V5, 0x84),
     ] {
         let body = [b"\x00\x04MQTT", &[level][..], b"\x02\x00\x3c\x00\x00\x01c"].concat();

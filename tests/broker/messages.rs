@@ -486,3 +486,38 @@ fn a_qos_above_the_maximum_is_refused_to_publishers_and_lowered_for_subscribers(
     let will = Connect::new(Version::V5, "c").will("w", "x", 0);
     assert_eq!(Client::try_connect(&broker, &will).connack.code, 0x9B);
 }
+
+/// What is beyond the limit is refused where the author is told, and ends the connection where it cannot be.
+#[test]
+fn a_topic_that_is_too_deep_is_never_acknowledged() {
+    let broker = Broker::start_with(&["mqtt.topic_levels_max=3"]);
+    let mut reader = Client::transient(&broker, Version::V5, "reader");
+    reader.subscribe("#", 2);
+    let mut ended = 0.0;
+    for version in Version::ALL {
+        for qos in 0..=2 {
+            let mut client = Client::transient(&broker, version, "c");
+            client.publish("a/b/c", "deep enough", qos);
+            reader.expect("deep enough");
+            client.send_publish("a/b/c/d", "too deep", qos, false);
+            client.send_publish("a", "behind it", qos, false);
+            match (version, qos) {
+                (Version::V5, 1) => assert_eq!(client.wait_ack_code(Ack::Puback, 2), 0x90),
+                (Version::V5, 2) => assert_eq!(client.wait_ack_code(Ack::Pubrec, 2), 0x90),
+                _ => {
+                    ended += 1.0;
+                    assert_eq!(client.closed(), (version == Version::V5).then_some(0x90));
+                    continue;
+                }
+            }
+            reader.expect("behind it");
+        }
+    }
+    reader.assert_nothing_waits();
+    let counted = broker.metric("outlive_connections_ended_total{reason=\"topic_levels\"}");
+    assert_eq!(counted, ended);
+    assert_eq!(
+        broker.metric("outlive_publishes_refused_total"),
+        ended + 2.0
+    );
+}

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::harness::Broker;
-use crate::wire::Version;
+use crate::wire::{Connect, Version};
 
 #[test]
 fn an_unsubscribed_filter_delivers_nothing_more() {
@@ -89,4 +89,33 @@ fn no_local_keeps_a_client_from_its_own_messages() {
     client.publish("t", "own", 1);
     Client::transient(&broker, Version::V5, "other").publish("t", "of another", 1);
     client.expect("of another"); // [MQTT-3.8.3-3]
+}
+
+#[test]
+fn a_3_x_bridge_is_not_sent_what_it_brought_and_told_what_was_retained() {
+    // MQTT 3.1: the bit of bridges.
+    let broker = Broker::start();
+    let mut writer = Client::transient(&broker, Version::V5, "writer");
+    for version in [Version::V31, Version::V311] {
+        let connect = Connect::kept(version, "bridge").bridge();
+        let mut bridge = Client::connect(&broker, &connect);
+        bridge.subscribe("#", 2);
+        bridge.publish("t", "own", 2);
+        bridge.publish_retained("u", "own, retained", 1);
+        writer.publish("t", "of another", 2);
+        writer.publish_retained("t", "of another, retained", 1);
+        assert!(!bridge.expect("of another").retain);
+        assert!(bridge.expect("of another, retained").retain);
+        writer.publish_retained("t", "", 1);
+        assert!(bridge.expect("").retain);
+        bridge.assert_nothing_waits();
+        // A client of the same version that is none hears itself.
+        let mut client = Client::transient(&broker, version, "bridge");
+        client.subscribe("t", 1);
+        client.publish_retained("t", "own", 1);
+        assert!(!client.expect("own").retain);
+        client.publish_retained("t", "", 1);
+        client.expect("");
+        client.publish_retained("u", "", 1);
+    }
 }

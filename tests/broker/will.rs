@@ -276,3 +276,61 @@ fn a_will_that_may_not_be_published_is_refused_at_connect() {
         }
     }
 }
+
+/// A topic that belongs to the broker is refused to what is published, not to who connects.
+#[test]
+fn a_will_on_a_topic_of_the_broker_is_left_out() {
+    let broker = Broker::start();
+    let mut watcher = watcher(&broker);
+    watcher.subscribe("$SYS/#", 1);
+    for (count, version) in [1.0, 2.0, 3.0].into_iter().zip(Version::ALL) {
+        let connect = Connect::new(version, "c").will("$SYS/broker/uptime", "for ever", 0);
+        Client::connect(&broker, &connect).vanish();
+        assert_silent(&broker, &mut watcher);
+        assert_eq!(broker.metric("outlive_wills_refused_total"), count);
+    }
+}
+
+/// What a bridge of mosquitto does as it comes and goes, unless it is told not to.
+#[test]
+fn the_state_of_a_bridge_is_its_will_and_its_retained_message() {
+    const STATE: &str = "$SYS/broker/connection/host.bridge/state";
+    let broker = Broker::start();
+    for version in Version::ALL {
+        let mut watcher = Client::transient(&broker, Version::V5, "watcher");
+        watcher.subscribe("$SYS/broker/connection/+/state", 1);
+        let connect = Connect::kept(version, "host.bridge").will(STATE, "0", 0);
+        let connect = connect.with_will(|will| will.retain = true);
+        let mut bridge = Client::connect(&broker, &connect);
+        bridge.publish_retained(STATE, "1", 1);
+        watcher.expect("1");
+        bridge.vanish();
+        watcher.expect("0");
+        let mut late = Client::transient(&broker, version, "late");
+        late.subscribe(STATE, 1);
+        assert!(late.expect("0").retain);
+        watcher.publish_retained(STATE, "", 1);
+        watcher.expect("");
+    }
+}
+
+#[test]
+fn a_will_that_is_too_deep_is_refused_at_connect() {
+    let broker = Broker::start_with(&["mqtt.topic_levels_max=3"]);
+    for version in Version::ALL {
+        let deep = Connect::new(version, "c").will("a/b/c/d", "gone", 0);
+        let mut client = Client::raw(&broker, version, &deep.encode());
+        if version == Version::V5 {
+            assert!(matches!(
+                client.receive(),
+                Packet::Connack { code: 0x90, .. }
+            ));
+        }
+        client.assert_closed_silently();
+        Client::connect(&broker, &Connect::new(version, "c").will("a/b/c", "", 0)).disconnect();
+    }
+    assert_eq!(
+        broker.metric("outlive_connections_refused_total{reason=\"topic_levels\"}"),
+        3.0
+    );
+}

@@ -246,6 +246,8 @@ pub(crate) struct Connect {
     pub(crate) version: Version,
     pub(crate) client_id: String,
     pub(crate) clean: bool,
+    /// The bit in the level by which 3.x bridges say what they are.
+    pub(crate) bridge: bool,
     pub(crate) expiry_seconds: Option<u32>,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) will: Option<Will>,
@@ -262,6 +264,7 @@ impl Connect {
             version,
             client_id: client_id.to_owned(),
             clean: true,
+            bridge: false,
             expiry_seconds: None,
             keep_alive_seconds: 0,
             will: None,
@@ -281,6 +284,11 @@ impl Connect {
 
     pub(crate) fn clean(mut self, clean: bool) -> Self {
         self.clean = clean;
+        self
+    }
+
+    pub(crate) fn bridge(mut self) -> Self {
+        self.bridge = true;
         self
     }
 
@@ -334,7 +342,7 @@ impl Connect {
             .as_ref()
             .map_or(0, |will| 0b100 | will.qos << 3 | u8::from(will.retain) << 5);
         let mut body = counted(name);
-        body.push(self.version.level());
+        body.push(self.version.level() | u8::from(self.bridge) << 7);
         body.push(u8::from(self.clean) << 1 | will_flags);
         body.extend(self.keep_alive_seconds.to_be_bytes());
         if self.version == Version::V5 {

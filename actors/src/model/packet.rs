@@ -151,6 +151,16 @@ impl SubscriptionOptions {
             id: None,
         }
     }
+
+    /// What a 3.x bridge means by a QoS: it is not sent what it brought, and passes on whether a message was retained. Who
+    /// shares a filter cannot say what it does not want (5.0 section 3.8.3.1).
+    pub fn of_bridge(qos: QoS, filter: &Filter) -> Self {
+        Self {
+            no_local: !filter.is_shared(),
+            retain_as_published: true,
+            ..Self::of_qos(qos)
+        }
+    }
 }
 
 /// Retain handling (MQTT 5.0 section 3.8.3.1).

@@ -80,9 +80,12 @@ pub enum Refusal {
     /// A topic alias of 0 or above the maximum.
     #[error("topic alias not valid")]
     TopicAlias,
-    /// A topic name that is not valid or beyond `mqtt.topic_levels_max`.
+    /// A topic name that is not valid, or that of a topic that belongs to the broker.
     #[error("topic name not valid")]
     TopicName,
+    /// A topic name beyond `mqtt.topic_levels_max`.
+    #[error("topic has too many levels")]
+    TopicLevels,
     /// A topic filter that is not valid or beyond `mqtt.topic_levels_max`.
     #[error("topic filter not valid")]
     TopicFilter,

@@ -97,7 +97,11 @@ fn wire_series(counter: WireCounter) -> (&'static str, &'static str) {
         ),
         WireCounter::PublishesRefused => (
             "outlive_publishes_refused_total",
-            "PUBLISH packets refused at the door: topic reserved, too deep or not authorized, payload not UTF-8 though it says so.",
+            "PUBLISH packets refused at the door: QoS above the maximum, topic reserved, too deep or not authorized, payload not UTF-8 though it says so.",
+        ),
+        WireCounter::WillsRefused => (
+            "outlive_wills_refused_total",
+            "Wills on topics of the broker: their clients were let in, they are not published.",
         ),
         WireCounter::FiltersRefused => (
             "outlive_filters_refused_total",
@@ -146,6 +150,7 @@ fn reason_labels(refusal: Refusal) -> crate::admin::Labels {
         Refusal::PacketTooLarge => &[("reason", "packet_too_large")],
         Refusal::TopicAlias => &[("reason", "topic_alias")],
         Refusal::TopicName => &[("reason", "topic_name")],
+        Refusal::TopicLevels => &[("reason", "topic_levels")],
         Refusal::TopicFilter => &[("reason", "topic_filter")],
         Refusal::SharedQuota => &[("reason", "shared_quota")],
         Refusal::TenantGroupQuota => &[("reason", "tenant_group_quota")],

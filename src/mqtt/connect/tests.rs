@@ -34,6 +34,20 @@ fn a_connect_of_3_1_is_read_as_one_of_3_1_1_and_remembered() {
 }
 
 #[test]
+fn a_bridge_of_3_x_is_read_as_a_client_and_remembered() {
+    for (start, version, is_bridge) in [
+        (&b"\x00\x06MQIsdp\x03"[..], V31, false),
+        (b"\x00\x06MQIsdp\x83", V31, true),
+        (b"\x00\x04MQTT\x04", V311, false),
+        (b"\x00\x04MQTT\x84", V311, true),
+    ] {
+        let packet = read(&[start, b"\x00\x00\x3c\x00\x03abc"].concat()).unwrap();
+        assert_eq!((packet.version, packet.is_bridge), (version, is_bridge));
+        assert_eq!(&*packet.client_id, "abc");
+    }
+}
+
+#[test]
 fn a_connect_of_3_1_1_with_everything_keeps_everything() {
     let packet =
         read(b"\x00\x04MQTT\x04\xf6\x00\x0a\x00\x01c\x00\x01w\x00\x03bye\x00\x01u\x00\x02\x00p")
@@ -119,7 +133,7 @@ fn unknown_versions_are_answered_as_their_authors_understand() {
     for (body, answer) in [
         (&b"\x00\x04MQTT\x06\x02\x00\x00\x00\x00"[..], Some(V5)),
         (b"\x00\x04MQTT\x03\x02\x00\x00\x00\x00", Some(V311)),
-        (b"\x00\x04MQTT\x84\x02\x00\x00\x00\x00", Some(V311)),
+        (b"\x00\x04MQTT\x85\x02\x00\x00\x00\x00", Some(V311)),
         (b"\x00\x06MQIsdp\x05\x02\x00\x00\x00\x00", Some(V311)),
         (b"\x00\x04SMTP\x04\x02\x00\x00\x00\x00", None),
     ] {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::super::convert::Packet;
 use super::super::counters::WireCounter;
-use super::super::{auth, encode, guard, scratch};
+use super::super::{auth, door, encode, guard, scratch};
 use super::{Connection, Ending, Phase, READS_PER_TURN, around};
 
 /// So many bytes of a packet that goes on count as hearing of the client; fewer do not, or a packet that drips in would
@@ -162,7 +162,6 @@ impl Connection {
                         packet_id,
                         dup,
                     }),
-                    Err(refusal @ Refusal::QoS) => return Err(refusal.into()),
                     Err(refusal) => self.refuse_publish(&message, packet_id, refusal)?,
                 }
             }
@@ -218,7 +217,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers a publication that the session never sees; see [`super::super::door`].
+    /// Answers a publication that the session never sees, or ends the connection; see [`super::super::door`].
     fn refuse_publish(
         &mut self,
         message: &Message,
@@ -226,6 +225,9 @@ impl Connection {
         refusal: Refusal,
     ) -> Result<(), Refusal> {
         self.count(WireCounter::PublishesRefused, 1);
+        if door::is_fatal(refusal, self.version(), message.qos) {
+            return Err(refusal);
+        }
         let Some(packet_id) = packet_id else {
             return Ok(());
         };

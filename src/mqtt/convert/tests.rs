@@ -347,3 +347,28 @@ fn filters_and_groups_of_a_tenant_are_below_it() {
         assert_eq!(known(V5, &v5), expected);
     }
 }
+
+#[test]
+fn the_subscriptions_of_a_3_x_bridge_bring_back_nothing_that_it_sent_and_keep_the_retain_flag() {
+    let frame = b"\x82\x13\x00\x01\x00\x01#\x02\x00\x0a$share/g/a\x01";
+    for is_bridge in [false, true] {
+        let mut decoder = Decoder::new(V311, 4).of_bridge(is_bridge);
+        let (mut packets, _, refusal) = decode_all(&mut decoder, frame);
+        assert_eq!(refusal, None);
+        let Some(Packet::Session(Inbound::Subscribe { filters, .. })) = packets.pop() else {
+            panic!("no SUBSCRIBE");
+        };
+        let [(_, all, _), (_, shared, _)] = &filters[..] else {
+            panic!("{filters:?}");
+        };
+        assert_eq!(all.qos, QoS::ExactlyOnce);
+        assert_eq!(
+            (all.no_local, all.retain_as_published),
+            (is_bridge, is_bridge)
+        );
+        assert_eq!(
+            (shared.no_local, shared.retain_as_published),
+            (false, is_bridge)
+        );
+    }
+}

@@ -13,6 +13,8 @@ use super::{block, response_topic};
 pub(in super::super) struct ConnectLayout {
     /// The protocol version.
     pub(in super::super) version: ProtocolVersion,
+    /// The client says that it is a bridge.
+    pub(in super::super) is_bridge: bool,
     /// The client id is empty.
     pub(in super::super) client_id_is_empty: bool,
     /// Clean start or clean session.
@@ -23,15 +25,18 @@ pub(in super::super) struct ConnectLayout {
     pub(in super::super) zero_expiry_at: Option<usize>,
 }
 
+/// Set in the level, it says that a client of 3.x is a bridge: a private bit of mosquitto that others took over.
+pub(in super::super) const BRIDGE: u8 = 0x80;
+
 /// Which version a CONNECT's body asks for. `Err` says how its author can be answered, if at all.
 pub(in super::super) fn version(body: &[u8]) -> Result<ProtocolVersion, UnknownVersion> {
     match body {
-        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => match level {
+        [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => match level & !BRIDGE {
             3 => Ok(ProtocolVersion::V31),
             _ => Err(UnknownVersion::Old),
         },
         [0, 4, b'M', b'Q', b'T', b'T', level, ..] => match level {
-            4 => Ok(ProtocolVersion::V311),
+            4 | 0x84 => Ok(ProtocolVersion::V311),
             5 => Ok(ProtocolVersion::V5),
             0..=3 | 0x80.. => Err(UnknownVersion::Old),
             _ => Err(UnknownVersion::New),
@@ -49,7 +54,7 @@ pub(in super::super) fn announced(buf: &[u8]) -> Option<ProtocolVersion> {
 /// A protocol name or level that the broker does not speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum UnknownVersion {
-    /// Below 5.0, or a private bridge level: CONNACK of 3.x with 0x01.
+    /// Below 5.0, or a bridge of something else: CONNACK of 3.x with 0x01.
     Old,
     /// Above 5.0: CONNACK of 5.0 with 0x84.
     New,
@@ -63,7 +68,9 @@ pub(in super::super) fn connect(
     body: &[u8],
 ) -> Result<ConnectLayout, Refusal> {
     let v5 = version == ProtocolVersion::V5;
-    let flags_at = prefixed(body, 0)? + 1;
+    let level_at = prefixed(body, 0)?;
+    let level = *body.get(level_at).ok_or(Refusal::Malformed)?;
+    let flags_at = level_at + 1;
     let flags = *body.get(flags_at).ok_or(Refusal::Malformed)?;
     check_connect_flags(v5, flags)?;
     let mut at = flags_at + 3;
@@ -76,6 +83,7 @@ pub(in super::super) fn connect(
     at = text(body, at)?;
     let mut layout = ConnectLayout {
         version,
+        is_bridge: level & BRIDGE != 0,
         client_id_is_empty,
         clean_start: flags & CLEAN_START != 0,
         will_properties: at..at,

@@ -61,7 +61,8 @@ fn protocol(table: &mut Table) {
                 b"\x00\x01c",
             ]);
             let answer = match (name, level) {
-                ("MQTT", 4 | 5) | ("MQIsdp", 3) => Answer::Connack(0),
+                // With the highest bit, a bridge.
+                ("MQTT", 4 | 5 | 0x84) | ("MQIsdp", 3 | 0x83) => Answer::Connack(0),
                 ("MQIsdp", _) | (_, 0..=3 | 0x80..) => Answer::Connack(1),
                 _ => Answer::Connack(0x84),
             };
@@ -297,7 +298,11 @@ fn will(table: &mut Table, version: Version) {
                 b"\x00\x01p",
             ]);
             let what = format!("will {flags:#04x} to {topic:02x?}");
-            let answer = refused(version, 0x90);
+            // On a topic of the broker it is not published, and nobody is refused for it.
+            let answer = match &topic[2..] {
+                [b'$', ..] => Answer::Connack(0),
+                _ => refused(version, 0x90),
+            };
             table.first(
                 version,
                 what,

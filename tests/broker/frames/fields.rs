@@ -166,14 +166,21 @@ fn topics(table: &mut Table, version: Version) {
         }
     }
     let deep = "a/".repeat(400);
-    let bytes = packet(0x32, &body(&[&counted(deep.as_bytes()), &[0, 9], none]));
-    table.open(
-        version,
-        "a topic of 401 levels",
-        "4.7.3",
-        bytes,
-        Answer::Taken,
-    );
+    // Above the limit: refused in the acknowledgement where that can say so.
+    for (first, id, told) in [
+        (0x30, &[][..], false),
+        (0x32, &[0, 9], version == Version::V5),
+        (0x34, &[0, 10], version == Version::V5),
+    ] {
+        let bytes = packet(first, &body(&[&counted(deep.as_bytes()), id, none]));
+        let answer = if told {
+            Answer::Taken
+        } else {
+            Answer::Ends(0x90)
+        };
+        let what = format!("PUBLISH {first:#x} to a topic of 401 levels");
+        table.open(version, what, "4.7.3", bytes, answer);
+    }
 }
 
 fn filters(table: &mut Table, version: Version) {

@@ -146,8 +146,19 @@ fn a_will_is_for_its_tenant() {
             watcher.assert_nothing_waits();
         }
     }
-    let reserved = Connect::new(Version::V5, "c").will("$SYS/a", "w", 0);
-    assert_eq!(try_connect(&broker, 0, &reserved).connack.code, 0x90);
+    // What belongs to the broker does so for every tenant.
+    let will = |topic| Connect::new(Version::V5, "c").will(topic, "gone", 0);
+    let state = "$SYS/broker/connection/c/state";
+    let mut watchers = TENANTS.map(|tenant| {
+        let mut watcher = transient(&broker, tenant, Version::V5, "watcher");
+        watcher.subscribe("$SYS/#", 1);
+        watcher
+    });
+    connect(&broker, 0, &will("$SYS/a")).vanish();
+    connect(&broker, 0, &will(state)).vanish();
+    expect(&mut watchers[0], state, "gone");
+    watchers.iter_mut().for_each(Client::assert_nothing_waits);
+    assert_eq!(broker.metric("outlive_wills_refused_total"), 1.0);
 }
 
 #[test]
