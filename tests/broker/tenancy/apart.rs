@@ -1,6 +1,6 @@
 //! What is one's own stays one's own, and looks as if nobody else were there.
 
-use super::{TENANTS, connect, expect, kept, publish, start, transient, try_connect};
+use super::{TENANTS, connect, expect, kept, publish, start, transient};
 use crate::client::Client;
 use crate::harness::Broker;
 use crate::wire::{Connect, Publish, Value, Version, property};
