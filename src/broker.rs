@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outlive_actors::actor::appender::Durability;
+use outlive_actors::actor::protocol::Intake;
 use outlive_actors::clock::SystemClock;
 use outlive_actors::model::limits::{Overflow, SessionLimits, SharedLimits};
 use outlive_actors::model::tally::Amount;
@@ -84,6 +85,7 @@ impl Broker {
         raise_open_files();
         let readiness = Arc::new(Readiness::default());
         let counters = Arc::new(WireCounters::new());
+        let intake = Arc::new(Intake::new(config.mqtt.inbound_bytes_max));
         // Bound first: an address in use is found before anything is recovered. Nobody is accepted yet.
         let listeners = listen(&config)?;
         let authenticator = authenticator(&config)?;
@@ -101,7 +103,7 @@ impl Broker {
             .map(|listener| {
                 let sources: Vec<Arc<dyn MetricsSource>> = vec![
                     Arc::new(ActorMetrics::new(system.observer())),
-                    Arc::new(WireMetrics::new(Arc::clone(&counters))),
+                    Arc::new(WireMetrics::new(Arc::clone(&counters), Arc::clone(&intake))),
                 ];
                 let admin = Admin {
                     readiness: Arc::clone(&readiness),
@@ -127,6 +129,7 @@ impl Broker {
             authorizer: Arc::new(Anonymous),
             tenancy: Tenancy::from(&config.tenancy),
             tenants_connects_per_second_max: config.tenancy.connect_rates(),
+            intake,
             counters,
             clock,
         };

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use outlive::admin::{
     ActorMetrics, MetricKind, MetricsSource, Readiness, Sample, WireMetrics, broker_samples,
 };
-use outlive::mqtt::WireCounters;
+use outlive_actors::actor::protocol::Intake;
 use outlive_actors::system::SystemObservation;
 
 /// What one broker would show.
 fn every_sample() -> Vec<Sample> {
     let mut samples = broker_samples(&Readiness::default());
     samples.extend(ActorMetrics::new(SystemObservation::default).collect());
-    samples.extend(WireMetrics::new(Arc::new(WireCounters::default())).collect());
+    samples.extend(WireMetrics::new(Arc::default(), Arc::new(Intake::new(0))).collect());
     samples
 }
 

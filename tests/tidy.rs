@@ -43,7 +43,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The files in `actors/src/actor` and which others of them each may name: actors know each other by their messages.
 const ACTOR_ARROWS: &[(&str, &[&str])] = &[
-    ("protocol", &[]),
+    ("intake", &[]),
+    // What a batch counts for travels with it.
+    ("protocol", &["intake"]),
     ("appender", &["protocol"]),
     ("checkpointer", &["protocol"]),
     ("recovery", &[]),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler};
 use outlive_actors::actor::protocol::{
-    ConnectRequest, FromConnection, SessionAddress, ToConnection,
+    ConnectRequest, FromConnection, Load, SessionAddress, ToConnection,
 };
 use outlive_actors::clock::{Clock, SystemClock};
 use outlive_actors::model::ids::{ClientId, Fence, Listener, PacketId, Principal, SessionNumber};
@@ -78,7 +78,12 @@ async fn talk(
                 session,
             } => {
                 let packets = packets(filter.clone(), number, clock);
-                session.send(FromConnection::Packets { fence, packets });
+                let load = Load::uncounted(1);
+                session.send(FromConnection::Packets {
+                    fence,
+                    packets,
+                    load,
+                });
                 attached = Some((fence, session));
                 continue;
             }
@@ -95,7 +100,12 @@ async fn talk(
                 failed: false,
             }];
             let fence = *fence;
-            session.send(FromConnection::Packets { fence, packets });
+            let load = Load::uncounted(1);
+            session.send(FromConnection::Packets {
+                fence,
+                packets,
+                load,
+            });
             session.send(FromConnection::Closed { fence });
             return Ok(());
         }

@@ -33,6 +33,7 @@ pub const LIMITS: &[Limit] = &[
     limit("mqtt.qos_max", 0, 2),
     limit("mqtt.topic_levels_max", 1, 1024),
     limit("mqtt.receive_max", 1, 65_535),
+    limit("mqtt.inbound_bytes_max", MIB, TIB),
     limit("mqtt.write_buffer_high_bytes", 4 * KIB, GIB),
     limit("mqtt.write_buffer_max_bytes", 64 * KIB, GIB),
     limit("mqtt.write_timeout_millis", 100, 600_000),

@@ -30,6 +30,8 @@ pub struct MqttConfig {
     pub topic_levels_max: u16,
     /// Unacknowledged QoS 1 and 2 publications that a client may have under way to the broker.
     pub receive_max: u16,
+    /// Memory of packets that were read and not dealt with, of all clients.
+    pub inbound_bytes_max: u64,
     /// Bytes waiting for a client to read, above which its QoS 0 deliveries are dropped and it is not read.
     pub write_buffer_high_bytes: u32,
     /// Bytes waiting for a client to read, above which its connection is closed.
@@ -58,6 +60,7 @@ impl Default for MqttConfig {
             check_payload_format: false,
             topic_levels_max: 128,
             receive_max: 1024,
+            inbound_bytes_max: 67_108_864,
             write_buffer_high_bytes: 262_144,
             write_buffer_max_bytes: 134_217_728,
             write_timeout_millis: 30_000,

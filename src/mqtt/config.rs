@@ -13,7 +13,8 @@ use crate::config::MqttConfig;
 /// Limits of MQTT listeners and connections (the section `mqtt` of the configuration).
 ///
 /// What one connection can make the broker hold: at most `packet_bytes_max` + 64 KiB of a packet that is still
-/// arriving, at most twice `write_buffer_high_bytes` + one packet for encoded bytes that wait for the socket, and
+/// arriving, at most 1 MiB and one packet on their way to the session, of all connections at most `inbound_bytes_max` and
+/// what one of them has read, at most twice `write_buffer_high_bytes` + one packet for encoded bytes that wait for the socket, and
 /// besides these only shared references to messages in its send window; all that waits is at most
 /// `write_buffer_max_bytes`. Topic aliases of a 5.0 client add at most `topic_alias_max` topics
 /// in each direction.
@@ -53,6 +54,9 @@ pub struct WireConfig {
     pub topic_levels_max: u16,
     /// Unacknowledged QoS 1 and 2 publications that a 5.0 client may have under way. Above, DISCONNECT 0x93.
     pub receive_max: NonZeroU16,
+    /// What the packets of all connections may take in memory from when they are read until their sessions have dealt with
+    /// them, in bytes. From there on nobody is read until they take half of it.
+    pub inbound_bytes_max: u64,
     /// With so many bytes waiting for a client's socket, QoS 0 deliveries to it are dropped and its packets are no
     /// longer read, until it reads again.
     pub write_buffer_high_bytes: usize,
@@ -91,6 +95,7 @@ impl From<&MqttConfig> for WireConfig {
             topic_levels_max: mqtt.topic_levels_max,
             // The configuration has been checked: it is not 0.
             receive_max: NonZeroU16::new(mqtt.receive_max).unwrap_or(NonZeroU16::MIN),
+            inbound_bytes_max: mqtt.inbound_bytes_max,
             write_buffer_high_bytes: size(mqtt.write_buffer_high_bytes),
             write_buffer_max_bytes: size(mqtt.write_buffer_max_bytes),
             write_timeout_millis: u64::from(mqtt.write_timeout_millis),

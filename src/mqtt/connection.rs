@@ -8,11 +8,13 @@
 //!
 //! Invariants:
 //! - Nothing is read from the client before its CONNACK is in the outbox; what it pipelined waits, in order.
-//! - At most `INBOUND_PACKETS_MAX` packets are under way to the session.
+//! - At most `INBOUND_PACKETS_MAX` packets are under way to the session, and `INBOUND_BYTES_MAX` bytes besides the packet
+//!   that reaches it; nothing is read while those of all connections take more than `inbound_bytes_max`.
 //! - `FromConnection::Closed` is sent exactly once after `Attached`, by the drop of [`Attachment`].
 //! - A connection whose address nobody holds any more ends: so a session or shard that fails takes it along.
 //! - An idle connection holds no buffer.
 
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -21,7 +23,7 @@ use std::time::Duration;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient};
 use outlive_actors::actor::protocol::{
-    ConnectRequest, FromConnection, SessionAddress, ToConnection,
+    ConnectRequest, Credit, FromConnection, SessionAddress, ToConnection,
 };
 use outlive_actors::model::ids::{ClientId, Fence};
 use outlive_actors::model::packet::{Connect, Inbound, ProtocolVersion};
@@ -168,16 +170,21 @@ pub(super) struct Connection {
     partial: Vec<u8>,
     /// `partial` may begin with a whole frame.
     partial_is_due: bool,
-    /// Packets under way to the session.
-    in_flight: u32,
+    /// Packets under way to the session, and their bytes.
+    in_flight: u16,
+    in_flight_bytes: u32,
+    /// Since when it waits for the packets of all connections to be fewer; see [`Intake::wait`].
+    ///
+    /// [`Intake::wait`]: outlive_actors::actor::protocol::Intake::wait
+    awaits_intake: Option<NonZeroU16>,
     /// Unacknowledged QoS 1 and 2 publications of the client.
     unacknowledged: u16,
     /// 0: none.
     keep_alive_seconds: u16,
     /// When the client was last heard of, or the phase began if that was later.
     heard_at: Instant,
-    /// The session expiry in force, from CONNACK.
-    expiry_seconds: u32,
+    /// The session ends with the connection: the expiry in force is 0.
+    is_transient: bool,
     /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
     /// `ToConnection::Attached` meets somebody who says that the connection is gone.
     answered: bool,
@@ -194,7 +201,7 @@ impl Connection {
             client_id: connect.client_id.clone(),
             stream,
             attachment: None,
-            expiry_seconds: 0,
+            is_transient: true,
             decoder: Decoder::new(connect.version, setup.config.topic_alias_max)
                 .of_bridge(newcomer.is_bridge),
             door: Door::new(
@@ -207,6 +214,8 @@ impl Connection {
             partial_is_due: !newcomer.rest.is_empty(),
             partial: newcomer.rest,
             in_flight: 0,
+            in_flight_bytes: 0,
+            awaits_intake: None,
             unacknowledged: 0,
             keep_alive_seconds: newcomer.keep_alive_seconds,
             heard_at: Instant::now(),
@@ -238,12 +247,18 @@ impl Connection {
         self.read(cx)?;
         self.flush(cx)?;
         let settled = self.outbox.take_settled();
-        self.send(settled)?;
+        self.send_settled(settled)?;
         self.watch_deadline(cx)
     }
 
-    /// Sends packets to the session.
-    fn send(&mut self, packets: Vec<Inbound>) -> Result<(), Ending> {
+    /// Sends to the session what it waits for.
+    fn send_settled(&mut self, settled: Vec<Inbound>) -> Result<(), Ending> {
+        let bytes = settled.len() * size_of::<Inbound>();
+        self.send(settled, bytes)
+    }
+
+    /// Sends packets to the session, which take so many bytes.
+    fn send(&mut self, packets: Vec<Inbound>, bytes: usize) -> Result<(), Ending> {
         if packets.is_empty() {
             return Ok(());
         }
@@ -254,11 +269,17 @@ impl Connection {
         if !attachment.session.is_alive() {
             return Err(Refusal::Internal.into());
         }
-        let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
+        let credit = Credit {
+            packets: u32::try_from(packets.len()).unwrap_or(u32::MAX),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        };
+        let count = u16::try_from(packets.len()).unwrap_or(u16::MAX);
         self.in_flight = self.in_flight.saturating_add(count);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_add(credit.bytes);
         attachment.session.send(FromConnection::Packets {
             fence: attachment.fence,
             packets,
+            load: self.seat.shared().setup.intake.load(credit),
         });
         Ok(())
     }
@@ -315,14 +336,16 @@ impl Handler<ToConnection> for Connection {
                 self.attachment = Some(Attachment { fence, session });
             }
             ToConnection::Packets { packets, processed } => {
-                self.in_flight = self.in_flight.saturating_sub(processed);
+                let count = u16::try_from(processed.packets).unwrap_or(u16::MAX);
+                self.in_flight = self.in_flight.saturating_sub(count);
+                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(processed.bytes);
                 for packet in packets {
                     if let Err(ending) = self.take(packet) {
                         return self.end(ending);
                     }
                 }
                 let settled = self.outbox.take_settled();
-                if let Err(ending) = self.send(settled) {
+                if let Err(ending) = self.send_settled(settled) {
                     self.end(ending);
                 }
             }

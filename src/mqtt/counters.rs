@@ -51,6 +51,8 @@ counters! {
     BytesOut = "bytes_out",
     /// Packets read.
     PacketsIn = "packets_in",
+    /// A client was not read because the packets of all under way took `inbound_bytes_max`.
+    InboundWaits = "inbound_waits",
     /// Packets encoded for clients.
     PacketsOut = "packets_out",
     /// PUBLISH packets encoded for clients.

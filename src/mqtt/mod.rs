@@ -42,6 +42,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use outlive_actors::actor::protocol::Intake;
 use outlive_actors::clock::Clock;
 use outlive_actors::model::ids::ClientId;
 use outlive_actors::model::limits::PerTenant;
@@ -76,6 +77,8 @@ pub struct Setup {
     pub tenancy: Tenancy,
     /// CONNECTs per second that each tenant may send, of those that all may; 0: no limit.
     pub tenants_connects_per_second_max: PerTenant<u32>,
+    /// What the packets of all connections under way take, and may take.
+    pub intake: Arc<Intake>,
     /// Where the wire counts.
     pub counters: Arc<WireCounters>,
     /// The wall clock.

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
-use outlive_actors::actor::protocol::{ConnectRequest, FromConnection, ToConnection, ToSession};
+use outlive_actors::actor::protocol::{
+    ConnectRequest, Credit, FromConnection, ToConnection, ToSession,
+};
 use outlive_actors::clock::ManualClock;
 use outlive_actors::model::ids::{Fence, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
@@ -19,6 +21,7 @@ use crate::auth::Anonymous;
 mod close;
 mod exchange;
 mod flow;
+mod intake;
 mod open;
 mod pace;
 
@@ -93,13 +96,12 @@ impl Handler<ToSession> for FakeShard {
         let ToSession::FromConnection(message) = told else {
             return;
         };
-        if let (FromConnection::Packets { packets, .. }, Some(connection)) =
-            (&message, &self.connection)
+        if let (FromConnection::Packets { .. }, Some(connection)) = (&message, &self.connection)
             && self.credit
         {
             connection.do_send(ToConnection::Packets {
                 packets: Vec::new(),
-                processed: u32::try_from(packets.len()).unwrap(),
+                processed: all_of(&message),
             });
         }
         self.events.send(Event::From(message)).ok();
@@ -109,7 +111,15 @@ impl Handler<ToSession> for FakeShard {
 pub(super) fn packets(packets: impl IntoIterator<Item = Outbound>) -> ToConnection {
     ToConnection::Packets {
         packets: packets.into_iter().collect(),
-        processed: 0,
+        processed: Credit::default(),
+    }
+}
+
+/// What a batch counts for.
+pub(super) fn all_of(batch: &FromConnection) -> Credit {
+    match batch {
+        FromConnection::Packets { load, .. } => load.credit(),
+        FromConnection::Closed { .. } => Credit::default(),
     }
 }
 
@@ -117,6 +127,7 @@ pub(super) fn packets(packets: impl IntoIterator<Item = Outbound>) -> ToConnecti
 pub(super) struct World {
     pub(super) server: Server,
     pub(super) counters: Arc<WireCounters>,
+    pub(super) intake: Arc<Intake>,
     pub(super) shard: actix::Addr<FakeShard>,
     events: UnboundedReceiver<Event>,
 }
@@ -162,6 +173,7 @@ impl World {
         }
         .start();
         let counters = Arc::new(WireCounters::new());
+        let intake = Arc::new(Intake::new(options.config.inbound_bytes_max));
         let listeners = (0..options.listeners)
             .map(|_| bind((Ipv4Addr::LOCALHOST, 0).into(), 4096).unwrap())
             .collect();
@@ -176,6 +188,7 @@ impl World {
             authorizer: options.authorizer,
             tenancy: options.tenancy,
             tenants_connects_per_second_max: options.tenants_connects_per_second_max,
+            intake: Arc::clone(&intake),
             counters: Arc::clone(&counters),
             clock: Arc::new(ManualClock::new(Timestamp(1_000_000))),
         };
@@ -183,6 +196,7 @@ impl World {
         Self {
             server,
             counters,
+            intake,
             shard,
             events,
         }
@@ -228,7 +242,7 @@ impl World {
     /// The next packets from the connection; `None`: it is closed.
     pub(super) async fn batch(&mut self) -> Option<Vec<Inbound>> {
         match self.event().await {
-            Event::From(FromConnection::Packets { fence, packets }) => {
+            Event::From(FromConnection::Packets { fence, packets, .. }) => {
                 assert_eq!(fence, FENCE);
                 Some(packets)
             }

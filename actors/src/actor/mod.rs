@@ -3,6 +3,7 @@
 pub mod appender;
 pub mod checkpointer;
 pub mod group;
+pub mod intake;
 pub mod local;
 pub mod protocol;
 pub mod recovery;

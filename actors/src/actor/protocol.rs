@@ -8,6 +8,7 @@ use std::sync::Arc;
 use actix::{Message as ActixMessage, Recipient};
 use tokio::sync::oneshot;
 
+pub use super::intake::{Credit, INBOUND_BYTES_MAX, INBOUND_PACKETS_MAX, Intake, Load};
 use crate::journal::Record;
 use crate::model::census::Census;
 use crate::model::effect::WhichGroup;
@@ -55,17 +56,14 @@ pub enum ToConnection {
     Packets {
         /// In order; behind a [`Outbound::Close`] the connection closes.
         packets: Vec<Outbound>,
-        /// So many inbound packets were dealt with entirely: the connection stops reading while
-        /// [`INBOUND_PACKETS_MAX`] of its packets are not, so that neither mailbox nor journal queue can grow.
-        processed: u32,
+        /// So many inbound packets were dealt with entirely: the connection stops reading while [`INBOUND_PACKETS_MAX`] of
+        /// its packets, or [`INBOUND_BYTES_MAX`] bytes of them, are not, so that neither mailbox nor journal queue can grow.
+        processed: Credit,
     },
 }
 
-/// The inbound packets of one connection that may be under way to its session and in it; above, it stops reading.
-pub const INBOUND_PACKETS_MAX: u32 = 1024;
-
 /// Connection -> session.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum FromConnection {
     /// What one read brought, in order.
     Packets {
@@ -73,6 +71,8 @@ pub enum FromConnection {
         fence: Fence,
         /// The packets.
         packets: Vec<Inbound>,
+        /// What they count for until they are dealt with.
+        load: Load,
     },
     /// The network connection is gone, however it ended. Sent exactly once by every attached connection; after an
     /// [`Inbound::Disconnect`] it is the mere confirmation. The will is published unless a DISCONNECT dropped it.
@@ -244,7 +244,7 @@ impl Drop for Candidate {
 pub fn close(connection: &Recipient<ToConnection>, refusal: Refusal) {
     connection.do_send(ToConnection::Packets {
         packets: vec![Outbound::Close(refusal)],
-        processed: 0,
+        processed: Credit::default(),
     });
 }
 

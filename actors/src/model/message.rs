@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::ids::{SessionNumber, Timestamp};
 use super::tenant::Tenant;
 
+/// What it takes to share a value: the counts of an `Arc`.
+pub(super) const SHARED_BYTES: usize = 2 * size_of::<usize>();
+
 /// Quality of service (MQTT 5.0 section 4.3). Ordered: `AtMostOnce < AtLeastOnce < ExactlyOnce`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
@@ -159,6 +162,11 @@ impl Message {
     /// Bytes of topic, properties and payload, for limits and metrics.
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The memory that it takes, however many share it, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len() + size_of::<Self>() + SHARED_BYTES
     }
 
     /// Whether the message expiry interval has passed at `now`.

@@ -109,6 +109,33 @@ pub enum Inbound {
 }
 
 impl Inbound {
+    /// The memory that it takes until its session has dealt with it, in bytes, about.
+    pub fn held_bytes(&self) -> usize {
+        let own = size_of::<Self>();
+        match self {
+            Self::Publish { message, .. } => own + message.held_bytes(),
+            Self::Subscribe { filters, .. } => {
+                let asked = size_of::<(Filter, SubscriptionOptions, Option<Refusal>)>();
+                let filters = filters
+                    .iter()
+                    .map(|(filter, ..)| filter.held_bytes() + asked);
+                own + filters.sum::<usize>()
+            }
+            Self::Unsubscribe { filters, .. } => {
+                let filters = filters
+                    .iter()
+                    .map(|filter| filter.held_bytes() + size_of::<Filter>());
+                own + filters.sum::<usize>()
+            }
+            Self::PubAck { .. }
+            | Self::PubRec { .. }
+            | Self::PubRel { .. }
+            | Self::PubComp { .. }
+            | Self::Room
+            | Self::Disconnect { .. } => own,
+        }
+    }
+
     /// The message of a PUBLISH.
     pub fn publication(&self) -> Option<&Arc<Message>> {
         match self {

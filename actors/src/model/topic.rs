@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::message::SHARED_BYTES;
 use super::tenant;
 
 /// A valid topic filter; may hold wildcards, may be shared (`$share/{group}/{filter}`). Cheap to clone.
@@ -40,6 +41,11 @@ impl Filter {
     /// The text: as the client sent it, if it has no tenant.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The memory that its text takes, however many share it, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.0.len() + SHARED_BYTES
     }
 
     /// Whether this is a shared subscription.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, Context, Handler};
 use outlive_actors::actor::protocol::{
-    ConnectRequest, FromConnection, SessionAddress, ToConnection,
+    ConnectRequest, FromConnection, Load, SessionAddress, ToConnection,
 };
 use outlive_actors::model::ids::{
     ClientId, Fence, Listener, PacketId, Principal, SessionNumber, Timestamp,
@@ -121,7 +121,7 @@ impl Client {
                 } => self.session = Some((fence, number, session)),
                 ToConnection::Packets { packets, processed } => {
                     self.packets.extend(packets);
-                    self.processed += processed;
+                    self.processed += processed.packets;
                 }
             }
         }
@@ -185,7 +185,12 @@ impl Client {
     pub(crate) fn send_all(&self, packets: Vec<Inbound>) {
         let (fence, _, session) = self.session.as_ref().expect("attached");
         let fence = *fence;
-        session.send(FromConnection::Packets { fence, packets });
+        let load = Load::uncounted(u32::try_from(packets.len()).expect("few packets"));
+        session.send(FromConnection::Packets {
+            fence,
+            packets,
+            load,
+        });
     }
 
     /// The network connection is gone.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use outlive_actors::actor::protocol::Intake;
 use outlive_actors::model::refusal::Refusal;
 
 use super::super::metrics::{MetricsSource, Sample};
@@ -10,24 +11,35 @@ use crate::mqtt::{REFUSALS, WireCounter, WireCounters, WireObservation};
 
 /// The wire: connections, packets, refusals.
 #[derive(Debug)]
-pub struct WireMetrics(Arc<WireCounters>);
+pub struct WireMetrics {
+    counters: Arc<WireCounters>,
+    intake: Arc<Intake>,
+}
 
 impl WireMetrics {
-    /// What `counters` count.
-    pub fn new(counters: Arc<WireCounters>) -> Self {
-        Self(counters)
+    /// What `counters` count, and what is under way in `intake`.
+    pub fn new(counters: Arc<WireCounters>, intake: Arc<Intake>) -> Self {
+        Self { counters, intake }
     }
 }
 
 impl MetricsSource for WireMetrics {
     fn collect(&self) -> Vec<Sample> {
-        let seen: WireObservation = self.0.observe();
-        let mut samples = vec![Sample::gauge(
-            "outlive_connections",
-            "Connections that hold a session.",
-            &[],
-            number(seen.open()),
-        )];
+        let seen: WireObservation = self.counters.observe();
+        let mut samples = vec![
+            Sample::gauge(
+                "outlive_connections",
+                "Connections that hold a session.",
+                &[],
+                number(seen.open()),
+            ),
+            Sample::gauge(
+                "outlive_inbound_bytes",
+                "Memory of packets of clients that were read and not dealt with; at mqtt.inbound_bytes_max no more are read.",
+                &[],
+                number(self.intake.bytes()),
+            ),
+        ];
         for counter in WireCounter::ALL {
             let (name, help) = wire_series(*counter);
             samples.push(Sample::counter(name, help, &[], number(seen.get(*counter))));
@@ -90,6 +102,10 @@ fn wire_series(counter: WireCounter) -> (&'static str, &'static str) {
         WireCounter::BytesIn => ("outlive_bytes_in_total", "Bytes read."),
         WireCounter::BytesOut => ("outlive_bytes_out_total", "Bytes written."),
         WireCounter::PacketsIn => ("outlive_packets_in_total", "Packets read."),
+        WireCounter::InboundWaits => (
+            "outlive_inbound_waits_total",
+            "How often a client was not read because packets of all clients under way took mqtt.inbound_bytes_max.",
+        ),
         WireCounter::PacketsOut => ("outlive_packets_out_total", "Packets encoded for clients."),
         WireCounter::PublishesOut => (
             "outlive_publishes_out_total",

@@ -2,7 +2,7 @@
 
 use std::task::{Context as TaskContext, Poll};
 
-use outlive_actors::actor::protocol::INBOUND_PACKETS_MAX;
+use outlive_actors::actor::protocol::{INBOUND_BYTES_MAX, INBOUND_PACKETS_MAX};
 use outlive_actors::model::ids::{PacketId, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::packet::{Inbound, Outbound, ProtocolVersion, Routed};
@@ -25,18 +25,34 @@ struct Batch {
     frames: usize,
     /// Bytes of the buffer that were used up.
     used: usize,
+    /// Memory that the packets take.
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, packet: Inbound) {
+        self.bytes += packet.held_bytes();
+        self.packets.push(packet);
+    }
 }
 
 impl Connection {
     /// Whether the client's packets are taken now.
     pub(super) fn may_read(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
-            && self.in_flight < INBOUND_PACKETS_MAX
+            && u32::from(self.in_flight) < INBOUND_PACKETS_MAX
+            && self.in_flight_bytes < INBOUND_BYTES_MAX
+            && self.seat.shared().setup.intake.has_room()
             && self.outbox.held() < self.seat.shared().setup.config.write_buffer_high_bytes
     }
 
     /// Reads until the socket is drained, the client has no credit, or its turn is over.
     pub(super) fn read(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        if let Some(asked) = self.awaits_intake
+            && !self.seat.shared().setup.intake.is_awaited(asked)
+        {
+            self.awaits_intake = None;
+        }
         if self.partial_is_due && self.may_read() {
             // The time in which it was not read is not the client's.
             self.heard_at = Instant::now();
@@ -45,6 +61,10 @@ impl Connection {
             self.keep_rest(partial)?;
         }
         for _ in 0..READS_PER_TURN {
+            if !self.seat.shared().setup.intake.has_room() {
+                self.await_intake(cx);
+                return Ok(());
+            }
             if !self.may_read() {
                 return Ok(());
             }
@@ -61,6 +81,21 @@ impl Connection {
         // The others' turn; more may be there.
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// Sees to it that the client is read again when there is room for the packets of all, if there is none.
+    fn await_intake(&mut self, cx: &TaskContext<'_>) {
+        let intake = &self.seat.shared().setup.intake;
+        if !matches!(self.phase, Phase::Open(_)) {
+            return;
+        }
+        let asked = self.awaits_intake;
+        self.awaits_intake = intake.wait(asked, cx.waker());
+        match self.awaits_intake {
+            // It may be read by now.
+            None => cx.waker().wake_by_ref(),
+            waits => self.count(WireCounter::InboundWaits, usize::from(waits != asked)),
+        }
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), Ending> {
@@ -103,11 +138,12 @@ impl Connection {
             packets: Vec::new(),
             frames: 0,
             used: 0,
+            bytes: 0,
         };
         let decoded = self.decode(buf, &mut batch);
         self.count(WireCounter::PacketsIn, batch.frames);
         // What came before a bad frame was good.
-        let sent = self.send(batch.packets);
+        let sent = self.send(batch.packets, batch.bytes);
         decoded?;
         sent?;
         Ok(batch.used)
@@ -116,13 +152,14 @@ impl Connection {
     fn decode(&mut self, buf: &[u8], batch: &mut Batch) -> Result<(), Ending> {
         let now = self.seat.shared().setup.clock.now();
         let bytes_max = self.seat.shared().setup.config.packet_bytes_max;
-        let credit = (INBOUND_PACKETS_MAX - self.in_flight.min(INBOUND_PACKETS_MAX)) as usize;
+        let credit = INBOUND_PACKETS_MAX.saturating_sub(self.in_flight.into()) as usize;
+        let credit_bytes = INBOUND_BYTES_MAX.saturating_sub(self.in_flight_bytes) as usize;
         loop {
             let rest = &buf[batch.used..];
             let Some(frame) = guard::peek(rest, Some(self.version()), bytes_max)? else {
                 return Ok(());
             };
-            if batch.packets.len() >= credit {
+            if batch.packets.len() >= credit || batch.bytes >= credit_bytes {
                 self.partial_is_due = true;
                 return Ok(());
             }
@@ -157,7 +194,7 @@ impl Connection {
             }) => {
                 self.take_credit(packet_id)?;
                 match self.door.publish(&message) {
-                    Ok(()) => batch.packets.push(Inbound::Publish {
+                    Ok(()) => batch.push(Inbound::Publish {
                         message,
                         packet_id,
                         dup,
@@ -171,20 +208,18 @@ impl Connection {
             }) => {
                 let refused = self.door.subscribe(&mut filters);
                 self.count(WireCounter::FiltersRefused, refused);
-                batch
-                    .packets
-                    .push(Inbound::Subscribe { packet_id, filters });
+                batch.push(Inbound::Subscribe { packet_id, filters });
             }
             // An expiry of 0 cannot be made longer (5.0 section 3.14.2.2.2).
             Packet::Session(Inbound::Disconnect {
                 expiry_seconds: Some(1..),
                 ..
-            }) if self.expiry_seconds == 0 => return Err(Refusal::Protocol.into()),
+            }) if self.is_transient => return Err(Refusal::Protocol.into()),
             Packet::Session(disconnect @ Inbound::Disconnect { .. }) => {
-                batch.packets.push(disconnect);
+                batch.push(disconnect);
                 return Err(Ending::Disconnect);
             }
-            Packet::Session(packet) => batch.packets.push(packet),
+            Packet::Session(packet) => batch.push(packet),
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Connection {
         session_present: bool,
         expiry_seconds: u32,
     ) -> Result<(), Ending> {
-        self.expiry_seconds = expiry_seconds;
+        self.is_transient = expiry_seconds == 0;
         if self.attachment.is_none() {
             return Err(Refusal::Internal.into());
         }

@@ -81,7 +81,10 @@ fn a_client_without_credit_is_not_read_until_it_has_some() {
         client.write_all(b"\xc0\x00").await.unwrap();
         request.connection.do_send(ToConnection::Packets {
             packets: Vec::new(),
-            processed: 4,
+            processed: Credit {
+                packets: 4,
+                bytes: 0,
+            },
         });
         world.inbound(4).await;
         assert_eq!(
@@ -90,7 +93,10 @@ fn a_client_without_credit_is_not_read_until_it_has_some() {
         );
         request.connection.do_send(ToConnection::Packets {
             packets: Vec::new(),
-            processed: INBOUND_PACKETS_MAX,
+            processed: Credit {
+                packets: INBOUND_PACKETS_MAX,
+                bytes: 0,
+            },
         });
         world.inbound(6).await;
         expect(&mut client, b"\xd0\x00").await;

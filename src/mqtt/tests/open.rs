@@ -404,6 +404,7 @@ fn a_connection_moves_to_the_thread_of_its_home_shard() {
         let server = serve(
             vec![bind((Ipv4Addr::LOCALHOST, 0).into(), 4096).unwrap()],
             Setup {
+                intake: Arc::new(Intake::new(u64::MAX)),
                 shards,
                 home: Arc::new(|client_id| client_id.as_str().len()),
                 config: Arc::new(WireConfig::default()),

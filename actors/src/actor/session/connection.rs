@@ -1,7 +1,7 @@
 //! The session's connection: given, taken over, dropped; and who listens while there is one.
 
 use super::super::local::Presence;
-use super::super::protocol::{Candidate, ToConnection, close};
+use super::super::protocol::{Candidate, Load, ToConnection, close};
 use super::SessionActor;
 use super::turn::{Held, Turn};
 use crate::model::effect::Effect;
@@ -65,14 +65,14 @@ impl SessionActor {
 
     fn forget_held(&mut self, turn: &mut Turn<'_>) {
         turn.outgoing.packets.clear();
-        turn.processed = 0;
-        self.withheld = 0;
+        turn.processed = Load::default();
         if let Some(waiting) = self.waiting.used() {
-            // A group waits to hear what is taken, connection or not.
+            waiting.withheld = Load::default();
+            // A group waits to hear what is taken, connection or not; and what the journal has yet to take in takes memory.
             waiting.held.retain(|held| {
                 matches!(
                     held,
-                    Held::Barrier(_) | Held::Effect(Effect::TellGroup { .. })
+                    Held::Barrier(_) | Held::Processed(..) | Held::Effect(Effect::TellGroup { .. })
                 )
             });
         }

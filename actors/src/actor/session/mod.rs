@@ -40,8 +40,6 @@ pub struct SessionActor {
     local: Rc<RefCell<Local>>,
     connection: Option<Recipient<ToConnection>>,
     waiting: Lazy<Waiting>,
-    /// Credit kept back because a shard that was published to cannot keep up.
-    withheld: u32,
     /// Something was published to another shard since credit was given last.
     away: bool,
     /// What the directory was told of this session last: whether its client is here, and whether it ever came back.
@@ -58,7 +56,6 @@ impl SessionActor {
             sentinel,
             connection: None,
             waiting: Lazy::default(),
-            withheld: 0,
             away: false,
             told: (Presence::of(&session), session.was_resumed()),
             deadline_told: false,
@@ -115,14 +112,17 @@ impl Handler<ToSession> for SessionActor {
 
     fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
         match told {
-            ToSession::FromConnection(FromConnection::Packets { fence, packets }) => {
-                let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
+            ToSession::FromConnection(FromConnection::Packets {
+                fence,
+                packets,
+                load,
+            }) => {
                 let publications = packets.iter().filter_map(Inbound::publication);
                 self.local.borrow_mut().look_ahead(publications);
                 let inputs = packets
                     .into_iter()
                     .map(|packet| Input::Packet { fence, packet });
-                self.turn_with(None, inputs, Some((count, fence)), ctx);
+                self.turn_with(None, inputs, Some((load, fence)), ctx);
             }
             ToSession::FromConnection(FromConnection::Closed { fence }) => {
                 self.turn([Input::Closed { fence }], ctx);

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::protocol::{Candidate, ToConnection, close};
+use super::super::protocol::{Candidate, Credit, Load, ToConnection, close};
 use super::SessionActor;
-use super::turn::{Held, Published, Turn};
+use super::turn::{Held, Published, Turn, Waiting};
 use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
 use crate::model::effects::Effects;
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Fence, PacketId, SessionNumber};
-use crate::model::lazy::Lazy;
 use crate::model::message::{Message, QoS};
 use crate::model::packet::{Outbound, ProtocolVersion, Routed, SubscriptionOptions};
 use crate::model::refusal::Refusal;
@@ -240,41 +239,49 @@ impl SessionActor {
                     qos,
                     published,
                 } => self.acknowledge(packet_id, qos, published, turn),
-                Held::Processed(packets, fence) => self.credit(packets, fence, turn),
+                Held::Processed(load, fence) => self.credit(load, fence, turn),
             }
         }
-        self.waiting = Lazy::default(); // gives the memory back: a session is idle most of its life
+        // Gives the memory back: a session is idle most of its life.
+        if let Some(waiting) = self.waiting.used() {
+            *waiting = Waiting {
+                withheld: std::mem::take(&mut waiting.withheld),
+                ..Waiting::default()
+            };
+            self.waiting.tidy();
+        }
     }
 
-    pub(super) fn credit(&mut self, packets: u32, fence: Fence, turn: &mut Turn<'_>) {
+    pub(super) fn credit(&mut self, load: Load, fence: Fence, turn: &mut Turn<'_>) {
         if fence != self.session.fence() {
             return;
         }
         if std::mem::take(&mut self.away) && self.local.borrow().shared.is_backlogged() {
-            self.withheld += packets;
+            self.waiting.withheld.absorb(load);
             self.local.borrow_mut().hold_back(self.sentinel.slot());
         } else {
-            turn.processed += packets;
+            turn.processed.absorb(load);
         }
     }
 
     /// Gives the credit that was kept back, or goes on waiting for the backlog to shrink.
     pub(super) fn give_withheld(&mut self, turn: &mut Turn<'_>) {
-        if self.withheld == 0 {
+        if self.waiting.withheld.is_empty() {
             return;
         }
         let mut local = self.local.borrow_mut();
         if local.shared.is_backlogged() {
-            local.hold_back(self.sentinel.slot());
-        } else {
-            turn.processed += std::mem::take(&mut self.withheld);
+            return local.hold_back(self.sentinel.slot());
         }
+        turn.processed
+            .absorb(std::mem::take(&mut self.waiting.withheld));
+        self.waiting.tidy();
     }
 
     pub(super) fn send_outgoing(&self, turn: &mut Turn<'_>) {
         let packets = std::mem::take(&mut turn.outgoing.packets);
-        let processed = std::mem::take(&mut turn.processed);
-        if packets.is_empty() && processed == 0 {
+        let processed = std::mem::take(&mut turn.processed).dealt_with();
+        if packets.is_empty() && processed == Credit::default() {
             return;
         }
         if let Some(connection) = &self.connection {

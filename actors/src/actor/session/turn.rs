@@ -7,7 +7,7 @@ use std::rc::Rc;
 use actix::Context;
 
 use super::super::local::{Presence, Stay};
-use super::super::protocol::Candidate;
+use super::super::protocol::{Candidate, Load};
 use super::SessionActor;
 use super::reads::LookUp;
 use crate::model::effect::{Effect, Input};
@@ -31,8 +31,8 @@ pub(super) struct Turn<'a> {
     pub(super) published: Published,
     /// Packets for the connection.
     pub(super) outgoing: Outgoing,
-    /// Credit for the connection.
-    pub(super) processed: u32,
+    /// Packets of the connection that are dealt with.
+    pub(super) processed: Load,
     /// The model's deadline when the turn began.
     deadline: Option<Timestamp>,
 }
@@ -73,6 +73,8 @@ pub(super) struct Waiting {
     pub(super) failed: Vec<u64>,
     /// Groups that are routed to, by the number of the question.
     pub(super) joined: Vec<u64>,
+    /// Packets dealt with, whose credit is kept back because a shard that was published to cannot keep up.
+    pub(super) withheld: Load,
 }
 
 /// What waits for the journal.
@@ -92,8 +94,8 @@ pub(super) enum Held {
         qos: QoS,
         published: Published,
     },
-    /// So many inbound packets of this fence are dealt with.
-    Processed(u32, Fence),
+    /// These inbound packets of this fence are dealt with.
+    Processed(Load, Fence),
 }
 
 impl Unused for Waiting {
@@ -102,12 +104,16 @@ impl Unused for Waiting {
             held: VecDeque::new(),
             failed: Vec::new(),
             joined: Vec::new(),
+            withheld: Load::NONE,
         };
         &UNUSED
     }
 
     fn is_unused(&self) -> bool {
-        self.held.is_empty() && self.failed.is_empty() && self.joined.is_empty()
+        self.held.is_empty()
+            && self.failed.is_empty()
+            && self.joined.is_empty()
+            && self.withheld.is_empty()
     }
 }
 
@@ -134,7 +140,7 @@ impl SessionActor {
         &mut self,
         candidate: Option<Candidate>,
         inputs: impl IntoIterator<Item = Input>,
-        packets: Option<(u32, Fence)>,
+        packets: Option<(Load, Fence)>,
         ctx: &mut Context<Self>,
     ) {
         let mut turn = Turn {
@@ -148,7 +154,7 @@ impl SessionActor {
                 refused: None,
             },
             outgoing: Outgoing::default(),
-            processed: 0,
+            processed: Load::default(),
             deadline: self.session.deadline(),
         };
         let mut effects = Effects::new();
@@ -172,10 +178,10 @@ impl SessionActor {
             }
         }
         match packets {
-            Some((count, fence)) if self.waiting.held.is_empty() => {
-                self.credit(count, fence, &mut turn);
+            Some((load, fence)) if self.waiting.held.is_empty() => {
+                self.credit(load, fence, &mut turn);
             }
-            Some((count, fence)) => self.waiting.held.push_back(Held::Processed(count, fence)),
+            Some((load, fence)) => self.waiting.held.push_back(Held::Processed(load, fence)),
             None => {}
         }
         self.local.borrow().count_all(&mut effects);
