@@ -1,8 +1,8 @@
 //! Two clients with one client id take the session from each other for ever, each as fast as it can reconnect. Takeovers
 //! in a row are free up to a number; from then on each waits until some time has passed.
 //!
-//! Invariants: at most one connection waits for a client id, the last one; what is kept of a takeover is forgotten when
-//! it no longer counts.
+//! Invariants: at most one connection waits for a client id, the last one; what is kept of a client id is as much however
+//! often it is taken over, and is forgotten when it no longer counts.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,7 +23,7 @@ pub struct Fights<R> {
     pause_millis: u64,
     /// When all takeovers of a session would be over, were there a pause behind each.
     paid_at: HashMap<ClientId, Timestamp>,
-    /// When to look whether a session's takeovers still count.
+    /// When to look whether a session's takeovers still count: once for each in `paid_at`.
     forgotten: VecDeque<(Timestamp, ClientId)>,
     waiting: BTreeMap<(Timestamp, ClientId), R>,
     due_of: HashMap<ClientId, Timestamp>,
@@ -49,10 +49,13 @@ impl<R> Fights<R> {
         if self.pause_millis == 0 {
             return None;
         }
+        // However long a fight lasts, it is looked after once.
+        if !self.paid_at.contains_key(client_id) {
+            self.forgotten
+                .push_back((now.plus_millis(self.pause_millis), client_id.clone()));
+        }
         let paid_at = self.paid_at.entry(client_id.clone()).or_insert(now);
         *paid_at = (*paid_at).max(now).plus_millis(self.pause_millis);
-        self.forgotten
-            .push_back((now.plus_millis(self.pause_millis), client_id.clone()));
         let free = FREE * self.pause_millis;
         let due = Timestamp(paid_at.0.saturating_sub(free));
         (due > now).then_some(due)
@@ -117,5 +120,62 @@ impl<R> Fights<R> {
     pub fn drain(&mut self) -> impl Iterator<Item = R> {
         self.due_of.clear();
         std::mem::take(&mut self.waiting).into_values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE_MILLIS: u64 = 1000;
+
+    #[test]
+    fn a_fight_takes_as_much_memory_however_long_it_lasts() {
+        let mut fights = Fights::new(PAUSE_MILLIS);
+        let ids = ["a", "b"].map(ClientId::from);
+        let mut now = Timestamp(1);
+        for n in 0..10_000_u64 {
+            for id in &ids {
+                fights.displaced(id);
+                if let Some(due) = fights.takeover(now, id) {
+                    fights.wait(now, due, id.clone(), n);
+                }
+            }
+            if n % 10 == 0 {
+                now = now.plus_millis(PAUSE_MILLIS / 2);
+                fights.due(now);
+            }
+            let held = [
+                fights.paid_at.len(),
+                fights.forgotten.len(),
+                fights.waiting.len(),
+                fights.due_of.len(),
+            ];
+            assert!(held.iter().all(|held| *held <= ids.len()), "{held:?}");
+        }
+        fights.due(now.plus_millis(PAUSE_MILLIS));
+        let mut later = now;
+        while !fights.forgotten.is_empty() {
+            later = later.plus_millis(PAUSE_MILLIS);
+            fights.due(later);
+            assert!(later.millis_since(now) <= (FREE + 2) * PAUSE_MILLIS);
+        }
+        assert!(fights.paid_at.is_empty() && fights.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_client_id_whose_takeovers_were_forgotten_is_looked_after_anew() {
+        let mut fights = Fights::<()>::new(PAUSE_MILLIS);
+        let id = ClientId::from("a");
+        for start in [1, 10_000] {
+            let now = Timestamp(start);
+            fights.takeover(now, &id);
+            fights.takeover(now, &id);
+            assert_eq!(fights.forgotten.len(), 1);
+            fights.due(now.plus_millis(PAUSE_MILLIS));
+            assert_eq!(fights.paid_at.len(), 1, "two pauses behind each other");
+            fights.due(now.plus_millis(2 * PAUSE_MILLIS));
+            assert_eq!((fights.paid_at.len(), fights.forgotten.len()), (0, 0));
+        }
     }
 }
