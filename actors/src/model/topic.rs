@@ -38,6 +38,11 @@ impl Filter {
         Self(Arc::from(text))
     }
 
+    /// Not above any filter, and none itself: where a range of filters begins.
+    pub(super) fn lowest() -> Self {
+        Self(Arc::default())
+    }
+
     /// The text: as the client sent it, if it has no tenant.
     pub fn as_str(&self) -> &str {
         &self.0

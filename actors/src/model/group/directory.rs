@@ -12,7 +12,7 @@ mod inherit;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Strategy;
@@ -34,6 +34,8 @@ pub struct Directory {
     declared: BTreeMap<Box<str>, Option<Strategy>>,
     names: Names,
     churn: Churn,
+    /// Who is a member of what: a session that comes back costs as much as it has, whatever others have.
+    joined: BTreeSet<(SessionNumber, Filter)>,
     /// The last number given.
     last: u64,
 }
@@ -60,6 +62,7 @@ impl Directory {
             tenants: Arc::default(),
             names: Names::default(),
             churn: Churn::default(),
+            joined: BTreeSet::new(),
             last,
         }
     }
@@ -86,7 +89,7 @@ impl Directory {
 
     /// All members of all groups, a session once for each of its filters.
     pub fn members(&self) -> usize {
-        self.names.iter().map(|(_, named)| named.members()).sum()
+        self.joined.len()
     }
 
     /// A session subscribes to `filter`. One that does already stays.
@@ -129,6 +132,9 @@ impl Directory {
             Membership::new(GroupNumber(*last))
         });
         known.members.entry(session).or_insert(false);
+        if !member {
+            self.joined.insert((session, filter.clone()));
+        }
         Ok(())
     }
 
@@ -166,6 +172,7 @@ impl Directory {
             return;
         };
         if known.members.remove(&session).is_some() {
+            self.joined.remove(&(session, filter.clone()));
             self.churn.left(name_of(filter));
         }
         if known.members.is_empty() && !(declared && known.durable_from.is_some()) {
@@ -176,16 +183,18 @@ impl Directory {
 
     /// The shared subscriptions of a session.
     pub fn filters_of(&self, session: SessionNumber) -> Vec<Filter> {
-        let filters = self.names.iter().flat_map(|(_, named)| &named.filters);
-        filters
-            .filter(|(_, known)| known.members.contains_key(&session))
-            .map(|(filter, _)| filter.clone())
+        let from = (session, Filter::lowest());
+        let joined = self.joined.range(from..);
+        joined
+            .take_while(|(member, _)| *member == session)
+            .map(|(_, filter)| filter.clone())
             .collect()
     }
 
     /// A session came back from its snapshot, or is over: it subscribes to these and to no others. Gives those that it left.
     pub fn reconcile(&mut self, session: SessionNumber, subscribed: &[Filter]) -> Vec<Filter> {
         let mut left = self.filters_of(session);
+        let subscribed: BTreeSet<_> = subscribed.iter().collect();
         left.retain(|filter| !subscribed.contains(filter));
         for filter in &left {
             self.leave(filter, session);

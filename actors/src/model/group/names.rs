@@ -15,6 +15,9 @@ use crate::model::topic::Filter;
 pub(super) struct Names {
     known: BTreeMap<Box<str>, Named>,
     tally: Tally,
+    /// Names that were looked at one after the other.
+    #[cfg(test)]
+    pub(super) walked: std::cell::Cell<usize>,
 }
 
 /// The groups of one name, by filter.
@@ -47,7 +50,11 @@ impl Names {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Named)> {
-        self.known.iter().map(|(name, named)| (&**name, named))
+        self.known.iter().map(|(name, named)| {
+            #[cfg(test)]
+            self.walked.update(|walked| walked + 1);
+            (&**name, named)
+        })
     }
 
     /// The groups of a name, which the caller gives one if it has none.

@@ -31,7 +31,9 @@ impl Directory {
             *last += 1;
             Membership::new(GroupNumber(*last))
         });
-        known.members.insert(session, queues);
+        if known.members.insert(session, queues).is_none() {
+            self.joined.insert((session, filter.clone()));
+        }
         if queues {
             let from = known.durable_from.map_or(from, |known| known.min(from));
             known.durable_from = Some(from);

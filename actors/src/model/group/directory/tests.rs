@@ -216,3 +216,28 @@ fn what_survives_a_restart_counts_and_what_does_not_survive_does_not() {
     groups.reconcile(SessionNumber(1), &[]);
     assert!(groups.is_empty() && counts(&groups).is_empty());
 }
+
+#[test]
+fn a_session_that_comes_back_or_goes_looks_at_no_groups_of_others() {
+    let mut groups = directory(SharedLimits::default());
+    for n in 0..1000 {
+        let of_others = filter(&format!("$share/g{}/t/{n}", n % 100));
+        groups.join(&of_others, SessionNumber(n % 7), NOW).unwrap();
+    }
+    let own = ["$share/g1/t", "$share/g2/t", "$share/mine/t"].map(filter);
+    for own in &own {
+        groups.join(own, SessionNumber(100), NOW).unwrap();
+    }
+    groups.inherit_member(&own[0], SessionNumber(100), true, Offset(1));
+    assert_eq!(groups.members(), 1003);
+    groups.names.walked.set(0);
+    assert_eq!(groups.filters_of(SessionNumber(100)), own);
+    assert_eq!(
+        groups.reconcile(SessionNumber(100), &own[..1]),
+        own[1..].to_vec()
+    );
+    assert_eq!(groups.reconcile(SessionNumber(100), &own[..1]), []);
+    assert_eq!(groups.reconcile(SessionNumber(100), &[]), own[..1].to_vec());
+    assert_eq!(groups.names.walked.get(), 0);
+    assert_eq!(groups.members(), 1000);
+}
