@@ -158,6 +158,11 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             "Leases that came back and are leased again: their member left, or had no room.",
             &[],
         ),
+        Counter::ResumeRefused => (
+            "outlive_resumes_refused_total",
+            "CONNECTs refused because more than four waited for one session to be read back; of one client the last ones stay.",
+            &[],
+        ),
         Counter::DroppedGroupEnded => (DROPPED, DROPPED_HELP, &[("reason", "group_ended")]),
         Counter::GroupRefused => (GROUP_REFUSED, GROUP_REFUSED_HELP, &[("limit", "shared")]),
         Counter::TenantGroupRefused => (GROUP_REFUSED, GROUP_REFUSED_HELP, &[("limit", "tenant")]),

@@ -164,8 +164,8 @@ impl ShardActor {
                     return self.rehydrate(client_id.clone(), Comeback::of(request), ctx);
                 }
                 Some(ResidentState::Rehydrating) => {
-                    let comeback = self.comebacks.entry(client_id.clone()).or_default();
-                    return comeback.waiting.push(request);
+                    drop(local);
+                    return self.await_comeback(request);
                 }
                 Some(ResidentState::Quarantined) => {
                     return close(&request.connection, Refusal::Internal);

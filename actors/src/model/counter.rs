@@ -86,6 +86,8 @@ pub enum Counter {
     TenantGroupRefused,
     /// A message was delivered and not retained because of the tenant's limits.
     TenantRetainRefused,
+    /// A CONNECT that waited for a session to come back, or would have, was refused: too many did.
+    ResumeRefused,
 }
 
 impl Counter {
@@ -132,8 +134,9 @@ impl Counter {
         Self::GroupRefused,
         Self::TenantGroupRefused,
         Self::TenantRetainRefused,
+        Self::ResumeRefused,
     ];
 
     /// How many counters there are.
-    pub const COUNT: usize = Self::TenantRetainRefused as usize + 1;
+    pub const COUNT: usize = Self::ResumeRefused as usize + 1;
 }

@@ -1,6 +1,7 @@
 //! Sessions without an actor: what they cost, what is done for them, how they come back and how they end.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 
 use outlive_actors::model::counter::Counter;
 use outlive_actors::model::ids::ClientId;
@@ -11,6 +12,7 @@ use outlive_actors::observe::Gauge;
 use outlive_actors::store::SnapshotStore;
 
 use crate::client::{Setup, kept, publication, transient};
+use crate::gate::Gate;
 use crate::world::{PASSIVATE_AFTER_MILLIS, World, is_message, run};
 
 #[test]
@@ -259,6 +261,57 @@ fn a_session_whose_snapshot_is_damaged_is_refused_and_the_others_are_not() {
         assert_eq!(world.observe().quota.used, 2, "it still holds its unit");
         assert!(world.store.damage(number, |bytes| bytes[9] ^= 0x40));
         assert!(world.ask("damaged", kept()).attached().await, "healed");
+        world.stop().await;
+    });
+}
+
+#[test]
+fn of_the_connections_that_wait_for_a_sleeper_while_the_store_is_away_few_stay() {
+    run(async {
+        let mut world = World::start().await;
+        let sleeper = world.connect("sleeper", kept()).await;
+        let number = sleeper.number();
+        sleeper.hang_up();
+        world.passivate(0).await;
+        world
+            .until("checkpointed", |seen| {
+                seen.checkpoint.covers == seen.journal.end && seen.checkpoint.dirty_sessions == 0
+            })
+            .await;
+        let away = Gate::closed();
+        let (store, at_gate) = (world.store.clone(), away.clone());
+        let holds = std::thread::spawn(move || store.damage(number, |_| at_gate.pass()));
+        away.reached().await;
+
+        // Strangers are not many, and keep nobody out.
+        let stranger = |principal| Setup {
+            principal,
+            ..kept()
+        };
+        let names = ["a", "b", "c", "d"];
+        let mut strangers: VecDeque<_> = names
+            .iter()
+            .map(|name| world.ask("sleeper", stranger(name)))
+            .collect();
+        let answer = world.ask("sleeper", stranger("e")).answer().await;
+        assert_eq!(answer, Err(Refusal::Busy));
+        let mut waits = world.ask("sleeper", kept());
+        let mut first = strangers.pop_front().expect("four of them");
+        assert_eq!(first.answer().await, Err(Refusal::Busy));
+        for n in 3..=52 {
+            let next = world.ask("sleeper", kept());
+            let refused = waits.answer().await;
+            assert_eq!(refused, Err(Refusal::TakeoverRate), "it came before");
+            assert_eq!(world.counter(Counter::ResumeRefused), n);
+            waits = next;
+        }
+
+        away.open();
+        assert!(holds.join().expect("nobody panics with it"));
+        assert!(waits.attached().await, "resumed");
+        for mut stranger in strangers {
+            assert_eq!(stranger.answer().await, Err(Refusal::NotAuthorized));
+        }
         world.stop().await;
     });
 }

@@ -24,11 +24,14 @@ use crate::supervise::{PANICS_MAX, Panics};
 /// quarantined: something may be due for it.
 const RETRY_MILLIS: u64 = 60_000;
 
+/// Connections that wait for one session at most.
+const WAITING_MAX: usize = 4;
+
 /// Who waits for a session to come back.
 #[derive(Debug, Default)]
 pub(super) struct Comeback {
-    /// Connections, in the order in which they asked.
-    pub(super) waiting: Vec<ConnectRequest>,
+    /// Connections, in the order in which they asked; at most [`WAITING_MAX`].
+    waiting: Vec<ConnectRequest>,
     /// An operator, who asked before them and ends it with this refusal.
     discard: Option<Refusal>,
 }
@@ -42,6 +45,30 @@ impl Comeback {
         }
     }
 
+    /// Lets one more connection wait, of a client that may own the session if `is_owner`. Gives who is refused because of
+    /// that, and why: the first of the same principal makes way, any stranger does for the owner, and nobody for a stranger.
+    fn wait(
+        &mut self,
+        request: ConnectRequest,
+        is_owner: bool,
+    ) -> Option<(ConnectRequest, Refusal)> {
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push(request);
+            return None;
+        }
+        let principal = &request.connect.principal;
+        let mut waiting = self.waiting.iter();
+        let before = waiting.position(|before| before.connect.principal == *principal);
+        let (at, refusal) = match before {
+            Some(at) => (at, Refusal::TakeoverRate),
+            None if is_owner => (0, Refusal::Busy),
+            None => return Some((request, Refusal::Busy)),
+        };
+        let displaced = self.waiting.remove(at);
+        self.waiting.push(request);
+        Some((displaced, refusal))
+    }
+
     /// Refuses the connections that wait; whether there were any.
     fn refuse(&mut self, refusal: Refusal) -> bool {
         let waited = !self.waiting.is_empty();
@@ -53,6 +80,21 @@ impl Comeback {
 }
 
 impl ShardActor {
+    /// A connection for a session that is on its way back. However long the store takes, what waits is bounded.
+    pub(super) fn await_comeback(&mut self, request: ConnectRequest) {
+        let client_id = request.connect.client_id.clone();
+        let is_owner = {
+            let local = self.local.borrow();
+            let resident = local.directory.get(&client_id);
+            resident.is_some_and(|known| *known.permit.principal() == request.connect.principal)
+        };
+        let comeback = self.comebacks.entry(client_id).or_default();
+        if let Some((refused, refusal)) = comeback.wait(request, is_owner) {
+            self.local.borrow().count(Counter::ResumeRefused);
+            close(&refused.connection, refusal);
+        }
+    }
+
     /// Brings a passive session back.
     pub(super) fn rehydrate(
         &mut self,
