@@ -28,6 +28,8 @@ pub struct MqttConfig {
     pub check_payload_format: bool,
     /// Levels of a topic or filter.
     pub topic_levels_max: u16,
+    /// Whether a client id of 3.1 with more than 23 characters is refused.
+    pub strict_v31_client_ids: bool,
     /// Unacknowledged QoS 1 and 2 publications that a client may have under way to the broker.
     pub receive_max: u16,
     /// Memory of packets that were read and not dealt with, of all clients.
@@ -59,6 +61,7 @@ impl Default for MqttConfig {
             qos_max: 2,
             check_payload_format: false,
             topic_levels_max: 128,
+            strict_v31_client_ids: false,
             receive_max: 1024,
             inbound_bytes_max: 67_108_864,
             write_buffer_high_bytes: 262_144,

@@ -16,6 +16,7 @@ use outlive_actors::model::topic::is_topic_name;
 
 use super::auth::Asked;
 use super::codec::{decode_v3, decode_v5, one_second, qos};
+use super::config::WireConfig;
 use super::convert::ApplicationBlock;
 use super::guard::{self, ConnectLayout, Frame, UnknownVersion};
 use super::terms::Terms;
@@ -96,7 +97,12 @@ impl Refused {
 }
 
 /// Decodes `frame`, which [`guard::peek`] found at the start of `buf`, and which arrived at `now`.
-pub(super) fn decode(frame: Frame, buf: &[u8], now: Timestamp) -> Result<ConnectPacket, Refused> {
+pub(super) fn decode(
+    config: &WireConfig,
+    frame: Frame,
+    buf: &[u8],
+    now: Timestamp,
+) -> Result<ConnectPacket, Refused> {
     let body = &buf[frame.body_at..frame.end];
     let version = guard::version(body).map_err(|unknown| Refused {
         refusal: Refusal::Version,
@@ -106,10 +112,11 @@ pub(super) fn decode(frame: Frame, buf: &[u8], now: Timestamp) -> Result<Connect
             UnknownVersion::Foreign => None,
         },
     })?;
-    decode_known(version, body, now).map_err(|refusal| Refused::to(version, refusal))
+    decode_known(config, version, body, now).map_err(|refusal| Refused::to(version, refusal))
 }
 
 fn decode_known(
+    config: &WireConfig,
     version: ProtocolVersion,
     body: &[u8],
     now: Timestamp,
@@ -120,7 +127,7 @@ fn decode_known(
     if layout.client_id_is_empty && !layout.clean_start && version != ProtocolVersion::V5 {
         return Err(Refusal::ClientId);
     }
-    let rewritten = v31::rewrite(body);
+    let rewritten = v31::rewrite(body, layout.flags);
     let mut frame = frame_of(rewritten.as_deref().unwrap_or(body));
     let packet = if version == ProtocolVersion::V5 {
         if let Some(at) = layout.zero_expiry_at {
@@ -137,7 +144,7 @@ fn decode_known(
         };
         from_v3(&layout, &connect, now)?
     };
-    check_client_id(&packet)?;
+    check_client_id(config, &packet)?;
     Ok(packet)
 }
 
@@ -150,10 +157,14 @@ fn frame_of(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// MQTT 3.1 wants 1 to 23 characters.
-fn check_client_id(packet: &ConnectPacket) -> Result<(), Refusal> {
-    let chars = packet.client_id.chars().count();
-    if packet.version == ProtocolVersion::V31 && !(1..=v31::CLIENT_ID_CHARS_MAX).contains(&chars) {
+/// MQTT 3.1 wants 1 to 23 characters. Its devices send longer ids, too, which other brokers take.
+fn check_client_id(config: &WireConfig, packet: &ConnectPacket) -> Result<(), Refusal> {
+    if packet.version != ProtocolVersion::V31 {
+        return Ok(());
+    }
+    let is_too_long =
+        config.strict_v31_client_ids && packet.client_id.chars().count() > v31::CLIENT_ID_CHARS_MAX;
+    if packet.client_id.is_empty() || is_too_long {
         return Err(Refusal::ClientId);
     }
     Ok(())

@@ -11,6 +11,7 @@
 //! - At most `INBOUND_PACKETS_MAX` packets are under way to the session, and `INBOUND_BYTES_MAX` bytes besides the packet
 //!   that reaches it; nothing is read while those of all connections take more than `inbound_bytes_max`.
 //! - `FromConnection::Closed` is sent exactly once after `Attached`, by the drop of [`Attachment`].
+//! - What a client had sent before its connection broke is read before the session hears that it did.
 //! - A connection whose address nobody holds any more ends: so a session or shard that fails takes it along.
 //! - An idle connection holds no buffer.
 
@@ -185,6 +186,8 @@ pub(super) struct Connection {
     heard_at: Instant,
     /// The session ends with the connection: the expiry in force is 0.
     is_transient: bool,
+    /// Nothing is written any more: what the client had sent before is read, and then the connection ends.
+    leaving: Option<closing::Leaving>,
     /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
     /// `ToConnection::Attached` meets somebody who says that the connection is gone.
     answered: bool,
@@ -219,6 +222,7 @@ impl Connection {
             unacknowledged: 0,
             keep_alive_seconds: newcomer.keep_alive_seconds,
             heard_at: Instant::now(),
+            leaving: None,
             answered: false,
             timer: None,
             phase: Phase::Opening(Box::new(Opening {
@@ -241,8 +245,18 @@ impl Connection {
         self.seat.shared().setup.counters.add(counter, more);
     }
 
-    /// One turn: write, read, write what the reading brought about.
     fn turn(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
+        match self.exchange(cx) {
+            Err(ending @ Ending::Refused(Refusal::NotReading)) => {
+                self.leave(ending)?;
+                self.exchange(cx)
+            }
+            done => done,
+        }
+    }
+
+    /// One turn: write, read, write what the reading brought about.
+    fn exchange(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
         self.flush(cx)?;
         self.read(cx)?;
         self.flush(cx)?;
@@ -340,7 +354,11 @@ impl Handler<ToConnection> for Connection {
                 self.in_flight = self.in_flight.saturating_sub(count);
                 self.in_flight_bytes = self.in_flight_bytes.saturating_sub(processed.bytes);
                 for packet in packets {
-                    if let Err(ending) = self.take(packet) {
+                    let ending = match self.take(packet) {
+                        Err(ending @ Ending::Refused(Refusal::NotReading)) => self.leave(ending),
+                        taken => taken,
+                    };
+                    if let Err(ending) = ending {
                         return self.end(ending);
                     }
                 }

@@ -175,7 +175,7 @@ async fn read_connect(
         })?;
         if let Some(frame) = frame {
             setup.counters.add(WireCounter::PacketsIn, 1);
-            let packet = connect::decode(frame, &buf, setup.clock.now())
+            let packet = connect::decode(&setup.config, frame, &buf, setup.clock.now())
                 .map_err(|refused| Failure::Refused(refused, u32::MAX))?;
             buf.drain(..frame.end);
             return Ok((packet, buf));
@@ -330,10 +330,7 @@ fn capped_keep_alive(version: ProtocolVersion, asked: u16, cap: u16) -> u16 {
 /// Writes `answer`, then waits for the client to close: closing with unread bytes would reset the connection, and the
 /// client might never see the answer.
 async fn farewell(mut stream: Stream, answer: &[u8]) -> io::Result<()> {
-    let mut written = 0;
-    while written < answer.len() {
-        written += poll_fn(|cx| stream.poll_write(cx, &answer[written..])).await?;
-    }
+    stream.write_all(answer).await?;
     poll_fn(|cx| stream.poll_shutdown(cx)).await?;
     poll_fn(|cx| {
         loop {

@@ -205,6 +205,11 @@ impl Outbox {
         }
     }
 
+    /// Forgets all that waits: nobody takes it.
+    pub(super) fn clear(&mut self) {
+        self.waiting = None;
+    }
+
     /// Forgets what is not encoded yet: the connection ends, and the session delivers it again to the next one.
     pub(super) fn drop_pending(&mut self) {
         if let Some(waiting) = &mut self.waiting {

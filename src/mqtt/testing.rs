@@ -83,8 +83,8 @@ pub fn open_for(
     let Some(frame) = frame else {
         return Ok(None);
     };
-    let mut packet =
-        connect::decode(frame, bytes, now).map_err(|known| refused(known.refusal, known.answer))?;
+    let mut packet = connect::decode(&config, frame, bytes, now)
+        .map_err(|known| refused(known.refusal, known.answer))?;
     let version = packet.version;
     if packet.auth.is_some() {
         return Err(refused(Refusal::AuthMethod, Some(version)));

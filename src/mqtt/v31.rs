@@ -1,5 +1,5 @@
 //! MQTT 3.1, and bridges of 3.x: their CONNECT differs from that of a 3.1.1 client in the protocol name and level only, so
-//! it is rewritten.
+//! it is rewritten. A 3.1 client may also say that there is a user name or password and send none; then the flag goes.
 //!
 //! What else differs of 3.1 is remembered as [`ProtocolVersion::V31`](outlive_actors::model::packet::ProtocolVersion::V31):
 //! client ids have 1 to 23 characters, SUBACK has no failure code, CONNACK no session-present bit.
@@ -16,13 +16,15 @@ const V311: &[u8] = b"\x00\x04MQTT\x04";
 /// The most characters of a client id in MQTT 3.1.
 pub(super) const CLIENT_ID_CHARS_MAX: usize = 23;
 
-/// The body as a 3.1.1 client would have sent it; `None` if one has, or if it is of 5.0.
-pub(super) fn rewrite(body: &[u8]) -> Option<Vec<u8>> {
+/// The body as a 3.1.1 client would have sent it, with these flags; `None` if one has, or if it is of 5.0.
+pub(super) fn rewrite(body: &[u8], flags: u8) -> Option<Vec<u8>> {
     let rest = REWRITTEN
         .iter()
         .find_map(|start| body.strip_prefix(*start))?;
-    let mut rewritten = Vec::with_capacity(V311.len() + rest.len());
+    let (_, rest) = rest.split_first()?;
+    let mut rewritten = Vec::with_capacity(V311.len() + 1 + rest.len());
     rewritten.extend_from_slice(V311);
+    rewritten.push(flags);
     rewritten.extend_from_slice(rest);
     Some(rewritten)
 }
@@ -32,11 +34,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_name_and_level_change() {
+    fn name_level_and_flags_change() {
         for start in REWRITTEN {
             let body = [start, b"\x02\x00\x3c\x00\x01a"].concat();
             assert_eq!(
-                rewrite(&body).unwrap(),
+                rewrite(&body, 2).unwrap(),
                 b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
             );
         }
@@ -44,8 +46,9 @@ mod tests {
 
     #[test]
     fn other_versions_are_left_alone() {
-        assert_eq!(rewrite(b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"), None);
-        assert_eq!(rewrite(b"\x00\x06MQIsdp\x04\x02\x00\x3c\x00\x01a"), None);
-        assert_eq!(rewrite(b""), None);
+        assert_eq!(rewrite(b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a", 2), None);
+        assert_eq!(rewrite(b"\x00\x06MQIsdp\x04\x02\x00\x3c\x00\x01a", 2), None);
+        assert_eq!(rewrite(b"\x00\x06MQIsdp\x03", 2), None);
+        assert_eq!(rewrite(b"", 2), None);
     }
 }

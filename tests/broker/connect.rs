@@ -116,13 +116,7 @@ fn a_connect_that_contradicts_itself_is_refused() {
                 &[id, empty, b"\x00\x01w\x00\x00"],
                 "a will without its flag",
             ),
-            (0x82, &[id], "no user name though its flag is set"),
             (0x02, &[id, b"\x00\x01u"], "a user name without its flag"),
-            (
-                0xC2,
-                &[id, b"\x00\x01u"],
-                "no password though its flag is set",
-            ),
             (
                 0x82,
                 &[id, b"\x00\x01u\x00\x01p"],
@@ -138,6 +132,16 @@ fn a_connect_that_contradicts_itself_is_refused() {
                 0x81,
                 why,
             );
+        }
+        // 3.1 allows them to be missing.
+        for (payload, why) in [
+            (&[id][..], "no user name though its flag is set"),
+            (&[id, b"\x00\x01u"], "no password though its flag is set"),
+        ] {
+            if version != Version::V31 {
+                let bytes = connect(version, 0xC2, payload);
+                assert_refused(&broker, version, &bytes, 0x81, why);
+            }
         }
     }
 }
@@ -285,11 +289,35 @@ fn an_id_that_is_refused_is_refused_with_the_code_that_says_so() {
         (Version::V311, "", false),
         (Version::V31, "", false),
         (Version::V31, "", true),
-        (Version::V31, &long, true),
     ] {
         let mut client = Client::try_connect(&broker, &Connect::new(version, id).clean(clean));
         assert_eq!(client.connack.code, 2, "{version:?} {id:?}");
         client.assert_closed_silently();
+    }
+    let longer = Connect::new(Version::V31, &long);
+    Client::connect(&broker, &longer).disconnect();
+    let strict = Broker::start_with(&["mqtt.strict_v31_client_ids=true"]);
+    let mut client = Client::try_connect(&strict, &longer);
+    assert_eq!(client.connack.code, 2);
+    client.assert_closed_silently();
+    Client::connect(&strict, &Connect::new(Version::V31, &long[1..])).disconnect();
+}
+
+#[test]
+fn a_3_1_client_may_announce_credentials_and_send_none() {
+    // MQTT 3.1: the remaining length takes precedence over the flags.
+    let broker = Broker::start();
+    for (flags, fields) in [(0x82, &b""[..]), (0xC2, b""), (0xC2, b"\x00\x01u")] {
+        let bytes = connect(Version::V31, flags, &[b"\x00\x01c", fields]);
+        let mut client = Client::raw(&broker, Version::V31, &bytes);
+        let answer = client.receive();
+        assert!(
+            matches!(answer, Packet::Connack { code: 0, .. }),
+            "{answer:?}"
+        );
+        client.subscribe("t", 1);
+        client.publish("t", "in", 1);
+        client.expect("in");
     }
 }
 

@@ -9,7 +9,7 @@ const NOW: Timestamp = Timestamp(1_000_000);
 fn read(body: &[u8]) -> Result<ConnectPacket, Refused> {
     let bytes = frame_of(body);
     let frame = guard::peek(&bytes, None, 100_000).unwrap().unwrap();
-    decode(frame, &bytes, NOW)
+    decode(&WireConfig::default(), frame, &bytes, NOW)
 }
 
 #[test]
@@ -31,6 +31,43 @@ fn a_connect_of_3_1_is_read_as_one_of_3_1_1_and_remembered() {
     assert_eq!(packet.keep_alive_seconds, 60);
     assert!(!packet.clean_start);
     assert_eq!(packet.expiry_seconds, u32::MAX);
+}
+
+#[test]
+fn a_3_1_client_may_announce_a_user_name_and_a_password_and_send_none() {
+    let name = Some("u");
+    let word = Some(&b"p"[..]);
+    for (flags, fields, expected) in [
+        (0x82, &b""[..], (None, None)),
+        (0xC2, b"", (None, None)),
+        (0xC2, b"\x00\x01u", (name, None)),
+        (0xC2, b"\x00\x01u\x00\x01p", (name, word)),
+    ] {
+        let head = |start: &[u8]| [start, &[flags][..], b"\x00\x3c\x00\x01c", fields].concat();
+        for start in [&b"\x00\x06MQIsdp\x03"[..], b"\x00\x06MQIsdp\x83"] {
+            let packet = read(&head(start)).unwrap();
+            let found = (packet.user_name.as_deref(), packet.password.as_deref());
+            assert_eq!(found, expected, "{flags:#04x} {fields:02x?}");
+        }
+        let later = read(&head(b"\x00\x04MQTT\x04")).map(drop);
+        let is_whole = fields.len() == 6;
+        assert_eq!(later.is_ok(), is_whole, "{flags:#04x} {fields:02x?}");
+    }
+    for (flags, fields, why) in [
+        (0x42, &b""[..], "no user name but a password"),
+        (0x82, b"\x00", "half a length"),
+        (0x82, b"\x00\x02u", "half a user name"),
+        (0xC2, b"\x00\x01u\x00", "half a length of a password"),
+        (0x82, b"\x00\x01u\x00\x01p", "a password without its flag"),
+    ] {
+        let head = b"\x00\x06MQIsdp\x03";
+        let body = [&head[..], &[flags], b"\x00\x3c\x00\x01c", fields].concat();
+        assert_eq!(
+            read(&body).unwrap_err().refusal,
+            Refusal::Malformed,
+            "{why}"
+        );
+    }
 }
 
 #[test]
@@ -99,6 +136,10 @@ fn a_5_0_client_may_send_a_password_without_a_user_name() {
 #[test]
 fn client_ids_follow_the_rules_of_their_version() {
     // MQTT 3.1: 1 to 23 characters.
+    let strict = WireConfig {
+        strict_v31_client_ids: true,
+        ..WireConfig::default()
+    };
     for (body, expected) in [
         // 3.1: 1 to 23 characters, whatever the clean session flag says.
         (&b"\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00"[..], Some(V31)),
@@ -120,11 +161,20 @@ fn client_ids_follow_the_rules_of_their_version() {
         // 5.0: the broker assigns one.
         (b"\x00\x04MQTT\x05\x00\x00\x00\x00\x00\x00", None),
     ] {
-        let found = read(body).err().map(|refused| {
+        let bytes = frame_of(body);
+        let frame = guard::peek(&bytes, None, 100_000).unwrap().unwrap();
+        let found = decode(&strict, frame, &bytes, NOW).err().map(|refused| {
             assert_eq!(refused.refusal, Refusal::ClientId);
             refused.answer.unwrap()
         });
         assert_eq!(found, expected, "{body:02x?}");
+        // Too long is none unless that is asked for.
+        let is_too_long = body[0..8] == *b"\x00\x06MQIsdp" && body.len() > 14;
+        let expected = expected.filter(|_| !is_too_long);
+        assert_eq!(
+            read(body).err().and_then(|refused| refused.answer),
+            expected
+        );
     }
 }
 

@@ -10,7 +10,44 @@ use super::super::counters::WireCounter;
 use super::super::{encode, scratch};
 use super::{Connection, Ending, Phase};
 
+/// Full reads that a connection which is left may still do: more than a socket's buffer holds by default.
+const LEAVING_READS_MAX: u8 = 128;
+
+/// A connection that nothing is written to any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    /// Why it ends.
+    ending: Ending,
+    reads_left: u8,
+}
+
 impl Connection {
+    /// Nothing can be written any more, or nothing shall: the connection ends when what has arrived is read. A client that
+    /// said goodbye and did not wait for all that was on its way to it has said goodbye. `Err` if that is now.
+    pub(super) fn leave(&mut self, ending: Ending) -> Result<(), Ending> {
+        if !matches!(self.phase, Phase::Open(_)) || self.leaving.is_some() {
+            return Err(ending);
+        }
+        self.outbox.clear();
+        self.leaving = Some(Leaving {
+            ending,
+            reads_left: LEAVING_READS_MAX,
+        });
+        Ok(())
+    }
+
+    /// One more read of a connection that is left, which found that there `is_more`, or not.
+    pub(super) fn left(&mut self, is_more: bool) -> Result<(), Ending> {
+        let Some(leaving) = &mut self.leaving else {
+            return Ok(());
+        };
+        match leaving.reads_left.checked_sub(1) {
+            Some(left) if is_more => leaving.reads_left = left,
+            _ => return Err(leaving.ending),
+        }
+        Ok(())
+    }
+
     /// Ends the connection, once. The session hears of it at once, the peer as far as it listens.
     pub(super) fn end(&mut self, ending: Ending) {
         let was_open = match self.phase {
@@ -20,6 +57,7 @@ impl Connection {
         };
         debug!(client_id = %self.client_id, ?ending, "connection ends");
         self.attachment = None;
+        self.leaving = None;
         self.partial = Vec::new();
         self.phase = Phase::Over;
         self.heard_at = Instant::now();

@@ -68,13 +68,21 @@ impl Connection {
             if !self.may_read() {
                 return Ok(());
             }
-            let read = scratch::with(|scratch| match self.stream.poll_read(cx, scratch) {
-                Poll::Pending => Ok(false),
-                Poll::Ready(Ok(0)) => Err(Ending::Gone),
-                Poll::Ready(Ok(count)) => self.received(&scratch[..count]).map(|()| true),
-                Poll::Ready(Err(error)) => Err(error.into()),
+            let read = scratch::with(|scratch| {
+                let read = match self.leaving {
+                    Some(_) => self.stream.read_now(scratch),
+                    None => self.stream.poll_read(cx, scratch),
+                };
+                match read {
+                    Poll::Pending => Ok(false),
+                    Poll::Ready(Ok(0)) => Err(Ending::Gone),
+                    Poll::Ready(Ok(count)) => self.received(&scratch[..count]).map(|()| true),
+                    Poll::Ready(Err(error)) => Err(error.into()),
+                }
             });
-            if !read? {
+            let is_more = read?;
+            self.left(is_more)?;
+            if !is_more {
                 return Ok(());
             }
         }

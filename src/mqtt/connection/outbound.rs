@@ -15,6 +15,10 @@ impl Connection {
     /// Writes until the outbox is empty or the socket full.
     pub(super) fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
         loop {
+            if self.leaving.is_some() {
+                self.outbox.clear();
+                return Ok(());
+            }
             let bytes = self.outbox.unwritten(around(
                 self.seat.shared(),
                 self.decoder.version(),
@@ -26,8 +30,12 @@ impl Connection {
                 return Ok(());
             }
             match self.stream.poll_write(cx, bytes) {
-                Poll::Ready(Ok(0)) => return Err(Ending::Gone),
-                Poll::Ready(written) => self.wrote(written?),
+                Poll::Ready(Ok(written)) => self.wrote(written),
+                Poll::Ready(Err(_)) => {
+                    self.leave(Ending::Gone)?;
+                    // What has come may be behind the last read of this turn.
+                    cx.waker().wake_by_ref();
+                }
                 Poll::Pending => {
                     self.outbox.stall(Instant::now());
                     return Ok(());
@@ -58,6 +66,9 @@ impl Connection {
             | Outbound::UnsubAck { .. }
             | Outbound::AwaitRoom) => {
                 self.acknowledge(&packet);
+                if self.leaving.is_some() {
+                    return Ok(());
+                }
                 self.outbox.push(
                     packet,
                     around(self.seat.shared(), self.decoder.version(), &self.door),

@@ -15,6 +15,8 @@ pub(in super::super) struct ConnectLayout {
     pub(in super::super) version: ProtocolVersion,
     /// The client says that it is a bridge.
     pub(in super::super) is_bridge: bool,
+    /// The flags, without those of fields that a 3.1 client announces and does not send.
+    pub(in super::super) flags: u8,
     /// The client id is empty.
     pub(in super::super) client_id_is_empty: bool,
     /// Clean start or clean session.
@@ -71,7 +73,7 @@ pub(in super::super) fn connect(
     let level_at = prefixed(body, 0)?;
     let level = *body.get(level_at).ok_or(Refusal::Malformed)?;
     let flags_at = level_at + 1;
-    let flags = *body.get(flags_at).ok_or(Refusal::Malformed)?;
+    let mut flags = *body.get(flags_at).ok_or(Refusal::Malformed)?;
     check_connect_flags(v5, flags)?;
     let mut at = flags_at + 3;
     if v5 {
@@ -84,6 +86,7 @@ pub(in super::super) fn connect(
     let mut layout = ConnectLayout {
         version,
         is_bridge: level & BRIDGE != 0,
+        flags,
         client_id_is_empty,
         clean_start: flags & CLEAN_START != 0,
         will_properties: at..at,
@@ -100,12 +103,19 @@ pub(in super::super) fn connect(
         at = text(body, at)?;
         at = prefixed(body, at)?;
     }
-    if flags & USER_NAME != 0 {
-        at = text(body, at)?;
+    for (flag, skip) in [
+        (USER_NAME, text as fn(&[u8], usize) -> _),
+        (PASSWORD, prefixed),
+    ] {
+        // MQTT 3.1 section 3.1: the remaining length takes precedence over these two flags, as in what came before it.
+        if version == ProtocolVersion::V31 && at == body.len() {
+            flags &= !flag;
+        }
+        if flags & flag != 0 {
+            at = skip(body, at)?;
+        }
     }
-    if flags & PASSWORD != 0 {
-        at = prefixed(body, at)?;
-    }
+    layout.flags = flags;
     // The codec ignores what follows.
     if at != body.len() {
         return Err(Refusal::Malformed);

@@ -1,7 +1,5 @@
 //! The exchange of enhanced authentication before CONNACK (MQTT 5.0 section 4.12).
 
-use std::future::poll_fn;
-
 use outlive_actors::model::packet::ProtocolVersion;
 use outlive_actors::model::refusal::Refusal;
 
@@ -62,14 +60,7 @@ impl Applicant<'_> {
         let mut out = Vec::new();
         auth::put(&mut out, auth::CONTINUE, method, data, self.bytes_max)
             .map_err(|_| self.refuse(Refusal::PacketTooLarge))?;
-        let mut written = 0;
-        while written < out.len() {
-            let count = poll_fn(|cx| self.stream.poll_write(cx, &out[written..])).await?;
-            if count == 0 {
-                return Err(Failure::Gone);
-            }
-            written += count;
-        }
+        self.stream.write_all(&out).await?;
         let counters = &self.shared.setup.counters;
         counters.add(WireCounter::BytesOut, out.len());
         counters.add(WireCounter::PacketsOut, 1);

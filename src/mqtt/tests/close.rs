@@ -162,6 +162,61 @@ fn more_than_the_receive_maximum_ends_a_5_0_connection() {
     });
 }
 
+/// A client that leaves with deliveries unread: its system resets the connection, and the next write to it fails.
+#[test]
+fn a_goodbye_counts_though_its_author_did_not_wait_for_what_was_on_its_way() {
+    run(async {
+        let mut world = World::new(Options {
+            config: WireConfig {
+                write_buffer_max_bytes: usize::MAX,
+                ..WireConfig::default()
+            },
+            ..Options::default()
+        });
+        let mut client = world.client(CONNECT_V311).await;
+        expect(&mut client, CONNACK_V3).await;
+        let request = world.request().await;
+        request
+            .connection
+            .do_send(flow::flood(QoS::AtLeastOnce, 8000));
+        expect(&mut client, b"\x32").await;
+        let last_words = b"\x30\x03\x00\x01a\xe0\x00";
+        assert_eq!(client.try_write(last_words).unwrap(), last_words.len());
+        drop(client);
+        let packets = world.inbound(2).await;
+        assert!(matches!(packets[0], Inbound::Publish { .. }));
+        assert!(matches!(packets[1], Inbound::Disconnect { .. }));
+        assert!(world.batch().await.is_none());
+        assert_eq!(world.count(WireCounter::ClosedByClient), 1);
+    });
+}
+
+#[test]
+fn what_a_client_sent_before_it_was_cut_off_for_not_reading_is_read() {
+    run(async {
+        let mut world = World::new(Options {
+            config: WireConfig {
+                write_buffer_max_bytes: 40 << 20,
+                ..WireConfig::default()
+            },
+            ..Options::default()
+        });
+        let mut client = world.client(CONNECT_V311).await;
+        expect(&mut client, CONNACK_V3).await;
+        let request = world.request().await;
+        let flood = flow::flood(QoS::AtLeastOnce, 8000);
+        request.connection.do_send(flood.clone());
+        // Now it is not read any more: too much waits.
+        expect(&mut client, b"\x32").await;
+        client.write_all(b"\x30\x03\x00\x01a").await.unwrap();
+        request.connection.do_send(flood);
+        let packets = world.inbound(1).await;
+        assert!(matches!(packets[0], Inbound::Publish { .. }));
+        assert!(world.batch().await.is_none());
+        assert_eq!(world.counters.observe().ended(Refusal::NotReading), 1);
+    });
+}
+
 #[test]
 fn a_client_that_is_silent_for_too_long_is_closed() {
     run(async {

@@ -181,7 +181,7 @@ fn a_filter_that_is_refused_at_the_door_reaches_the_session_marked() {
 /// Deliveries of 4 KiB until the socket buffers are full, whatever their size.
 const FLOOD: usize = 4096;
 
-fn flood(qos: QoS, count: u16) -> ToConnection {
+pub(super) fn flood(qos: QoS, count: u16) -> ToConnection {
     packets((1..=count).map(|number| Outbound::Publish(delivery(qos, number, &[7; FLOOD]))))
 }
 
