@@ -121,8 +121,13 @@ impl From<std::io::Error> for Ending {
 enum Phase {
     /// Waits for its CONNACK.
     Opening(Box<Opening>),
-    /// Carries packets. A client that an exchange let in may begin another one.
-    Open(Option<Box<Proven>>),
+    /// Carries packets.
+    Open {
+        /// A client that an exchange let in may begin another one.
+        proven: Option<Box<Proven>>,
+        /// Nothing is written any more: what the client had sent before is read, and then the connection ends.
+        leaving: Option<closing::Leaving>,
+    },
     /// Writes its last bytes, then waits for the peer to close.
     Closing { shut: bool },
     /// Done.
@@ -186,8 +191,6 @@ pub(super) struct Connection {
     heard_at: Instant,
     /// The session ends with the connection: the expiry in force is 0.
     is_transient: bool,
-    /// Nothing is written any more: what the client had sent before is read, and then the connection ends.
-    leaving: Option<closing::Leaving>,
     /// The shard or a session has answered the CONNECT. Until then the actor stays, so that a late
     /// `ToConnection::Attached` meets somebody who says that the connection is gone.
     answered: bool,
@@ -222,7 +225,6 @@ impl Connection {
             unacknowledged: 0,
             keep_alive_seconds: newcomer.keep_alive_seconds,
             heard_at: Instant::now(),
-            leaving: None,
             answered: false,
             timer: None,
             phase: Phase::Opening(Box::new(Opening {
@@ -386,7 +388,7 @@ impl ActorFuture<Connection> for Drive {
     ) -> Poll<()> {
         // Whoever could answer is gone: the session failed, or its shard.
         let abandoned = !ctx.connected();
-        if matches!(connection.phase, Phase::Opening(_) | Phase::Open(_)) {
+        if matches!(connection.phase, Phase::Opening(_) | Phase::Open { .. }) {
             if abandoned {
                 connection.end(Refusal::Internal.into());
             } else if let Err(ending) = connection.turn(cx) {

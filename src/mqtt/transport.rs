@@ -41,7 +41,7 @@ impl Stream {
 
     /// As [`Self::poll_read`], but asks the system whatever tokio has heard of it: what came a moment ago is found, and
     /// nobody is woken by what comes later.
-    pub(super) fn read_now(&mut self, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn read_now(&self, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self::Tcp(stream) = self else {
             return Poll::Ready(Ok(0));
         };

@@ -25,20 +25,36 @@ impl Connection {
     /// Nothing can be written any more, or nothing shall: the connection ends when what has arrived is read. A client that
     /// said goodbye and did not wait for all that was on its way to it has said goodbye. `Err` if that is now.
     pub(super) fn leave(&mut self, ending: Ending) -> Result<(), Ending> {
-        if !matches!(self.phase, Phase::Open(_)) || self.leaving.is_some() {
+        let Phase::Open {
+            leaving: leaving @ None,
+            ..
+        } = &mut self.phase
+        else {
             return Err(ending);
-        }
-        self.outbox.clear();
-        self.leaving = Some(Leaving {
+        };
+        *leaving = Some(Leaving {
             ending,
             reads_left: LEAVING_READS_MAX,
         });
+        self.outbox.clear();
         Ok(())
+    }
+
+    /// Whether nothing is written any more.
+    pub(super) fn is_left(&self) -> bool {
+        let Phase::Open { leaving, .. } = &self.phase else {
+            return false;
+        };
+        leaving.is_some()
     }
 
     /// One more read of a connection that is left, which found that there `is_more`, or not.
     pub(super) fn left(&mut self, is_more: bool) -> Result<(), Ending> {
-        let Some(leaving) = &mut self.leaving else {
+        let Phase::Open {
+            leaving: Some(leaving),
+            ..
+        } = &mut self.phase
+        else {
             return Ok(());
         };
         match leaving.reads_left.checked_sub(1) {
@@ -52,12 +68,11 @@ impl Connection {
     pub(super) fn end(&mut self, ending: Ending) {
         let was_open = match self.phase {
             Phase::Opening(_) => false,
-            Phase::Open(_) => true,
+            Phase::Open { .. } => true,
             Phase::Closing { .. } | Phase::Over => return,
         };
         debug!(client_id = %self.client_id, ?ending, "connection ends");
         self.attachment = None;
-        self.leaving = None;
         self.partial = Vec::new();
         self.phase = Phase::Over;
         self.heard_at = Instant::now();

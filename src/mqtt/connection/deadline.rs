@@ -65,7 +65,7 @@ impl Connection {
             Phase::Closing { .. } | Phase::Over => {
                 Some((self.heard_at + CLOSE_TIMEOUT, Deadline::Close))
             }
-            Phase::Open(_) => {
+            Phase::Open { .. } => {
                 let write = self.outbox.stalled_at().map(|at| {
                     let timeout = Duration::from_millis(config.write_timeout_millis);
                     (at + timeout, Deadline::Write)

@@ -39,7 +39,7 @@ impl Batch {
 impl Connection {
     /// Whether the client's packets are taken now.
     pub(super) fn may_read(&self) -> bool {
-        matches!(self.phase, Phase::Open(_))
+        matches!(self.phase, Phase::Open { .. })
             && u32::from(self.in_flight) < INBOUND_PACKETS_MAX
             && self.in_flight_bytes < INBOUND_BYTES_MAX
             && self.seat.shared().setup.intake.has_room()
@@ -69,9 +69,9 @@ impl Connection {
                 return Ok(());
             }
             let read = scratch::with(|scratch| {
-                let read = match self.leaving {
-                    Some(_) => self.stream.read_now(scratch),
-                    None => self.stream.poll_read(cx, scratch),
+                let read = match self.is_left() {
+                    true => self.stream.read_now(scratch),
+                    false => self.stream.poll_read(cx, scratch),
                 };
                 match read {
                     Poll::Pending => Ok(false),
@@ -94,7 +94,7 @@ impl Connection {
     /// Sees to it that the client is read again when there is room for the packets of all, if there is none.
     fn await_intake(&mut self, cx: &TaskContext<'_>) {
         let intake = &self.seat.shared().setup.intake;
-        if !matches!(self.phase, Phase::Open(_)) {
+        if !matches!(self.phase, Phase::Open { .. }) {
             return;
         }
         let asked = self.awaits_intake;
@@ -247,7 +247,11 @@ impl Connection {
     /// AUTH: a client that an exchange let in proves again who it is (5.0 section 4.12.1); the session goes on meanwhile.
     fn authenticate(&mut self, body: &[u8]) -> Result<(), Refusal> {
         // [MQTT-4.12.0-7]
-        let Phase::Open(Some(proven)) = &mut self.phase else {
+        let Phase::Open {
+            proven: Some(proven),
+            ..
+        } = &mut self.phase
+        else {
             return Err(Refusal::Protocol);
         };
         let packet = auth::decode(body)?;

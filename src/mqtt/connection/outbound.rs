@@ -15,7 +15,7 @@ impl Connection {
     /// Writes until the outbox is empty or the socket full.
     pub(super) fn flush(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Ending> {
         loop {
-            if self.leaving.is_some() {
+            if self.is_left() {
                 self.outbox.clear();
                 return Ok(());
             }
@@ -66,7 +66,7 @@ impl Connection {
             | Outbound::UnsubAck { .. }
             | Outbound::AwaitRoom) => {
                 self.acknowledge(&packet);
-                if self.leaving.is_some() {
+                if self.is_left() {
                     return Ok(());
                 }
                 self.outbox.push(
@@ -147,7 +147,10 @@ impl Connection {
         if let Some(proven) = &mut proven {
             proven.data = Vec::new();
         }
-        self.phase = Phase::Open(proven);
+        self.phase = Phase::Open {
+            proven,
+            leaving: None,
+        };
         self.count(WireCounter::PacketsOut, 1);
         self.count(WireCounter::Opened, 1);
         self.heard_at = Instant::now();
