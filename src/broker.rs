@@ -363,7 +363,7 @@ fn system_config(config: &Config, declared: Declared) -> SystemConfig {
             expiry_seconds_max: config.session.expiry_seconds_max,
             inflight_max: config.session.inflight_max,
             send_ahead_bytes: config.mqtt.write_buffer_high_bytes,
-            receive_max: config.mqtt.receive_max,
+            exactly_once_v3_max: config.session.inflight_qos2_v3_max,
             subscriptions_max: config.session.subscriptions_max,
             queue_messages_max: config.session.queue_messages_max,
             queue_bytes_max: config.session.queue_bytes_max,

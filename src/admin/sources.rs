@@ -113,11 +113,6 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             "Filters refused because of session.subscriptions_max.",
             &[],
         ),
-        Counter::ReceiveMaxExceeded => (
-            "outlive_receive_max_exceeded_total",
-            "Connections closed for exceeding the receive maximum.",
-            &[],
-        ),
         Counter::RetainRefused => (
             RETAINED_REFUSED,
             RETAINED_REFUSED_HELP,

@@ -42,6 +42,7 @@ pub const LIMITS: &[Limit] = &[
     limit("mqtt.connects_per_second_max", 0, 1_000_000),
     limit("session.expiry_seconds_max", 0, 4_294_967_295),
     limit("session.inflight_max", 1, 65_535),
+    limit("session.inflight_qos2_v3_max", 1, 65_535),
     limit("session.subscriptions_max", 0, 1_000_000),
     limit("session.queue_messages_max", 0, 4_294_967_295),
     limit("session.queue_bytes_max", KIB, TIB),

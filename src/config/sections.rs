@@ -13,6 +13,8 @@ pub struct SessionConfig {
     pub expiry_seconds_max: u32,
     /// Unacknowledged QoS 1 and 2 deliveries to one client.
     pub inflight_max: u16,
+    /// Those of them that are QoS 2, to one 3.x client.
+    pub inflight_qos2_v3_max: u16,
     /// Subscriptions of one session; 0 = none.
     pub subscriptions_max: u32,
     /// Messages that may wait for one session; 0 = none.
@@ -32,6 +34,7 @@ impl Default for SessionConfig {
         Self {
             expiry_seconds_max: 259_200,
             inflight_max: 512,
+            inflight_qos2_v3_max: 20,
             subscriptions_max: 1000,
             queue_messages_max: 0,
             queue_bytes_max: 16_777_216,

@@ -215,3 +215,34 @@ fn a_completed_delivery_never_comes_again() {
         }
     }
 }
+
+#[test]
+fn what_earlier_connections_left_open_does_not_count_for_the_receive_maximum() {
+    // 5.0: [MQTT-3.3.4-7], section 4.9.
+    let broker = Broker::start_with(&["mqtt.receive_max=3"]);
+    let message = |id| Publish {
+        id,
+        ..once(id, false)
+    };
+    let mut writer = Client::kept(&broker, Version::V5, "writer");
+    for id in 1..=3 {
+        writer.send_message(&message(id));
+        writer.wait_ack(Ack::Pubrec, id);
+    }
+    let mut writer = Client::kept(&broker, Version::V5, "writer");
+    for id in 4..=6 {
+        writer.send_message(&message(id));
+        writer.wait_ack(Ack::Pubrec, id);
+    }
+    // A release gives back what it took, on whichever connection, and never more than all.
+    for id in 1..=6 {
+        writer.send_ack(Ack::Pubrel, id);
+        writer.wait_ack(Ack::Pubcomp, id);
+    }
+    for id in 1..=3 {
+        writer.send_message(&message(id));
+        writer.wait_ack(Ack::Pubrec, id);
+    }
+    writer.send_message(&message(4));
+    assert_eq!(writer.closed(), Some(0x93));
+}

@@ -1,6 +1,6 @@
 //! A simulated MQTT client: keeps its side of the session, repeats what was not acknowledged, de-duplicates QoS 2.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use outlive_actors::model::ids::{ClientId, Listener, PacketId, SessionNumber, Timestamp};
@@ -49,6 +49,10 @@ pub(crate) struct Client {
     pub(crate) receive_max: u16,
     /// PUBLISH of QoS 1 and 2 on this connection that it did not yet settle.
     pub(crate) unsettled: u16,
+    /// QoS 2 exchanges of its own subscriptions, over all connections, that it did not yet settle.
+    pub(crate) exchanges: BTreeSet<PacketId>,
+    /// How many of them the broker opens towards a 3.x client.
+    pub(crate) exchanges_max: usize,
     pub(crate) next_id: u16,
     pub(crate) outgoing: VecDeque<Outgoing>,
     pub(crate) incoming: BTreeMap<PacketId, Attempt>,
@@ -92,6 +96,8 @@ impl Client {
             expiry_seconds: 0,
             receive_max: u16::MAX,
             unsettled: 0,
+            exchanges: BTreeSet::new(),
+            exchanges_max: usize::MAX,
             next_id: 0,
             outgoing: VecDeque::new(),
             incoming: BTreeMap::new(),
@@ -228,6 +234,7 @@ impl Client {
         self.abandon();
         self.outgoing.clear();
         self.incoming.clear();
+        self.exchanges.clear();
         self.acks.clear();
     }
 
@@ -362,6 +369,14 @@ impl Client {
         let refusal = matches!(ack, Inbound::PubRec { failed: true, .. });
         if refusal || matches!(ack, Inbound::PubAck { .. } | Inbound::PubComp { .. }) {
             self.unsettled = self.unsettled.saturating_sub(1);
+        }
+        if let Inbound::PubComp { packet_id }
+        | Inbound::PubRec {
+            packet_id,
+            failed: true,
+        } = ack
+        {
+            self.exchanges.remove(&packet_id);
         }
         Some(ack)
     }

@@ -2,7 +2,7 @@
 
 use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::QoS;
-use outlive_actors::model::packet::{Delivery, Inbound, Outbound};
+use outlive_actors::model::packet::{Delivery, Inbound, Outbound, ProtocolVersion};
 use outlive_actors::model::refusal::Refusal;
 use outlive_actors::model::topic::Filter;
 
@@ -175,6 +175,17 @@ impl Client {
                 true => self.refused(delivery, oracle),
                 false => self.got(delivery, oracle),
             };
+        }
+        if lease_of(&delivery.message).is_none() {
+            self.exchanges.insert(packet_id);
+            assert!(
+                delivery.dup
+                    || self.version == ProtocolVersion::V5
+                    || self.exchanges.len() <= self.exchanges_max,
+                "{}: more than {} exchanges are open",
+                self.id,
+                self.exchanges_max
+            );
         }
         let known = self.incoming.get(&packet_id).copied();
         let failed = known.is_none() && self.refuses();

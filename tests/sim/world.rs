@@ -215,12 +215,12 @@ impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let count = rng.index(3) + 3;
-        let clients: Vec<Client> = (0..count).map(|at| Client::new(at, &mut rng)).collect();
+        let mut clients: Vec<Client> = (0..count).map(|at| Client::new(at, &mut rng)).collect();
         let limits = SessionLimits {
             expiry_seconds_max: EXPIRY_SECONDS_MAX,
             inflight_max: rng.small(1, 8),
             send_ahead_bytes: u32::from(rng.small(64, 600)),
-            receive_max: 16,
+            exactly_once_v3_max: rng.small(1, 4),
             subscriptions_max: 0,
             queue_messages_max: 0,
             queue_bytes_max: 0,
@@ -230,6 +230,9 @@ impl World {
             progress_millis: 1000,
             progress_idle_millis: 5000,
         };
+        for client in &mut clients {
+            client.exchanges_max = limits.exactly_once_v3_max.into();
+        }
         Self {
             time: Timestamp(1_000_000),
             epoch: 1,

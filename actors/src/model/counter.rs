@@ -62,8 +62,6 @@ pub enum Counter {
     DroppedSessionEnded,
     /// A subscription was refused because of `session.subscriptions_max`.
     SubscriptionRefused,
-    /// A client sent more QoS 1 and 2 publications than the receive maximum allows.
-    ReceiveMaxExceeded,
     /// A message was delivered and not retained because of `retained.messages_max` or `retained.bytes_max`.
     RetainRefused,
     /// A will was published.
@@ -122,7 +120,6 @@ impl Counter {
         Self::DroppedRetention,
         Self::DroppedSessionEnded,
         Self::SubscriptionRefused,
-        Self::ReceiveMaxExceeded,
         Self::RetainRefused,
         Self::WillPublished,
         Self::JournalRefused,

@@ -191,6 +191,11 @@ impl Cursor {
         false
     }
 
+    /// The record that is handed out next.
+    pub fn first(&self) -> Option<&Record> {
+        self.inbox.records.front()
+    }
+
     /// Hands out the next record.
     pub fn pop(&mut self) -> Option<Record> {
         let record = self.inbox.pop()?;

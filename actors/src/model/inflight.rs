@@ -2,6 +2,8 @@
 //!
 //! Invariants:
 //! - an identifier is held by at most one unsettled record;
+//! - deliveries of earlier connections count against the client's receive maximum once their PUBLISH is sent again, and never
+//!   if only their PUBREL is;
 //! - identifiers of records sent in the order of the log count up by one, so that after a crash the same records get
 //!   the same identifiers again; retained replays and leases take theirs counting down.
 
@@ -13,6 +15,7 @@ use self::identifiers::Identifiers;
 use super::entry::{Step, Unsettled};
 use super::group::talk::is_in_memory;
 use super::ids::{GroupNumber, Offset, PacketId};
+use super::lazy::{Lazy, Unused};
 use super::message::QoS;
 
 /// The window of one session. Lives on across connections.
@@ -22,8 +25,44 @@ pub struct Inflight {
     /// How many of the last ones in `sent` the attached client must be sent again.
     due: usize,
     identifiers: Identifiers,
-    /// The most unsettled records towards the attached client.
+    /// The most unsettled records, whoever is attached.
     max: u16,
+    takes: Takes,
+    /// How many QoS 2 records in `sent` are not due.
+    exactly_once: u16,
+    released: Lazy<Released>,
+}
+
+/// How much the attached client takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Takes {
+    /// The most PUBLISH packets of QoS 1 and 2 on its connection that it has not settled.
+    pub receive_max: u16,
+    /// The most QoS 2 exchanges, those of earlier connections included.
+    pub exactly_once_max: u16,
+}
+
+impl Takes {
+    /// A client that takes whatever there is.
+    pub const ALL: Self = Self {
+        receive_max: u16::MAX,
+        exactly_once_max: u16::MAX,
+    };
+}
+
+/// Deliveries under way of which the attached client was sent the PUBREL alone: the PUBLISH went to an earlier connection.
+#[derive(Clone, Debug, Default)]
+struct Released(Vec<PacketId>);
+
+impl Unused for Released {
+    fn unused() -> &'static Self {
+        static UNUSED: Released = Released(Vec::new());
+        &UNUSED
+    }
+
+    fn is_unused(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// An acknowledgement does not fit what holds its identifier, which is this.
@@ -38,6 +77,9 @@ impl Inflight {
             due: 0,
             identifiers: Identifiers::new(PacketId::FIRST, PacketId::LAST),
             max,
+            takes: Takes::ALL,
+            exactly_once: 0,
+            released: Lazy::default(),
         }
     }
 
@@ -51,15 +93,21 @@ impl Inflight {
     ) -> Self {
         Self {
             sent,
-            due: 0,
             identifiers: Identifiers::new(next_packet_id, PacketId::any_of(seed)),
-            max,
+            ..Self::new(max)
         }
     }
 
-    /// A new connection: everything in the window must be sent again, in order, within its receive maximum.
+    /// A new connection, whose client takes so much at once.
+    pub fn attach(&mut self, takes: Takes) {
+        self.takes = takes;
+    }
+
+    /// Everything in the window must be sent again, in order, and nothing counts for the new connection before.
     pub fn resume(&mut self) {
         self.due = self.sent.len();
+        self.exactly_once = 0;
+        self.released = Lazy::default();
     }
 
     /// Records that must be sent again, in the order in which they were sent.
@@ -77,24 +125,42 @@ impl Inflight {
         self.due().any(|sent| sent.packet_id == packet_id)
     }
 
-    /// The first of [`Self::due`] was sent again.
+    /// The first of [`Self::due`] was sent again: its PUBLISH, or its PUBREL if that is where it is.
     pub fn resent(&mut self) {
-        self.due = self.due.saturating_sub(1);
+        let Some(sent) = self.first_due() else {
+            return;
+        };
+        self.due -= 1;
+        self.exactly_once += u16::from(sent.qos == QoS::ExactlyOnce);
+        if sent.step == Step::Released {
+            self.released.0.push(sent.packet_id);
+        }
     }
 
-    /// The most unsettled records.
+    /// The most unsettled records towards the attached client.
     pub fn max(&self) -> u16 {
-        self.max
-    }
-
-    /// Sets the most unsettled records, from the client's receive maximum.
-    pub fn set_max(&mut self, max: u16) {
-        self.max = max;
+        self.max.min(self.takes.receive_max)
     }
 
     /// How many more records may be sent, those due first.
     pub fn credit(&self) -> usize {
-        usize::from(self.max).saturating_sub(self.sent.len() - self.due)
+        let under_way = self.sent.len() - self.due;
+        let ours = usize::from(self.max).saturating_sub(under_way);
+        // 5.0 section 4.9: the quota is the connection's, and a PUBREL takes none of it.
+        let published = under_way - self.released.0.len();
+        ours.min(usize::from(self.takes.receive_max).saturating_sub(published))
+    }
+
+    /// As [`Self::credit`], for records of this QoS.
+    pub fn room_for(&self, qos: QoS) -> usize {
+        let left = match qos {
+            QoS::ExactlyOnce => self
+                .takes
+                .exactly_once_max
+                .saturating_sub(self.exactly_once),
+            QoS::AtMostOnce | QoS::AtLeastOnce => u16::MAX,
+        };
+        self.credit().min(left.into())
     }
 
     /// Unsettled records in the order in which they were sent.
@@ -128,7 +194,7 @@ impl Inflight {
     /// If the window is full: then all 65,535 identifiers might be held.
     pub fn send(&mut self, offset: Offset, qos: QoS, retain: bool, replay: bool) -> Unsettled {
         assert!(self.due == 0, "new before old");
-        assert!(self.credit() > 0, "no credit left");
+        assert!(self.room_for(qos) > 0, "no credit left");
         let held = self.sent.iter().map(|sent| sent.packet_id);
         let packet_id = if replay {
             self.identifiers.take_down(held)
@@ -145,6 +211,7 @@ impl Inflight {
             step: Step::Published,
         };
         self.sent.push_back(sent);
+        self.exactly_once += u16::from(qos == QoS::ExactlyOnce);
         sent
     }
 
@@ -178,7 +245,8 @@ impl Inflight {
             lost += usize::from(goes && sent.qos == QoS::ExactlyOnce);
             !goes
         });
-        self.due = self.due.min(self.sent.len());
+        // Until the next connection begins, which sends all of it again.
+        self.resume();
         lost
     }
 
@@ -228,10 +296,18 @@ impl Inflight {
     }
 
     fn take_out(&mut self, at: usize) -> Option<Unsettled> {
-        if at >= self.sent.len() - self.due {
+        let is_due = at >= self.sent.len() - self.due;
+        let sent = self.sent.remove(at)?;
+        if is_due {
             self.due -= 1;
+            return Some(sent);
         }
-        self.sent.remove(at)
+        self.exactly_once -= u16::from(sent.qos == QoS::ExactlyOnce);
+        if let Some(Released(released)) = self.released.used() {
+            released.retain(|known| *known != sent.packet_id);
+            self.released.tidy();
+        }
+        Some(sent)
     }
 
     /// The unsettled QoS 1 records that are the session's own, for a progress record.
@@ -246,8 +322,9 @@ impl Inflight {
     /// Empties the window; gives how many deliveries were abandoned.
     pub fn clear(&mut self) -> usize {
         self.identifiers = Identifiers::new(PacketId::FIRST, PacketId::LAST);
-        self.due = 0;
-        std::mem::take(&mut self.sent).len()
+        let abandoned = std::mem::take(&mut self.sent).len();
+        self.resume();
+        abandoned
     }
 }
 

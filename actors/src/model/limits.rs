@@ -26,8 +26,8 @@ pub struct SessionLimits {
     /// Bytes of QoS 1 and 2 deliveries, and of retained ones, that are handed to a connection before it must say that it has
     /// room for more.
     pub send_ahead_bytes: u32,
-    /// The most unacknowledged QoS 1 and 2 publications from one 5.0 client, 1 to 65,535.
-    pub receive_max: u16,
+    /// The most of these that are QoS 2, towards a 3.x client, which cannot state what it takes; 1 to 65,535.
+    pub exactly_once_v3_max: u16,
     /// The most subscriptions; 0 = none.
     pub subscriptions_max: u32,
     /// The most messages in a transient session's queue; 0 = none.
@@ -52,7 +52,7 @@ impl Default for SessionLimits {
             expiry_seconds_max: 259_200,
             inflight_max: 512,
             send_ahead_bytes: 256 * 1024,
-            receive_max: 1024,
+            exactly_once_v3_max: 20,
             subscriptions_max: 0,
             queue_messages_max: 0,
             queue_bytes_max: 16 * 1024 * 1024,

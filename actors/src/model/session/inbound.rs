@@ -21,7 +21,6 @@ impl Session {
     /// state needs the record.
     pub(super) fn publish(
         &mut self,
-        now: Now,
         message: Arc<Message>,
         packet_id: Option<PacketId>,
         effects: &mut Effects<Effect>,
@@ -63,13 +62,6 @@ impl Session {
                 result: Ok(Routed::Matched),
             }));
             return;
-        }
-        if self.version == ProtocolVersion::V5
-            && self.received.len() >= usize::from(self.limits.receive_max)
-        {
-            effects.count(Counter::ReceiveMaxExceeded);
-            effects.push(Effect::Send(Outbound::Close(Refusal::ReceiveMax)));
-            return self.closed(now, effects);
         }
         self.received.insert(packet_id);
         effects.count(Counter::ReceivedQos2);

@@ -91,7 +91,7 @@ impl Session {
             send_once(delivery(message, qos, options), effects);
             return self.tell(group, Said::Settled(fence, [at].into()), effects);
         }
-        if self.credit() == 0 || self.inflight.first_due().is_some() {
+        if self.room_for(qos) == 0 || self.inflight.first_due().is_some() {
             if !self.pending.starved.contains(&group) {
                 self.pending.starved.push(group);
             }
@@ -155,12 +155,21 @@ impl Session {
 
     /// Groups whose lease found no room are told that there is some.
     pub(super) fn offer_room(&mut self, effects: &mut Effects<Effect>) {
-        let room = u16::try_from(self.credit()).unwrap_or(u16::MAX);
-        if room == 0 || self.pending.starved.is_empty() {
+        if self.pending.starved.is_empty() || self.credit() == 0 {
             return;
         }
         for group in std::mem::take(&mut self.pending.starved) {
-            self.tell(group, Said::Room(self.fence, room), effects);
+            // What it leases may be of the QoS that its subscription allows.
+            let mut known = self.pending.groups.iter();
+            let filter = known
+                .find(|(known, _)| *known == group)
+                .map(|(_, filter)| filter);
+            let subscription = filter.and_then(|filter| self.subscriptions.get(filter));
+            let qos = subscription.map_or(QoS::AtLeastOnce, |known| known.options.qos);
+            match u16::try_from(self.room_for(qos)).unwrap_or(u16::MAX) {
+                0 => self.pending.starved.push(group),
+                room => self.tell(group, Said::Room(self.fence, room), effects),
+            }
         }
     }
 

@@ -9,8 +9,9 @@ use crate::model::effect::Effect;
 use crate::model::effects::Effects;
 use crate::model::entry::{Attach, Change, Created};
 use crate::model::ids::{Fence, Listener, Now, SessionNumber, Timestamp};
+use crate::model::inflight::Takes;
 use crate::model::message::Will;
-use crate::model::packet::{Connect, Outbound};
+use crate::model::packet::{Connect, Outbound, ProtocolVersion};
 use crate::model::refusal::Refusal;
 
 /// An attach is durable before its CONNACK if the session would have expired within so many seconds: time enough for a
@@ -213,8 +214,13 @@ impl Session {
         self.expiry_seconds = self.capped(connect.expiry_seconds, effects);
         self.expires_at = None;
         self.will = connect.will;
-        self.inflight
-            .set_max(connect.receive_max.min(self.limits.inflight_max));
+        self.inflight.attach(Takes {
+            receive_max: connect.receive_max,
+            exactly_once_max: match connect.version {
+                ProtocolVersion::V5 => u16::MAX,
+                ProtocolVersion::V31 | ProtocolVersion::V311 => self.limits.exactly_once_v3_max,
+            },
+        });
     }
 
     fn begin(

@@ -292,7 +292,7 @@ impl Session {
                 message,
                 packet_id,
                 dup: _,
-            } => self.publish(now, message, packet_id, effects),
+            } => self.publish(message, packet_id, effects),
             Inbound::PubRel { packet_id } => self.pubrel(packet_id, effects),
             Inbound::PubAck { packet_id, failed } => self.puback(now, packet_id, failed, effects),
             Inbound::PubRec { packet_id, failed } => self.pubrec(now, packet_id, failed, effects),

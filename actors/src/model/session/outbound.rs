@@ -28,7 +28,7 @@ impl Session {
     fn take_live(&mut self, now: Now, live: Live, effects: &mut Effects<Effect>) {
         if live.qos == QoS::AtMostOnce {
             send_once(live, effects);
-        } else if self.pending.queue.is_empty() && self.credit() > 0 {
+        } else if self.pending.queue.is_empty() && self.room_for(live.qos) > 0 {
             self.send_from_memory(live, effects);
         } else {
             self.enqueue(now, live, effects);
@@ -64,10 +64,11 @@ impl Session {
     }
 
     fn pump_journal(&mut self, now: Now, effects: &mut Effects<Effect>) {
-        while self.credit() > 0 {
-            let Some(record) = self.reading.cursor.pop() else {
-                break;
-            };
+        // It is sent with the QoS of its publication at most: nothing overtakes one that may have to wait.
+        while let Some(first) = self.reading.cursor.first()
+            && self.room_for(first.message.qos) > 0
+            && let Some(record) = self.reading.cursor.pop()
+        {
             self.send_from_journal(now, &record, effects);
         }
         let inbox_max = self.limits.inbox_records_max;
@@ -87,10 +88,10 @@ impl Session {
         if self.pending.queue.is_empty() {
             return;
         }
-        while self.credit() > 0 {
-            let Some(live) = self.pending.take_queued() else {
-                break;
-            };
+        while let Some(first) = self.pending.queue.front()
+            && self.room_for(first.qos) > 0
+            && let Some(live) = self.pending.take_queued()
+        {
             if live.message.is_expired(now.time) {
                 effects.count(Counter::DroppedExpired);
             } else {

@@ -5,7 +5,7 @@
 use super::Session;
 use crate::model::effect::Effect;
 use crate::model::effects::Effects;
-use crate::model::message::Message;
+use crate::model::message::{Message, QoS};
 use crate::model::packet::Outbound;
 
 /// What a delivery takes besides its message, about.
@@ -26,6 +26,15 @@ impl Session {
             0
         } else {
             self.inflight.credit()
+        }
+    }
+
+    /// As [`Self::credit`], for records of this QoS.
+    pub(super) fn room_for(&self, qos: QoS) -> usize {
+        if self.awaits_room() {
+            0
+        } else {
+            self.inflight.room_for(qos)
         }
     }
 

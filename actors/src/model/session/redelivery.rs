@@ -7,6 +7,7 @@ use crate::model::effect::{Effect, Live};
 use crate::model::effects::Effects;
 use crate::model::entry::{Step, Unsettled};
 use crate::model::ids::{Now, Offset, PacketId};
+use crate::model::message::QoS;
 use crate::model::packet::Outbound;
 use crate::model::record::Record;
 
@@ -21,11 +22,18 @@ impl Session {
             return false;
         }
         self.release_due(effects);
+        let mut exactly_once = self.room_for(QoS::ExactlyOnce);
         let due: Vec<Offset> = self
             .inflight
             .due()
             .filter(|sent| sent.step == Step::Published)
             .take(self.credit().min(REREAD_MAX))
+            .take_while(|sent| {
+                let takes = usize::from(sent.qos == QoS::ExactlyOnce);
+                let left = exactly_once.checked_sub(takes);
+                exactly_once = left.unwrap_or(0);
+                left.is_some()
+            })
             .map(|sent| sent.offset)
             .collect();
         if !due.is_empty() {
@@ -55,7 +63,7 @@ impl Session {
             if sent.offset != offset {
                 continue;
             }
-            if self.credit() == 0 {
+            if self.room_for(sent.qos) == 0 {
                 break; // it is read again once there is room
             }
             if let Some(record) = record {

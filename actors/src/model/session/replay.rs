@@ -240,11 +240,9 @@ impl Session {
         }
         let durable = &replay.durable;
         let known = self.subscriptions.get(&durable.filter);
-        let unwindowed = known.is_none_or(|known| known.options.qos == QoS::AtMostOnce);
-        let records_max = if unwindowed {
-            PAGE_MAX
-        } else {
-            self.credit().min(PAGE_MAX)
+        let records_max = match known.map_or(QoS::AtMostOnce, |known| known.options.qos) {
+            QoS::AtMostOnce => PAGE_MAX,
+            qos @ (QoS::AtLeastOnce | QoS::ExactlyOnce) => self.room_for(qos).min(PAGE_MAX),
         };
         if records_max == 0 {
             return;
@@ -321,7 +319,7 @@ impl Session {
                     self.hand_out(&record.message);
                     sends.push(delivery(&record, None, options));
                 }
-                Verdict::Send(_) if self.inflight.credit() == 0 => {
+                Verdict::Send(qos) if self.inflight.room_for(qos) == 0 => {
                     cut = true;
                     break;
                 }

@@ -18,6 +18,7 @@ mod retained;
 mod script;
 mod subscribe;
 mod will;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -147,11 +147,13 @@ fn pubrels_need_no_credit() {
     s.connect.receive_max = 1;
     s.attach()
         .expect_sent(&["connack resumed 3600", "pubrel 1 true", "pubrel 2 true"]);
-    s.log(parts("c")).expect_sent(&[]);
+    s.log(parts("c")).expect_sent(&["publish c q1 #3"]);
+    s.log(parts("d")).expect_sent(&[]);
     s.send(pubcomp(1)).answered().expect_sent(&[]);
-    s.send(pubcomp(2))
+    s.send(pubcomp(2)).answered().expect_sent(&[]);
+    s.send(puback(3))
         .answered()
-        .expect_sent(&["publish c q1 #3"]);
+        .expect_sent(&["publish d q1 #4"]);
 }
 
 #[test]
