@@ -17,8 +17,9 @@ const LONG_FILES: &[(&str, &str)] = &[];
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["model"]),
     ("clock", &["model", "clock"]),
-    ("journal", &["model", "journal"]),
-    ("store", &["model", "store"]),
+    ("durable", &["durable"]),
+    ("journal", &["model", "journal", "durable"]),
+    ("store", &["model", "store", "durable"]),
     (
         "observe",
         &["model", "journal", "store", "clock", "observe"],

@@ -5,6 +5,7 @@
 
 pub mod actor;
 pub mod clock;
+pub mod durable;
 pub mod journal;
 pub mod model;
 pub mod observe;

@@ -236,7 +236,7 @@ fn plain_gauge(name: &'static str, help: &'static str, value: u64) -> Sample {
     Sample::gauge(name, help, &[], number(value))
 }
 
-fn journal_samples(seen: &SystemObservation) -> [Sample; 12] {
+fn journal_samples(seen: &SystemObservation) -> [Sample; 14] {
     let (counter, gauge) = (plain_counter, plain_gauge);
     let (journal, appender) = (&seen.journal, &seen.appender);
     [
@@ -256,13 +256,23 @@ fn journal_samples(seen: &SystemObservation) -> [Sample; 12] {
             journal.records_dropped,
         ),
         counter(
+            "outlive_journal_losses_total",
+            "Parts of the journal that were missing at this start, and without which it went on: segments, and its end if the store knows of more.",
+            journal.losses,
+        ),
+        counter(
+            "outlive_journal_indexes_rebuilt_total",
+            "Topic indexes of segments whose file was damaged or half written and that were built again.",
+            journal.indexes_rebuilt,
+        ),
+        counter(
             "outlive_journal_syncs_total",
             "Successful syncs of the journal.",
             journal.syncs,
         ),
         counter(
             "outlive_journal_failures_total",
-            "Failed writes and syncs of the journal.",
+            "Failed writes and syncs of the journal, and files that could not be removed.",
             journal.failures,
         ),
         counter(

@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use outlive_actors::durable::make_directory;
 use outlive_actors::model::ids::Timestamp;
 use outlive_actors::model::quota::{Interval, QuotaReport};
 use serde::{Deserialize, Serialize};
@@ -75,7 +76,7 @@ impl UsageFiles {
     pub fn append(&self, line: &UsageLine) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        fs::create_dir_all(&self.dir)?;
+        make_directory(&self.dir)?;
         let path = self.dir.join(FILE);
         let mut file = open(&path)?;
         let mut length = file.seek(SeekFrom::End(0))?;
@@ -89,7 +90,11 @@ impl UsageFiles {
             text.insert(0, b'\n'); // a crash tore the line before
         }
         file.write_all(&text)?;
-        file.sync_data()
+        file.sync_data()?;
+        match length {
+            0 => File::open(&self.dir)?.sync_all(),
+            _ => Ok(()),
+        }
     }
 
     /// The lines of intervals that end after `from` and begin before `to`, oldest first, at most `lines_max`.

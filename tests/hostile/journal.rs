@@ -1,13 +1,13 @@
 //! A journal's directory from any bytes: recovery, replay, reads, and going on with it.
 //!
 //! The bytes are pieces, each with a command before it: files as they are, records whose checksums hold whatever they
-//! say, index files that do. So what lies behind the checksums is reached at once.
+//! say, index files and lists of dropped segments that do. So what lies behind the checksums is reached at once.
 
 use std::sync::Arc;
 
 use outlive_actors::journal::files::Files as _;
 use outlive_actors::journal::memory::MemoryFiles;
-use outlive_actors::journal::recovery;
+use outlive_actors::journal::recovery::{self, Known};
 use outlive_actors::journal::segments::JournalOptions;
 use outlive_actors::journal::{JournalReader as _, JournalWriter as _, ReadRequest};
 use outlive_actors::model::entry::Entry;
@@ -29,7 +29,17 @@ pub(crate) fn run(data: &[u8]) {
         files.plant(&name, &bytes);
     }
     let before = contents(&files);
-    let Ok((mut writer, reader)) = recovery::open(Arc::new(files.clone()), OPTIONS, 1) else {
+    let known = known(data);
+    let opened = recovery::reopen(Arc::new(files.clone()), OPTIONS, known);
+    let opened = opened.or_else(|_| {
+        assert_eq!(before, contents(&files), "a refused journal was changed");
+        let accepting = Known {
+            accepts_loss: true,
+            ..known
+        };
+        recovery::reopen(Arc::new(files.clone()), OPTIONS, accepting)
+    });
+    let Ok((mut writer, reader)) = opened else {
         assert_eq!(before, contents(&files), "a refused journal was changed");
         return;
     };
@@ -74,12 +84,21 @@ pub(crate) fn run(data: &[u8]) {
         "an offset was used twice"
     );
     while writer.maintain() {}
+    // What goes now is no loss at the next start, whatever went before.
+    let floor = offsets.get(offsets.len() / 2).copied().unwrap_or(at);
+    if data.len().is_multiple_of(2) {
+        writer
+            .trim(floor, &offsets[..offsets.len().min(1)])
+            .expect("memory does not fail");
+    }
     let (_, reader) = recovery::open(Arc::new(files.kill()), OPTIONS, 2)
         .expect("what was opened once can be opened again");
     let mut again = Vec::new();
     let second = reader.replay(Offset(0), &mut |at, entry| again.push((at, entry)));
     if replayed.is_ok() && second.is_ok() {
         entries.push((at, stamp));
+        // Trimming takes whole segments, all of them below the floor.
+        entries.retain(|entry| entry.0 >= floor || again.contains(entry));
         assert_eq!(again, entries);
     }
 }
@@ -128,9 +147,13 @@ fn directory(data: &[u8]) -> Vec<(String, Vec<u8>)> {
             }
             // A file of some name.
             _ => {
-                let kind = ["gone", "idx", "seg", "x"][usize::from(command >> 6)];
+                let kind = ["gone", "idx", "seg", "dropped"][usize::from(command >> 6)];
                 let at = files.len().saturating_sub(1);
-                files.insert(at, (format!("{:012}.{kind}", length % 4), piece.to_vec()));
+                let bytes = match kind {
+                    "dropped" if !length.is_multiple_of(3) => dropped(piece),
+                    _ => piece.to_vec(),
+                };
+                files.insert(at, (format!("{:012}.{kind}", length % 4), bytes));
             }
         }
     }
@@ -146,6 +169,33 @@ fn append(files: &mut [(String, Vec<u8>)], bytes: &[u8]) {
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let found = bytes.get(at..at + N).and_then(|some| some.try_into().ok());
     found.unwrap_or([0; N])
+}
+
+/// What the store says: nothing but for the last bytes, if there are many.
+fn known(data: &[u8]) -> Known {
+    let mut known = Known::epoch(1);
+    if let Some(&[.., covers, holds]) = data.get(64..) {
+        known.covers = Offset(u64::from(covers) << 17);
+        known.holds = Offset(u64::from(holds) << 14);
+    }
+    known
+}
+
+/// A list of dropped segments whose checksums hold: each three bytes name a range.
+fn dropped(piece: &[u8]) -> Vec<u8> {
+    let sealed = |mut bytes: Vec<u8>| {
+        bytes.resize(28, 0);
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    };
+    let mut bytes = sealed(b"OUTLIVED\x01\x00\x00\x00".to_vec());
+    for range in piece.chunks(3) {
+        let at = |n: usize| u64::from(range.get(n).copied().unwrap_or(0));
+        let record = [at(0) % 8, at(1) % 8, at(2) << 18].map(u64::to_le_bytes);
+        bytes.extend(sealed(record.concat()));
+    }
+    bytes
 }
 
 /// The format is that of `docs/adr/0002`, written down once more.
@@ -188,7 +238,7 @@ fn record(kind_and_flags: u8, relative: u32, body: &[u8]) -> Vec<u8> {
 /// The first byte of the piece says how much of it is meta.
 fn index(id: u64, covers: usize, records: u32, piece: &[u8]) -> Vec<u8> {
     let (meta, body) = piece.split_at(piece.len().min(usize::from(*piece.first().unwrap_or(&0))));
-    let mut bytes = b"OUTLIVEX\x01\x00\x00\x00".to_vec();
+    let mut bytes = b"OUTLIVEX\x02\x00\x00\x00".to_vec();
     bytes.extend_from_slice(&u32::try_from(covers).unwrap_or(0).to_le_bytes());
     bytes.extend_from_slice(&id.to_le_bytes());
     bytes.extend_from_slice(&(id << 20).to_le_bytes());

@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::durable::make_directory;
+
 /// The name of the file that keeps a second process out.
 pub(super) const LOCK_NAME: &str = "lock";
 
@@ -98,21 +100,24 @@ pub struct DiskFiles {
 }
 
 impl DiskFiles {
-    /// Opens `directory`, creating it if need be.
+    /// Opens `directory`, creating it durably if need be.
     ///
     /// # Errors
     /// What the system says; `WouldBlock` if another process has it.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        make_directory(directory)?;
         let lock = fs::File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(directory.join(LOCK_NAME))?;
         lock.try_lock()?;
+        let handle = fs::File::open(directory)?;
+        // Before anything is confirmed in it: neither the names in it nor its own may be lost.
+        handle.sync_all()?;
         Ok(Self {
             directory: directory.to_owned(),
-            handle: fs::File::open(directory)?,
+            handle,
             _lock: lock,
         })
     }

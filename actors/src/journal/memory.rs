@@ -33,6 +33,7 @@ struct Disk {
     pending: Vec<NameChange>,
     space_bytes: Option<u64>,
     failing_syncs: u32,
+    failing_removals: u32,
     operations_left: Option<u64>,
     random: Random,
 }
@@ -113,6 +114,11 @@ impl MemoryFiles {
         self.disk.lock().failing_syncs = count;
     }
 
+    /// Lets the next `count` removals of files fail.
+    pub fn fail_removals(&self, count: u32) {
+        self.disk.lock().failing_removals = count;
+    }
+
     /// Cuts the power after `operations` more changing operations: later ones fail and change nothing.
     pub fn cut_power_after(&self, operations: u64) {
         self.disk.lock().operations_left = Some(operations);
@@ -170,6 +176,10 @@ impl Files for MemoryFiles {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk.lock();
         disk.operate()?;
+        if disk.failing_removals > 0 {
+            disk.failing_removals -= 1;
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         disk.live.remove(name).ok_or(io::ErrorKind::NotFound)?;
         disk.pending.push(NameChange::Unlink(name.to_owned()));
         Ok(())

@@ -10,9 +10,11 @@
 
 mod batch;
 mod codec;
+mod dropped;
 pub mod files;
 mod index;
 pub mod memory;
+mod mend;
 pub mod reader;
 pub mod recovery;
 mod segment;
@@ -53,10 +55,10 @@ pub trait JournalWriter: Send + std::fmt::Debug {
     fn publish(&mut self);
 
     /// Drops sealed segments that lie wholly below `floor` and hold none of the `pinned` offsets (ascending); gives the
-    /// bytes freed.
+    /// bytes freed. A file that cannot be removed is tried again by the next call.
     ///
     /// # Errors
-    /// [`AppendError`] if a file cannot be removed.
+    /// [`AppendError`] if it cannot be noted which ones go; then all stay.
     fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError>;
 
     /// Drops sealed segments until all take at most `bytes_max`, though somebody needs them: oldest first, those with
@@ -64,7 +66,7 @@ pub trait JournalWriter: Send + std::fmt::Debug {
     /// their readers go on behind them.
     ///
     /// # Errors
-    /// [`AppendError`] if a file cannot be removed.
+    /// As [`JournalWriter::trim`].
     fn trim_to_bytes(&mut self, bytes_max: u64, needs: &Needs<'_>) -> Result<u64, AppendError>;
 
     /// Does one piece of the work that can wait (the index file of a sealed segment); whether more is left. To be called
@@ -153,6 +155,10 @@ pub struct JournalObservation {
     pub records_matched: u64,
     /// Records dropped though a reader may have needed them, because the journal was too long.
     pub records_dropped: u64,
+    /// Parts that were missing at the start and without which it went on: segments, and the end if the store covers more.
+    pub losses: u64,
+    /// Index files that were damaged and were built again.
+    pub indexes_rebuilt: u64,
     /// Successful syncs.
     pub syncs: u64,
     /// Failed writes and syncs.
@@ -202,5 +208,16 @@ pub enum ReadError {
         at: u64,
         /// What was found.
         what: &'static str,
+    },
+    /// What must be there is not.
+    #[error(
+        "journal {path}: {what}; nothing was changed: restore the whole data directory from a backup, or start once with \
+         --accept-loss to go on without what is gone"
+    )]
+    Missing {
+        /// The directory.
+        path: String,
+        /// What is missing.
+        what: String,
     },
 }

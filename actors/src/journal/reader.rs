@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::codec::{self, Kind, MessageBody, Parsed, RawRecord};
+use super::mend::with_mended;
 use super::recovery::SCAN_BYTES;
 use super::segment::{HEADER_BYTES, Segment, Window, topic_text};
 use super::segments::Segments;
@@ -60,7 +61,7 @@ impl JournalReader for SegmentReader {
         };
         let nothing = request.filters.is_empty() || request.records_max == 0;
         for segment in list.iter().skip(holding(&list, request.from)) {
-            if nothing || segment.header.first >= end || !pass.segment(segment)? {
+            if nothing || segment.header.first >= end || !pass.mended(&self.shared, segment)? {
                 break;
             }
         }
@@ -75,7 +76,7 @@ impl JournalReader for SegmentReader {
         let mut records = Vec::with_capacity(offsets.len());
         for offset in offsets.iter().copied() {
             let record = match list.get(holding(&list, offset)) {
-                Some(segment) => single(segment, offset)?,
+                Some(segment) => with_mended(&self.shared, segment, || single(segment, offset))?,
                 None => None,
             };
             records.push(record);
@@ -87,7 +88,14 @@ impl JournalReader for SegmentReader {
         let end = self.shared.end();
         let list = self.shared.list();
         for segment in list.iter().skip(holding(&list, from)) {
-            replay_segment(segment, from, end, each)?;
+            let first = from.max(segment.header.first);
+            let at = match first > segment.header.first {
+                true => with_mended(&self.shared, segment, || segment.position(first))?,
+                false => Some(HEADER_BYTES),
+            };
+            if let Some(at) = at {
+                replay_segment(segment, at, end, each)?;
+            }
         }
         Ok(())
     }
@@ -124,6 +132,16 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// As [`Self::segment`], again if the index proves to be damaged and was built again.
+    fn mended(&mut self, shared: &Segments, segment: &Segment) -> Result<bool, ReadError> {
+        let (records, bytes, looked_at) = (self.page.records.len(), self.bytes, self.looked_at);
+        with_mended(shared, segment, || {
+            self.page.records.truncate(records);
+            (self.bytes, self.looked_at) = (bytes, looked_at);
+            self.segment(segment)
+        })
+    }
+
     /// Reads what one segment has; whether the page has room for more.
     fn segment(&mut self, segment: &Segment) -> Result<bool, ReadError> {
         let from = self.request.from.max(segment.header.first);
@@ -262,18 +280,13 @@ fn single(segment: &Segment, offset: Offset) -> Result<Option<Record>, ReadError
 
 fn replay_segment(
     segment: &Segment,
-    from: Offset,
+    mut at: u32,
     end: Offset,
     each: &mut dyn FnMut(Offset, Entry),
 ) -> Result<(), ReadError> {
     let limit = segment.extent().bytes;
     let mut topics = Topics::new(segment, limit);
     let mut window = Window::of(segment, limit);
-    let first = from.max(segment.header.first);
-    let mut at = match first > segment.header.first {
-        true => segment.position(first)?.unwrap_or(limit),
-        false => HEADER_BYTES,
-    };
     while at < limit {
         let record = expect_record(&mut window, segment, at, SCAN_BYTES)?;
         let offset = offset_of(segment, &record);

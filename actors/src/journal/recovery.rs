@@ -9,23 +9,28 @@
 //! - what is presented as committed has been synced first.
 
 mod found;
+mod loss;
 mod scan;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use self::found::Found;
-use self::scan::{Scan, has_confirmed_batch};
+pub(super) use self::scan::Scan;
+use self::scan::has_confirmed_batch;
 use super::ReadError;
 use super::files::{File, Files};
 use super::index::TopicIndex;
+use super::mend;
 use super::reader::SegmentReader;
 use super::segment::{
-    Extent, HEADER_BYTES, Header, Index, Name, Previous, SEGMENT_BYTES_LIMIT, Segment, io_error,
+    Extent, HEADER_BYTES, Header, Index, Name, Previous, SEGMENT_BYTES_LIMIT, Segment, Source,
+    io_error,
 };
 use super::segments::{JournalOptions, Segments};
-use super::sorted::{self, Covers, SortedIndex};
+use super::sorted::{Covers, SortedIndex};
 use super::writer::{SegmentWriter, WriterStart};
 use crate::model::ids::Offset;
 
@@ -37,57 +42,88 @@ const EPOCH_MAX: u32 = (1 << (64 - EPOCH_SHIFT)) - 1;
 /// A segment begins no later: its records are fewer than its bytes.
 const FIRST_MAX: Offset = Offset(u64::MAX - SEGMENT_BYTES_LIMIT);
 
+/// What is known of a journal before it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The boot epoch of this start: at least 1, larger than at any start before.
+    pub epoch: u32,
+    /// Checkpoints cover what lies below; what lies at or above must be there.
+    pub covers: Offset,
+    /// The journal reached up to here: it must not end before.
+    pub holds: Offset,
+    /// Whether it is opened although a part is missing.
+    pub accepts_loss: bool,
+}
+
+impl Known {
+    /// Nothing but the boot epoch.
+    pub fn epoch(epoch: u32) -> Self {
+        Self {
+            epoch,
+            covers: Offset(u64::MAX),
+            holds: Offset(0),
+            accepts_loss: false,
+        }
+    }
+}
+
 /// Opens the journal in `files` for boot epoch `epoch` (at least 1, larger than at any start before), or makes one.
 ///
 /// # Errors
-/// [`ReadError`] naming the file, if one is damaged, foreign or cannot be read; then nothing was changed.
+/// As [`reopen`].
 pub fn open(
     files: Arc<dyn Files>,
     options: JournalOptions,
     epoch: u32,
 ) -> Result<(SegmentWriter, Arc<SegmentReader>), ReadError> {
+    reopen(files, options, Known::epoch(epoch))
+}
+
+/// Opens the journal in `files`, of which this much is known, or makes one.
+///
+/// # Errors
+/// [`ReadError`] naming the file, if one is damaged or cannot be read, or what is missing; then nothing was changed.
+pub fn reopen(
+    files: Arc<dyn Files>,
+    options: JournalOptions,
+    known: Known,
+) -> Result<(SegmentWriter, Arc<SegmentReader>), ReadError> {
     let directory = files.path("");
     let failed = |source| io_error(&directory, source);
-    let found = Found::list(&*files)?;
-    let mut segments = load(&*files, &found)?;
-    let mut last_id = found.segments.last().copied();
-    let Some(plan) = plan_epoch(epoch, &segments) else {
-        return Err(ReadError::Damaged {
-            path: directory,
+    let mut found = Found::list(&*files)?;
+    let (mut segments, damaged_indexes) = load(&*files, &found)?;
+    let losses = loss::judge(&*files, &found, segments.last(), known)?;
+    let (plan, next_id) = plan_epoch(known.epoch, &segments)
+        .zip(found.last_id().checked_add(1))
+        .ok_or_else(|| ReadError::Damaged {
+            path: directory.clone(),
             at: 0,
             what: "all boot epochs or offsets are used up",
-        });
-    };
+        })?;
     // From here on files are changed.
-    found.clean(&*files)?;
+    let mut leftover = found.clean(&*files);
     for loaded in &segments {
         loaded
             .settle()
             .map_err(|source| io_error(&loaded.path, source))?;
     }
     files.sync_directory().map_err(failed)?;
-    // An empty last segment would only add a file at every start. One before a dropped segment would be missed.
-    let is_behind_all = |id| found.gone.last().is_none_or(|gone| *gone < id);
-    if let Some(empty) =
-        segments.pop_if(|last| last.extent.bytes == HEADER_BYTES && is_behind_all(last.header.id))
-    {
-        files
-            .remove(&Name::Segment(empty.header.id).text())
-            .map_err(failed)?;
-        files.sync_directory().map_err(failed)?;
-        last_id = empty.header.id.checked_sub(1);
-    }
+    let next_id = next_id - u64::from(drop_empty_last(&*files, &found, &mut segments)?);
+    // A name that is used again is no leftover.
+    leftover.retain(|name| name.segment().is_none_or(|id| id < next_id));
     let previous = segments.last().map(|last| Previous {
         id: last.header.id,
         bytes: last.extent.bytes,
     });
-    let next_id = last_id.max(found.gone.last().copied()).unwrap_or(0) + 1;
     let list: Vec<Arc<Segment>> = segments
         .into_iter()
         .map(|loaded| loaded.into_segment(&*files))
         .map(|loaded| loaded.map(Arc::new))
         .collect::<Result<_, _>>()?;
     let shared = Arc::new(Segments::new(files, list, plan.first));
+    shared.losses.store(losses, Ordering::Relaxed);
+    let rebuilt = &shared.indexes_rebuilt;
+    rebuilt.store(damaged_indexes, Ordering::Relaxed);
     let writer = SegmentWriter::begin(
         shared.clone(),
         options,
@@ -96,9 +132,38 @@ pub fn open(
             first: plan.first,
             next_id,
             previous,
+            dropped: found.dropped,
+            leftover,
         },
     );
     Ok((writer, Arc::new(SegmentReader::new(shared))))
+}
+
+/// Removes the last segment if it is empty, since it would only add a file at every start; whether it did. The only one
+/// stays: its first offset says how far the journal reached. So does one before a dropped one: it would be missed.
+fn drop_empty_last(
+    files: &dyn Files,
+    found: &Found,
+    segments: &mut Vec<Loaded>,
+) -> Result<bool, ReadError> {
+    let is_only = segments.len() < 2;
+    let Some(empty) = segments.pop_if(|last| {
+        last.extent.bytes == HEADER_BYTES && last.header.id == found.last_id() && !is_only
+    }) else {
+        return Ok(false);
+    };
+    if files
+        .remove(&Name::Segment(empty.header.id).text())
+        .is_err()
+    {
+        // It does no harm.
+        segments.push(empty);
+        return Ok(false);
+    }
+    files
+        .sync_directory()
+        .map_err(|source| io_error(&files.path(""), source))?;
+    Ok(true)
 }
 
 struct EpochPlan {
@@ -157,18 +222,7 @@ impl Loaded {
         };
         let index = match self.index {
             LoadedIndex::Sorted(index) => Index::Sorted(Arc::new(index)),
-            LoadedIndex::Rebuilt(index) => {
-                let name = Name::Index(covers.segment).text();
-                match sorted::write(files, &name, covers, &index) {
-                    Ok(()) => SortedIndex::open(files, &name, covers)
-                        .map_or(Index::Memory(index), |index| Index::Sorted(Arc::new(index))),
-                    // A full disk must not keep the broker down: memory serves as well.
-                    Err(error) => {
-                        tracing::warn!(segment = self.path, %error, "topic index stays in memory");
-                        Index::Memory(index)
-                    }
-                }
-            }
+            LoadedIndex::Rebuilt(index) => mend::persist(files, &self.path, covers, index),
         };
         Ok(Segment::new(
             files,
@@ -180,7 +234,9 @@ impl Loaded {
     }
 }
 
-fn load(files: &dyn Files, found: &Found) -> Result<Vec<Loaded>, ReadError> {
+/// Checks all segments; gives how many index files were of no use as well.
+fn load(files: &dyn Files, found: &Found) -> Result<(Vec<Loaded>, u64), ReadError> {
+    let mut damaged_indexes = 0;
     let mut opened: Vec<Opened> = Vec::new();
     let mut cuts: BTreeMap<u64, u32> = BTreeMap::new();
     for id in found.segments.iter().copied() {
@@ -197,7 +253,8 @@ fn load(files: &dyn Files, found: &Found) -> Result<Vec<Loaded>, ReadError> {
         let id = next.header.id;
         let cut = cuts.get(&id).copied();
         // Its successor was dropped, which is only done if the file ends where the successor said.
-        let claim = match (Some(id) == last, cut) {
+        let is_end = Some(id) == last || found.missing.contains(id + 1);
+        let claim = match (is_end, cut) {
             (true, _) => None,
             (false, Some(bytes)) => Some(bytes),
             (false, None) => Some(next.claim_of_whole_file()?),
@@ -212,9 +269,17 @@ fn load(files: &dyn Files, found: &Found) -> Result<Vec<Loaded>, ReadError> {
                 what: "its first offset lies below the end of the segment before it",
             });
         }
+        let is_rebuilt = matches!(loaded_next.index, LoadedIndex::Rebuilt(_));
+        if is_rebuilt && claim.is_some() && found.indexes.contains(&id) {
+            tracing::warn!(
+                segment = loaded_next.path,
+                "topic index is damaged, it is built again"
+            );
+            damaged_indexes += 1;
+        }
         loaded.push(loaded_next);
     }
-    Ok(loaded)
+    Ok((loaded, damaged_indexes))
 }
 
 struct Opened {
@@ -269,10 +334,14 @@ impl Opened {
     }
 
     fn damaged(&self, at: u32, what: &'static str) -> ReadError {
-        ReadError::Damaged {
-            path: self.path.clone(),
-            at: u64::from(at),
-            what,
+        self.source().damaged(at, what)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            header: &self.header,
+            path: &self.path,
+            file: &*self.file,
         }
     }
 
@@ -305,9 +374,9 @@ impl Opened {
             None => self.claim_of_whole_file()?,
         };
         let mut scan = Scan::new(&self.header);
-        let broken = scan.run(&self, limit)?;
+        let broken = scan.run(self.source(), limit)?;
         if let Some((at, what)) = broken {
-            if claim.is_some() || has_confirmed_batch(&self, at, limit, scan.index.end())? {
+            if claim.is_some() || has_confirmed_batch(self.source(), at, limit, scan.index.end())? {
                 return Err(self.damaged(at, what));
             }
             if scan.good < limit {

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::ReadError;
 use super::codec::{self, Kind, Parsed, RECORD_HEADER_BYTES};
@@ -106,7 +106,9 @@ pub(super) enum Name {
     Segment(u64),
     /// The sorted index of a segment.
     Index(u64),
-    /// Stands for a segment that was dropped between others, so that a missing one is noticed.
+    /// The segments that were let go, as ranges; the number grows with every new file.
+    Dropped(u64),
+    /// Stands for one segment that was let go between others: builds before `Dropped` made them.
     Gone(u64),
     /// The reserve.
     Reserve,
@@ -130,16 +132,26 @@ impl Name {
         let parsed = match kind {
             "seg" => Self::Segment(id),
             "idx" => Self::Index(id),
+            "dropped" => Self::Dropped(id),
             "gone" => Self::Gone(id),
             _ => return None,
         };
         (parsed.text() == name).then_some(parsed)
     }
 
+    /// The segment whose file this is.
+    pub(super) fn segment(self) -> Option<u64> {
+        match self {
+            Self::Segment(id) | Self::Index(id) => Some(id),
+            Self::Dropped(_) | Self::Gone(_) | Self::Reserve | Self::Lock => None,
+        }
+    }
+
     pub(super) fn text(self) -> String {
         match self {
             Self::Segment(id) => format!("{id:012}.seg"),
             Self::Index(id) => format!("{id:012}.idx"),
+            Self::Dropped(number) => format!("{number:012}.dropped"),
             Self::Gone(id) => format!("{id:012}.gone"),
             Self::Reserve => RESERVE_NAME.to_owned(),
             Self::Lock => super::files::LOCK_NAME.to_owned(),
@@ -161,6 +173,26 @@ pub(super) struct Segment {
     pub(super) path: String,
     pub(super) file: Arc<dyn File>,
     pub(super) state: RwLock<State>,
+    /// How often the index was built again; held while it is.
+    pub(super) mended: Mutex<u32>,
+}
+
+/// Where the records of a segment are read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) header: &'a Header,
+    pub(super) path: &'a str,
+    pub(super) file: &'a dyn File,
+}
+
+impl Source<'_> {
+    pub(super) fn damaged(&self, at: u32, what: &'static str) -> ReadError {
+        ReadError::Damaged {
+            path: self.path.to_owned(),
+            at: u64::from(at),
+            what,
+        }
+    }
 }
 
 /// What changes while a segment is open.
@@ -191,6 +223,7 @@ impl Segment {
             path: files.path(&Name::Segment(header.id).text()),
             file,
             state: RwLock::new(State { extent, index }),
+            mended: Mutex::new(0),
         }
     }
 
@@ -242,11 +275,20 @@ impl Segment {
     }
 
     pub(super) fn damaged(&self, at: u32, what: &'static str) -> ReadError {
-        ReadError::Damaged {
-            path: self.path.clone(),
-            at: u64::from(at),
-            what,
+        self.source().damaged(at, what)
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        Source {
+            header: &self.header,
+            path: &self.path,
+            file: &*self.file,
         }
+    }
+
+    /// How often the index was built again.
+    pub(super) fn mends(&self) -> u32 {
+        *self.mended.lock()
     }
 }
 

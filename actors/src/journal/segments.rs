@@ -51,6 +51,8 @@ pub(super) struct Segments {
     pub(super) records_read: AtomicU64,
     pub(super) records_matched: AtomicU64,
     pub(super) records_dropped: AtomicU64,
+    pub(super) losses: AtomicU64,
+    pub(super) indexes_rebuilt: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) failures: AtomicU64,
 }
@@ -64,6 +66,8 @@ impl Segments {
             records_read: AtomicU64::new(0),
             records_matched: AtomicU64::new(0),
             records_dropped: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            indexes_rebuilt: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
@@ -124,6 +128,8 @@ impl Segments {
             records_read: self.records_read.load(Ordering::Relaxed),
             records_matched: self.records_matched.load(Ordering::Relaxed),
             records_dropped: self.records_dropped.load(Ordering::Relaxed),
+            losses: self.losses.load(Ordering::Relaxed),
+            indexes_rebuilt: self.indexes_rebuilt.load(Ordering::Relaxed),
             syncs: self.syncs.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
         }

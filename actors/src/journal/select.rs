@@ -80,7 +80,8 @@ impl Selector<'_> {
                 Ok(())
             }
             Postings::Sorted { index, at, count } => {
-                index.postings(at, count, self.start, self.count_max, &mut self.positions)
+                let wanted = self.start..self.limit_position;
+                index.postings(at, count, wanted, self.count_max, &mut self.positions)
             }
         }
     }
@@ -166,4 +167,62 @@ pub(super) fn select(
     positions.dedup();
     positions.truncate(count_max);
     Ok(Selection::Positions(positions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::TopicIndex;
+    use super::super::memory::MemoryFiles;
+    use super::super::sorted::{self, Covers};
+    use super::*;
+
+    /// An index that was sealed after its reader had looked how far the segment was committed.
+    struct Sealed(SortedIndex);
+
+    impl TopicSource for Sealed {
+        fn start(&self, _: Offset) -> Result<Option<u32>, ReadError> {
+            Ok(Some(64))
+        }
+
+        fn exact(&self, topic: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+            self.0.exact(topic, out)
+        }
+
+        fn range(&self, prefix: &str, out: &mut Selector<'_>) -> Result<(), ReadError> {
+            self.0.range(prefix, out)
+        }
+    }
+
+    #[test]
+    fn an_index_that_was_sealed_meanwhile_gives_nothing_behind_the_end_that_was_seen() {
+        let mut index = TopicIndex::new(Offset(0));
+        let topics = [index.define("a/b", 64), index.define("a/c", 80)];
+        let positions: Vec<u32> = (1..200).map(|n| 100 * n).collect();
+        for (n, at) in positions.iter().enumerate() {
+            index.push(*at, Some(topics[n % 2]));
+        }
+        let files = MemoryFiles::new();
+        let covers = Covers {
+            segment: 1,
+            first: Offset(0),
+            bytes: 30_000,
+        };
+        sorted::write(&files, "index", covers, &index).unwrap();
+        let sealed = Sealed(SortedIndex::open(&files, "index", covers).unwrap());
+        for end in [101, 5_000, 19_900] {
+            for filters in [&["a/b", "a/c"][..], &["a/#"], &["a/+"]] {
+                let filters: Vec<_> = filters
+                    .iter()
+                    .map(|text| (Filter::new(text).unwrap(), Offset(0)))
+                    .collect();
+                let found = select(&sealed, &filters, Offset(0), 1000, end).unwrap();
+                let below = positions.iter().copied().filter(|at| *at < end).collect();
+                assert_eq!(
+                    found,
+                    Selection::Positions(below),
+                    "{filters:?} below {end}"
+                );
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod bloom;
 mod write;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -125,12 +126,12 @@ impl SortedIndex {
         self.number(HEADER_BYTES as u64 + relative * 4).map(Some)
     }
 
-    /// Appends the first positions at or behind `start` of a topic whose `count` positions begin at the `at`th.
+    /// Appends the first positions in `wanted` of a topic whose `count` positions begin at the `at`th.
     pub(super) fn postings(
         &self,
         at: u32,
         count: u32,
-        start: u32,
+        wanted: Range<u32>,
         count_max: usize,
         out: &mut Vec<u32>,
     ) -> Result<(), ReadError> {
@@ -142,20 +143,21 @@ impl SortedIndex {
         // Down to a stretch that is read in one go.
         while high - low > 256 {
             let middle = low + (high - low) / 2;
-            match self.number(place(middle))? < start {
+            match self.number(place(middle))? < wanted.start {
                 true => low = middle + 1,
                 false => high = middle,
             }
         }
-        let wanted = count_max.saturating_add((high - low) as usize);
-        let stretch = wanted.min((count - low) as usize);
+        let length = count_max.saturating_add((high - low) as usize);
+        let stretch = length.min((count - low) as usize);
         let mut bytes = vec![0; stretch * 4];
         self.file
             .read_exact_at(&mut bytes, place(low))
             .map_err(|source| self.io(source))?;
         let (numbers, _) = bytes.as_chunks::<4>();
         let positions = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes));
-        out.extend(positions.filter(|at| *at >= start).take(count_max));
+        let within = positions.filter(|at| wanted.contains(at));
+        out.extend(within.take(count_max));
         Ok(())
     }
 
@@ -177,9 +179,15 @@ impl SortedIndex {
 
     /// Checksums what lies between header and meta, once.
     fn check(&self) -> Result<(), ReadError> {
-        if self.checked.load(Ordering::Relaxed) {
-            return Ok(());
+        if !self.checked.load(Ordering::Relaxed) {
+            self.verify()?;
+            self.checked.store(true, Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Checksums what lies between header and meta.
+    pub(super) fn verify(&self) -> Result<(), ReadError> {
         let mut buffer = vec![0; CHUNK_BYTES];
         let (mut at, mut crc) = (HEADER_BYTES as u64, 0);
         while at < self.meta_at {
@@ -194,7 +202,6 @@ impl SortedIndex {
         if crc != self.body_crc {
             return Err(self.damaged(HEADER_BYTES as u64));
         }
-        self.checked.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -209,7 +216,7 @@ impl SortedIndex {
         ReadError::Damaged {
             path: self.path.clone(),
             at,
-            what: "topic index (without this one file it is built again at the next start)",
+            what: "topic index",
         }
     }
 

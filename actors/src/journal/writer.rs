@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::batch::{self, Place};
 use super::codec::EncodeError;
+use super::dropped::Dropped;
 use super::index::TopicIndex;
 use super::segment::{Extent, HEADER_BYTES, Header, Index, Name, Previous, RESERVE_NAME, Segment};
 use super::segments::{JournalOptions, Segments};
@@ -47,15 +48,21 @@ pub struct SegmentWriter {
     reserved: bool,
     /// Sealed segments whose index is still in memory.
     unindexed: VecDeque<Arc<Segment>>,
+    /// What was let go.
+    dropped: Dropped,
+    /// Files that are to be removed and could not be.
+    leftover: Vec<Name>,
 }
 
 /// Where recovery lets the writer begin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct WriterStart {
     pub(super) epoch: u32,
     pub(super) first: Offset,
     pub(super) next_id: u64,
     pub(super) previous: Option<Previous>,
+    pub(super) dropped: Dropped,
+    pub(super) leftover: Vec<Name>,
 }
 
 impl SegmentWriter {
@@ -80,6 +87,8 @@ impl SegmentWriter {
             buffer: Vec::new(),
             reserved: false,
             unindexed: VecDeque::new(),
+            dropped: start.dropped,
+            leftover: start.leftover,
         };
         // A disk that is full now is met again, and reported, by the first append.
         writer.reserve().ok();

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::StoreError;
 use super::redb::RedbStore;
+use crate::durable::make_directory;
 
 /// The format of the directory that this version makes and reads.
 pub const FORMAT: u32 = 1;
@@ -95,7 +96,7 @@ impl DataDir {
             path: path.display().to_string(),
             source,
         };
-        fs::create_dir_all(path).map_err(refused)?;
+        make_directory(path).map_err(refused)?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)

@@ -6,6 +6,7 @@ mod disk;
 mod format;
 mod reads;
 mod space;
+mod trim;
 
 use std::sync::Arc;
 

@@ -3,12 +3,16 @@
 //! Invariants:
 //! - the segment being written is never dropped;
 //! - a successor that says where an abandoned segment ends stays as long as that one;
-//! - a segment dropped between others leaves a mark, so that recovery does not take it for lost.
+//! - a segment is noted as dropped, durably, before readers lose it and its file goes: recovery takes what is noted for
+//!   dropped, whether the file is still there or not, and all else for lost.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{AppendError, Name, Needs, Offset, Segment, SegmentWriter};
+use crate::journal::dropped::Ids;
+use crate::journal::segments::Segments;
 
 impl SegmentWriter {
     /// Drops sealed segments that lie wholly below `floor` and hold no pinned offset; gives the bytes freed.
@@ -37,7 +41,8 @@ impl SegmentWriter {
         let mut result = Ok(());
         for spares_pins in [true, false] {
             let mut bytes = self.bytes();
-            result = result.and(self.drop_where(|segment| {
+            let mut going = 0;
+            let noted = self.drop_where(|segment| {
                 let extent = segment.extent();
                 let pins = pins(segment, needs.pinned);
                 let goes =
@@ -45,10 +50,14 @@ impl SegmentWriter {
                 if goes {
                     bytes -= u64::from(extent.bytes);
                     let first = segment.header.first.max(needs.floor);
-                    dropped += pins.max(extent.end.0.saturating_sub(first.0));
+                    going += pins.max(extent.end.0.saturating_sub(first.0));
                 }
                 goes
-            }));
+            });
+            match noted {
+                Ok(()) => dropped += going,
+                Err(error) => result = Err(error),
+            }
         }
         self.shared
             .records_dropped
@@ -63,57 +72,72 @@ impl SegmentWriter {
             .sum()
     }
 
-    /// Drops the sealed segments that `goes` names, oldest first. It is not asked about those that must stay.
+    /// Drops the sealed segments that `goes` names, oldest first. It is not asked about those that must stay. After an
+    /// error all are still there.
     fn drop_where(&mut self, mut goes: impl FnMut(&Segment) -> bool) -> Result<(), AppendError> {
         let list = self.shared.list();
-        let Some((_, sealed)) = list.split_last() else {
+        let Some((active, sealed)) = list.split_last() else {
             return Ok(());
         };
-        let mut kept: Option<&Segment> = None;
+        let mut kept: Vec<Arc<Segment>> = Vec::with_capacity(list.len());
+        let mut dropped = Ids::default();
+        let mut end = Offset(0);
         for segment in sealed {
             // The successor of an abandoned segment says where that one ends, so it stays as long.
-            let is_needed = kept.is_some_and(|before| {
+            let is_needed = kept.last().is_some_and(|before| {
                 before.header.id + 1 == segment.header.id
                     && before.file.size().ok() != Some(u64::from(before.extent().bytes))
             });
             if is_needed || !goes(segment) {
-                kept = Some(segment);
+                kept.push(segment.clone());
                 continue;
             }
-            self.drop_segment(segment, kept.is_some())?;
+            dropped.insert(segment.header.id..=segment.header.id);
+            end = end.max(segment.extent().end);
         }
+        if !dropped.is_empty() {
+            self.note(&dropped, end)?;
+            kept.push(active.clone());
+            self.shared.replace(kept);
+            self.unindexed
+                .retain(|other| !dropped.contains(other.header.id));
+            for id in dropped.ranges().flatten() {
+                self.leftover.extend([Name::Segment(id), Name::Index(id)]);
+            }
+        }
+        self.remove_leftover();
         Ok(())
     }
 
-    fn remove(&self, name: Name) -> Result<(), AppendError> {
-        let files = &*self.shared.files;
-        let removed = files.remove(&name.text());
-        removed
-            .or_else(|error| match error.kind() == io::ErrorKind::NotFound {
-                true => Ok(()),
-                false => Err(error),
-            })
-            .and_then(|()| files.sync_directory())
-            .map_err(|error| self.write_error(&files.path(&name.text()), error))
+    /// Notes durably which segments go. A full disk has room for that in the reserve.
+    fn note(&mut self, dropped: &Ids, end: Offset) -> Result<(), AppendError> {
+        let files = self.shared.files.clone();
+        let mut noted = self.dropped.note(&*files, dropped, end);
+        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        if noted.as_ref().is_err_and(is_full) && self.give_up_reserve() {
+            noted = self.dropped.note(&*files, dropped, end);
+        }
+        noted.map_err(|error| self.write_error(&files.path("*.dropped"), error))
     }
 
-    /// Drops one segment; `between` others it leaves a mark, so that recovery does not take it for lost.
-    fn drop_segment(&mut self, segment: &Segment, between: bool) -> Result<(), AppendError> {
+    /// Removes the files of what was dropped; what cannot be removed now is tried again the next time.
+    fn remove_leftover(&mut self) {
         let files = self.shared.files.clone();
-        let id = segment.header.id;
-        let mark = Name::Gone(id).text();
-        if between {
-            files
-                .create(&mark)
-                .and_then(|_| files.sync_directory())
-                .map_err(|error| self.write_error(&files.path(&mark), error))?;
+        let mut failed = None;
+        self.leftover.retain(|name| {
+            let error = match files.remove(&name.text()) {
+                Ok(()) => return false,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+                Err(error) => error,
+            };
+            Segments::count(&self.shared.failures, 1);
+            failed.get_or_insert((name.text(), error));
+            true
+        });
+        if let Some((name, error)) = failed {
+            let (file, left) = (files.path(&name), self.leftover.len());
+            tracing::warn!(file, left, %error, "dropped journal files cannot be removed, trying on");
         }
-        let list = self.shared.list();
-        let kept = list.iter().filter(|other| other.header.id != id);
-        self.shared.replace(kept.cloned().collect());
-        self.unindexed.retain(|other| other.header.id != id);
-        self.remove(Name::Segment(id))?;
-        self.remove(Name::Index(id))
     }
 }
 
