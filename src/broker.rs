@@ -77,11 +77,12 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts the broker; resolves when it takes connections.
+    /// Starts the broker, with `accepts_loss` although a part of the journal is missing; resolves when it takes
+    /// connections.
     ///
     /// # Errors
     /// [`BrokerError`]; what was opened is closed again.
-    pub async fn start(config: Config) -> Result<Self, BrokerError> {
+    pub async fn start(config: Config, accepts_loss: bool) -> Result<Self, BrokerError> {
         raise_open_files();
         let readiness = Arc::new(Readiness::default());
         let counters = Arc::new(WireCounters::new());
@@ -95,7 +96,7 @@ impl Broker {
             .map(|address| bind("admin.listen", address))
             .transpose()?;
         let clock = Arc::new(SystemClock::new());
-        let (system, groups) = start_actors(&config, &clock).await?;
+        let (system, groups) = start_actors(&config, accepts_loss, &clock).await?;
         readiness.rehydrated();
         let usage = UsageFiles::new(&config.storage.data_dir, config.quota.usage_bytes_max);
         let usage = Arc::new(usage);
@@ -213,15 +214,16 @@ impl std::fmt::Debug for Again {
     }
 }
 
-/// Runs the broker until SIGTERM or SIGINT, then drains it. SIGHUP reads the configuration again.
+/// Runs the broker until SIGTERM or SIGINT, then drains it. SIGHUP reads the configuration again. With `accepts_loss` it
+/// starts although a part of the journal is missing.
 ///
 /// # Errors
 /// [`BrokerError`].
-pub async fn run(config: Config, again: Again) -> Result<(), BrokerError> {
+pub async fn run(config: Config, accepts_loss: bool, again: Again) -> Result<(), BrokerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(BrokerError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BrokerError::Signals)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(BrokerError::Signals)?;
-    let mut broker = Broker::start(config).await?;
+    let mut broker = Broker::start(config, accepts_loss).await?;
     loop {
         tokio::select! {
             _ = terminate.recv() => {
@@ -295,6 +297,7 @@ fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener,
 /// The actors, and which groups are declared among them.
 async fn start_actors(
     config: &Config,
+    accepts_loss: bool,
     clock: &Arc<SystemClock>,
 ) -> Result<(ActorSystem, Declarations), BrokerError> {
     let file = DeclaredFile::new(&config.storage.data_dir);
@@ -302,7 +305,10 @@ async fn start_actors(
         configured: groups::configured(&config.shared.groups),
         added: file.read()?,
     };
-    let system_config = system_config(config, declared.union());
+    let system_config = SystemConfig {
+        accepts_loss,
+        ..system_config(config, declared.union())
+    };
     let system = ActorSystem::start(system_config, clock.clone()).await?;
     let groups = Declarations::new(file, system.groups(), declared);
     Ok((system, groups))
@@ -388,6 +394,7 @@ fn system_config(config: &Config, declared: Declared) -> SystemConfig {
             },
             DurabilityKey::Never => Durability::Never,
         },
+        accepts_loss: false,
         segment_bytes: u32::try_from(config.log.segment_bytes).unwrap_or(u32::MAX),
         journal_bytes_max: config.log.bytes_max,
         cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),

@@ -14,14 +14,14 @@ pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    options: Options,
+    start: Start,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Start the broker (this is also what happens without a command)
-    Run(Options),
+    Run(Start),
     /// Check the configuration and print every value with its origin
     Check(Options),
     /// Print the line of a user for auth.scram_file; the password is read from standard input
@@ -37,6 +37,18 @@ pub struct NewUser {
     /// What a guess at the password costs, and each connect of the client
     #[arg(long, value_name = "COUNT", default_value_t = ITERATIONS, value_parser = clap::value_parser!(u32).range(i64::from(ITERATIONS)..=10_000_000))]
     pub iterations: u32,
+}
+
+/// How the broker starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Start {
+    /// Where the configuration comes from
+    #[command(flatten)]
+    pub options: Options,
+    /// Start although a part of the journal is missing: what it held is gone, and counted. For one start, after reading
+    /// what the start without it says
+    #[arg(long)]
+    pub accept_loss: bool,
 }
 
 /// Where the configuration comes from: defaults, then the file, then OUTLIVE_SECTION__KEY variables, then flags.
@@ -60,7 +72,7 @@ impl Cli {
     /// The command, `run` if none was given.
     #[must_use]
     pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Run(self.options))
+        self.command.unwrap_or(Command::Run(self.start))
     }
 }
 
@@ -108,6 +120,15 @@ mod tests {
     fn no_command_is_run() {
         let with = command(&["outlive", "run", "--listen", "127.0.0.1:1"]);
         assert_eq!(command(&["outlive", "--listen", "127.0.0.1:1"]), with);
+    }
+
+    #[test]
+    fn only_a_start_accepts_a_loss() {
+        let Command::Run(start) = command(&["outlive", "--accept-loss"]) else {
+            unreachable!("no command is run");
+        };
+        assert!(start.accept_loss);
+        assert!(Cli::try_parse_from(["outlive", "check", "--accept-loss"]).is_err());
     }
 
     #[test]

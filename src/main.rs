@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use outlive::auth::Verifier;
 use outlive::broker::Again;
-use outlive::cli::{Cli, Command, NewUser, Options};
+use outlive::cli::{Cli, Command, NewUser, Options, Start};
 use outlive::config::{Sources, load};
 use outlive::{broker, telemetry};
 use tikv_jemallocator::Jemalloc;
@@ -22,7 +22,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().into_command() {
-        Command::Run(options) => run(options),
+        Command::Run(start) => run(start),
         Command::Check(options) => check(options),
         Command::Scram(user) => scram(&user),
     }
@@ -58,8 +58,8 @@ fn scram(user: &NewUser) -> ExitCode {
     }
 }
 
-fn run(options: Options) -> ExitCode {
-    let sources = sources(options);
+fn run(start: Start) -> ExitCode {
+    let sources = sources(start.options);
     let effective = match load(&sources) {
         Ok(effective) => effective,
         Err(error) => return fail(&error, USAGE),
@@ -72,7 +72,8 @@ fn run(options: Options) -> ExitCode {
         load: Box::new(move || Ok(load(&sources)?.config)),
         level,
     };
-    match actix_rt::System::new().block_on(broker::run(effective.config, again)) {
+    match actix_rt::System::new().block_on(broker::run(effective.config, start.accept_loss, again))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }

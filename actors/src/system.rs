@@ -67,6 +67,9 @@ pub struct SystemConfig {
     pub quota: QuotaLimits,
     /// When an acknowledgement may be sent.
     pub durability: Durability,
+    /// Whether it starts although a part of the journal is missing, which is counted. Without [`Durability::Always`] it
+    /// does in any case.
+    pub accepts_loss: bool,
     /// A journal segment of this length in bytes is sealed.
     pub segment_bytes: u32,
     /// The most bytes of journal segments that are kept for sessions that lag; 0 = none.
@@ -94,6 +97,7 @@ impl SystemConfig {
             tenants: PerTenant::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
+            accepts_loss: false,
             segment_bytes: 64 << 20,
             journal_bytes_max: 0,
             cache_bytes: 32 << 20,

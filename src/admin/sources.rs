@@ -223,6 +223,7 @@ impl MetricsSource for ActorMetrics {
         samples.extend(groups::samples(&seen));
         samples.extend(quota::samples(&seen.quota));
         samples.extend(journal_samples(&seen));
+        samples.extend(appender_samples(&seen));
         samples.extend(storage_samples(&seen));
         samples
     }
@@ -236,9 +237,9 @@ fn plain_gauge(name: &'static str, help: &'static str, value: u64) -> Sample {
     Sample::gauge(name, help, &[], number(value))
 }
 
-fn journal_samples(seen: &SystemObservation) -> [Sample; 14] {
+fn journal_samples(seen: &SystemObservation) -> [Sample; 9] {
     let (counter, gauge) = (plain_counter, plain_gauge);
-    let (journal, appender) = (&seen.journal, &seen.appender);
+    let journal = &seen.journal;
     [
         gauge(
             "outlive_journal_segments",
@@ -285,6 +286,13 @@ fn journal_samples(seen: &SystemObservation) -> [Sample; 14] {
             "Records that catch-up reads handed to sessions.",
             journal.records_matched,
         ),
+    ]
+}
+
+fn appender_samples(seen: &SystemObservation) -> [Sample; 5] {
+    let (counter, gauge) = (plain_counter, plain_gauge);
+    let appender = &seen.appender;
+    [
         gauge(
             "outlive_journal_waiting",
             "Entries accepted and not yet durable.",

@@ -113,6 +113,12 @@ impl Broker {
         self.launch();
     }
 
+    /// Starts it again on the same data and ports, though a part of the journal is missing.
+    pub(crate) fn restart_accepting_loss(&mut self) {
+        assert!(self.child.is_none(), "still runs");
+        self.launch_with(&["--accept-loss"]);
+    }
+
     /// SIGKILL and a new start.
     pub(crate) fn crash(&mut self) {
         self.kill9();
@@ -207,6 +213,10 @@ impl Broker {
     }
 
     fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    fn launch_with(&mut self, flags: &[&str]) {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -217,6 +227,7 @@ impl Broker {
             command.arg("--config").arg(self.file_path());
         }
         let child = command
+            .args(flags)
             .stdout(File::try_clone(&log).unwrap())
             .stderr(log)
             .spawn()

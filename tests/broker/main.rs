@@ -19,6 +19,7 @@ mod goodbye;
 mod groups;
 mod harness;
 mod limits;
+mod loss;
 mod messages;
 mod network;
 mod proxy;

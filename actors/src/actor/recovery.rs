@@ -136,13 +136,14 @@ pub enum RecoverError {
     Journal(#[from] ReadError),
 }
 
-/// Raises the boot epoch and commits it; must be done before a fence of this start is handed out. No later checkpoint
-/// lowers it.
+/// Raises the boot epoch and commits it, and with it where what the journal holds ends now; must be done before a fence
+/// of this start is handed out. No later checkpoint lowers the epoch.
 ///
 /// # Errors
 /// [`StoreError`] if the store fails; then the old epoch stands and the broker must not start.
-pub fn begin_epoch(store: &dyn SnapshotStore) -> Result<u32, StoreError> {
+pub fn begin_epoch(store: &dyn SnapshotStore, holds: Offset) -> Result<u32, StoreError> {
     let mut marks = store.marks()?;
+    marks.holds = holds;
     marks.epoch = marks.epoch.saturating_add(1);
     store.commit(&Checkpoint {
         marks,
@@ -174,7 +175,7 @@ pub fn recover(
         return Err(error.into());
     }
     let end = journal.end();
-    replica.advance(end);
+    replica.begin(end, journal.holds());
 
     let alive_at = replica.alive_at();
     let (mut sessions, mut expired) = (0, 0);

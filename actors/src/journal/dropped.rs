@@ -319,13 +319,11 @@ mod tests {
 
     fn generations(files: &MemoryFiles) -> BTreeSet<u64> {
         let names = files.list().unwrap();
-        let parsed = names.iter().map(|name| Name::parse(name));
-        parsed
-            .map(|name| match name {
-                Some(Name::Dropped(generation)) => generation,
-                other => panic!("{other:?}"),
-            })
-            .collect()
+        let generation = |name: &String| match Name::parse(name) {
+            Some(Name::Dropped(generation)) => Some(generation),
+            Some(_) | None => None,
+        };
+        names.iter().filter_map(generation).collect()
     }
 
     #[test]

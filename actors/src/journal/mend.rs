@@ -5,6 +5,7 @@
 //! Invariant: an index is derived. Whatever is wrong with it, no reader is refused what the segment holds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::ReadError;
 use super::files::Files;
@@ -41,7 +42,7 @@ pub(super) fn with_mended<T>(
     segment: &Segment,
     mut read: impl FnMut() -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {
-    let mends = segment.mends();
+    let mends = segment.mends.load(Ordering::Acquire);
     match read() {
         Err(error) => match mend(shared, segment, mends)? {
             true => read(),
@@ -53,15 +54,15 @@ pub(super) fn with_mended<T>(
 
 /// Builds the index again if its file is damaged; whether that was done since it had been mended so often.
 fn mend(shared: &Segments, segment: &Segment, mends: u32) -> Result<bool, ReadError> {
-    let mut mended = segment.mended.lock();
-    if *mended != mends {
+    let _one = segment.mending.lock();
+    if segment.mends.load(Ordering::Acquire) != mends {
         return Ok(true);
     }
-    let is_right = match &segment.state.read().index {
+    let sealed = match &segment.state.read().index {
         Index::Memory(_) => None,
         Index::Sorted(index) => Some(Arc::clone(index)),
     };
-    if is_right.is_none_or(|index| index.verify().is_ok()) {
+    if sealed.is_none_or(|index| index.verify().is_ok()) {
         return Ok(false);
     }
     let covers = segment.covers();
@@ -81,7 +82,7 @@ fn mend(shared: &Segments, segment: &Segment, mends: u32) -> Result<bool, ReadEr
     files.remove(&Name::Index(covers.segment).text()).ok();
     let index = persist(files, &segment.path, covers, Box::new(scan.index));
     segment.state.write().index = index;
-    *mended += 1;
+    segment.mends.fetch_add(1, Ordering::Release);
     Segments::count(&shared.indexes_rebuilt, 1);
     Ok(true)
 }

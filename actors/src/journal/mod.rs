@@ -118,6 +118,9 @@ pub trait JournalReader: Send + Sync + std::fmt::Debug {
     /// The first offset that is still there.
     fn start(&self) -> Offset;
 
+    /// The offset behind the last record that is there; below [`JournalReader::end`] if this epoch has none.
+    fn holds(&self) -> Offset;
+
     /// How many committed entries lie at or above `from`: offsets have gaps.
     fn entries_since(&self, from: Offset) -> u64;
 

@@ -108,6 +108,10 @@ impl JournalReader for SegmentReader {
         self.shared.start()
     }
 
+    fn holds(&self) -> Offset {
+        self.shared.holds()
+    }
+
     fn entries_since(&self, from: Offset) -> u64 {
         self.shared.entries_since(from)
     }

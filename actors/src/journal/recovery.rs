@@ -36,13 +36,11 @@ use crate::model::ids::Offset;
 
 /// Read ahead while a segment is scanned.
 pub(super) const SCAN_BYTES: usize = 1 << 18;
-/// Offsets of boot epoch `n` begin at `n << EPOCH_SHIFT`.
-const EPOCH_SHIFT: u32 = 40;
-const EPOCH_MAX: u32 = (1 << (64 - EPOCH_SHIFT)) - 1;
+const EPOCH_MAX: u32 = (1 << (64 - Offset::EPOCH_SHIFT)) - 1;
 /// A segment begins no later: its records are fewer than its bytes.
 const FIRST_MAX: Offset = Offset(u64::MAX - SEGMENT_BYTES_LIMIT);
 
-/// What is known of a journal before it is opened.
+/// What is known of a journal before it is opened: what the store says.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// The boot epoch of this start: at least 1, larger than at any start before.
@@ -180,7 +178,7 @@ fn plan_epoch(epoch: u32, segments: &[Loaded]) -> Option<EpochPlan> {
     if epoch > EPOCH_MAX {
         return None;
     }
-    let first = end.max(Offset(u64::from(epoch) << EPOCH_SHIFT));
+    let first = end.max(Offset(u64::from(epoch) << Offset::EPOCH_SHIFT));
     (first <= FIRST_MAX).then_some(EpochPlan { epoch, first })
 }
 
@@ -253,7 +251,7 @@ fn load(files: &dyn Files, found: &Found) -> Result<(Vec<Loaded>, u64), ReadErro
         let id = next.header.id;
         let cut = cuts.get(&id).copied();
         // Its successor was dropped, which is only done if the file ends where the successor said.
-        let is_end = Some(id) == last || found.missing.contains(id + 1);
+        let is_end = Some(id) == last || found.missing.contains(id.saturating_add(1));
         let claim = match (is_end, cut) {
             (true, _) => None,
             (false, Some(bytes)) => Some(bytes),

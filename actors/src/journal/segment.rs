@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -173,8 +174,10 @@ pub(super) struct Segment {
     pub(super) path: String,
     pub(super) file: Arc<dyn File>,
     pub(super) state: RwLock<State>,
-    /// How often the index was built again; held while it is.
-    pub(super) mended: Mutex<u32>,
+    /// How often the index was built again.
+    pub(super) mends: AtomicU32,
+    /// Held while it is.
+    pub(super) mending: Mutex<()>,
 }
 
 /// Where the records of a segment are read from.
@@ -223,7 +226,8 @@ impl Segment {
             path: files.path(&Name::Segment(header.id).text()),
             file,
             state: RwLock::new(State { extent, index }),
-            mended: Mutex::new(0),
+            mends: AtomicU32::new(0),
+            mending: Mutex::new(()),
         }
     }
 
@@ -284,11 +288,6 @@ impl Segment {
             path: &self.path,
             file: &*self.file,
         }
-    }
-
-    /// How often the index was built again.
-    pub(super) fn mends(&self) -> u32 {
-        *self.mended.lock()
     }
 }
 

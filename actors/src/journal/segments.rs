@@ -104,6 +104,18 @@ impl Segments {
         filled.next().map_or(end, |segment| segment.header.first)
     }
 
+    /// The offset behind the last record that is there.
+    pub(super) fn holds(&self) -> Offset {
+        let list = self.list();
+        let mut filled = list
+            .iter()
+            .rev()
+            .filter(|segment| segment.extent().end > segment.header.first);
+        filled
+            .next()
+            .map_or(Offset(0), |segment| segment.extent().end)
+    }
+
     /// How many committed entries lie at or above `from`.
     pub(super) fn entries_since(&self, from: Offset) -> u64 {
         let end = self.end();

@@ -120,6 +120,14 @@ impl Fence {
 pub struct Offset(pub u64);
 
 impl Offset {
+    /// Offsets of boot epoch `n` begin at `n << EPOCH_SHIFT`.
+    pub const EPOCH_SHIFT: u32 = 40;
+
+    /// Whether a boot epoch begins here.
+    pub fn is_first_of_epoch(self) -> bool {
+        self.0.trailing_zeros() >= Self::EPOCH_SHIFT
+    }
+
     /// The smallest offset above this one.
     pub fn next(self) -> Self {
         Self(self.0 + 1)

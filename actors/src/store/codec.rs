@@ -7,17 +7,21 @@
 //! - a change of the shape of [`SessionSnapshot`], [`GroupSnapshot`] or of what they hold is a new [`VERSION`]; every version ever written
 //!   has a golden test.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Marks;
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{GroupNumber, SessionNumber};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::quota::HighWater;
 use crate::model::snapshot::SessionSnapshot;
 
-/// The version that is written.
+/// The version of sessions and groups that is written.
 pub const VERSION: u8 = 1;
+
+/// The version of marks that is written. Version 1 did not say how far the journal reached.
+const MARKS_VERSION: u8 = 2;
 
 const HEADER_BYTES: usize = 5;
 
@@ -31,7 +35,7 @@ pub enum CodecError {
         bytes: usize,
     },
     /// Written by a newer outlive, or no version at all.
-    #[error("it has version {found}, this outlive reads version {VERSION}")]
+    #[error("it has version {found}, which this outlive does not read")]
     Version {
         /// The version byte.
         found: u8,
@@ -49,7 +53,7 @@ pub enum CodecError {
 /// # Errors
 /// [`CodecError::Body`] if the snapshot cannot be expressed, which no snapshot is known to cause.
 pub fn encode_session(snapshot: &SessionSnapshot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    encode(&snapshot.number.0.to_le_bytes(), snapshot, out)
+    encode(&snapshot.number.0.to_le_bytes(), VERSION, snapshot, out)
 }
 
 /// Reads a session's value.
@@ -57,7 +61,7 @@ pub fn encode_session(snapshot: &SessionSnapshot, out: &mut Vec<u8>) -> Result<(
 /// # Errors
 /// [`CodecError`]; a snapshot of another session under this number is a checksum or body error.
 pub fn decode_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnapshot, CodecError> {
-    let snapshot: SessionSnapshot = decode(&number.0.to_le_bytes(), bytes)?;
+    let snapshot: SessionSnapshot = decode(&number.0.to_le_bytes(), VERSION, bytes)?;
     if snapshot.number == number {
         Ok(snapshot)
     } else {
@@ -70,7 +74,7 @@ pub fn decode_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnap
 /// # Errors
 /// [`CodecError::Body`] if the snapshot cannot be expressed, which no snapshot is known to cause.
 pub fn encode_group(snapshot: &GroupSnapshot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    encode(&group_key(snapshot.number), snapshot, out)
+    encode(&group_key(snapshot.number), VERSION, snapshot, out)
 }
 
 /// Reads a group's value.
@@ -78,7 +82,7 @@ pub fn encode_group(snapshot: &GroupSnapshot, out: &mut Vec<u8>) -> Result<(), C
 /// # Errors
 /// [`CodecError`]; a snapshot of another group under this number is a checksum or body error.
 pub fn decode_group(number: GroupNumber, bytes: &[u8]) -> Result<GroupSnapshot, CodecError> {
-    let snapshot: GroupSnapshot = decode(&group_key(number), bytes)?;
+    let snapshot: GroupSnapshot = decode(&group_key(number), VERSION, bytes)?;
     if snapshot.number == number {
         Ok(snapshot)
     } else {
@@ -98,7 +102,7 @@ fn group_key(number: GroupNumber) -> [u8; 9] {
 /// # Errors
 /// [`CodecError::Body`], which no marks are known to cause.
 pub fn encode_marks(marks: &Marks, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    encode(b"marks", marks, out)
+    encode(b"marks", MARKS_VERSION, marks, out)
 }
 
 /// Reads the marks' value.
@@ -106,25 +110,60 @@ pub fn encode_marks(marks: &Marks, out: &mut Vec<u8>) -> Result<(), CodecError> 
 /// # Errors
 /// [`CodecError`].
 pub fn decode_marks(bytes: &[u8]) -> Result<Marks, CodecError> {
-    decode(b"marks", bytes)
+    match bytes.first() {
+        Some(1) => decode::<MarksV1>(b"marks", 1, bytes).map(Marks::from),
+        Some(_) | None => decode(b"marks", MARKS_VERSION, bytes),
+    }
 }
 
-fn encode<T: Serialize>(key: &[u8], value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+/// The marks of version 1.
+#[derive(Deserialize)]
+struct MarksV1 {
+    covers: Offset,
+    epoch: u32,
+    alive_at: Timestamp,
+    high_water: HighWater,
+}
+
+impl From<MarksV1> for Marks {
+    fn from(marks: MarksV1) -> Self {
+        let covers = marks.covers;
+        Self {
+            covers,
+            epoch: marks.epoch,
+            alive_at: marks.alive_at,
+            high_water: marks.high_water,
+            // At the begin of a boot epoch it is not known where the one before ended.
+            holds: if covers.is_first_of_epoch() {
+                Offset(0)
+            } else {
+                covers
+            },
+        }
+    }
+}
+
+fn encode<T: Serialize>(
+    key: &[u8],
+    version: u8,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     let start = out.len();
-    out.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
+    out.extend_from_slice(&[version, 0, 0, 0, 0]);
     // postcard writes by value into the vector and gives it back.
     *out = postcard::to_extend(value, std::mem::take(out)).map_err(|_| CodecError::Body)?;
-    let crc = checksum(key, VERSION, &out[start + HEADER_BYTES..]);
+    let crc = checksum(key, version, &out[start + HEADER_BYTES..]);
     out[start + 1..start + HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     Ok(())
 }
 
-fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, CodecError> {
-    let Some((&[version, a, b, c, d], body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+fn decode<T: DeserializeOwned>(key: &[u8], version: u8, bytes: &[u8]) -> Result<T, CodecError> {
+    let Some((&[found, a, b, c, d], body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(CodecError::Short { bytes: bytes.len() });
     };
-    if version != VERSION {
-        return Err(CodecError::Version { found: version });
+    if found != version {
+        return Err(CodecError::Version { found });
     }
     if checksum(key, version, body) != u32::from_le_bytes([a, b, c, d]) {
         return Err(CodecError::Checksum);

@@ -194,6 +194,10 @@ impl JournalReader for VecJournal {
         Offset(0)
     }
 
+    fn holds(&self) -> Offset {
+        self.end()
+    }
+
     fn entries_since(&self, from: Offset) -> u64 {
         self.end().0.saturating_sub(from.0)
     }

@@ -96,6 +96,9 @@ pub struct Marks {
     pub alive_at: Timestamp,
     /// The most sessions that ever were there at once.
     pub high_water: HighWater,
+    /// The journal reached up to here: what it holds must not end before. Below `covers` if that is the begin of a boot
+    /// epoch, at or above it after a start.
+    pub holds: Offset,
 }
 
 /// Why the store failed.

@@ -39,6 +39,8 @@ pub struct Replica {
     applied: Offset,
     alive_at: Timestamp,
     high_water: HighWater,
+    /// The journal reached up to here.
+    holds: Offset,
     /// What stored sessions and groups need; `None` before the first [`Replica::scan`].
     floors: Option<FloorCounts>,
     /// The records that the stored retained table names.
@@ -113,6 +115,7 @@ impl Replica {
             applied: marks.covers,
             alive_at: marks.alive_at,
             high_water: marks.high_water,
+            holds: marks.holds,
             floors: None,
             pinned,
             expiries,
@@ -172,12 +175,20 @@ impl Replica {
             Entry::HighWater(mark) => self.high_water = *mark,
         }
         self.applied = at.next();
+        self.holds = at.next();
         Ok(())
     }
 
-    /// No record lies between `applied` and `end`: the journal's end after a replay.
+    /// No record lies between `applied` and `end`, the end of what was committed.
     pub fn advance(&mut self, end: Offset) {
         self.applied = self.applied.max(end);
+        self.holds = self.holds.max(end);
+    }
+
+    /// The journal was replayed: it goes on at `end`, and what it holds ends at `holds`.
+    pub fn begin(&mut self, end: Offset, holds: Offset) {
+        self.applied = self.applied.max(end);
+        self.holds = holds;
     }
 
     /// The session as of `applied`; `None` if it does not exist or ended.
@@ -227,6 +238,7 @@ impl Replica {
             alive_at: self.alive_at,
             epoch: self.marks.epoch,
             high_water: self.high_water,
+            holds: self.holds,
         };
         if marks == self.marks && self.dirty() == 0 {
             return Ok(());

@@ -28,7 +28,11 @@ use crate::actor::session;
 use crate::actor::shard::ShardActor;
 use crate::actor::shared::{Shared, SharedRoutes};
 use crate::clock::Clock;
+use crate::journal::files::Files;
+use crate::journal::reader::SegmentReader;
+use crate::journal::recovery::{Known, reopen};
 use crate::journal::segments::JournalOptions;
+use crate::journal::writer::SegmentWriter;
 use crate::journal::{JournalReader, JournalWriter};
 use crate::model::entry::{Entry, GroupChange};
 use crate::model::group::directory::Directory;
@@ -85,12 +89,7 @@ pub(super) async fn start(
     data_dir: Option<DataDir>,
 ) -> Result<ActorSystem, StartError> {
     let Engine { store, files } = engine;
-    let options = JournalOptions {
-        segment_bytes_max: config.segment_bytes,
-        ..JournalOptions::default()
-    };
-    let epoch = store.marks()?.epoch.saturating_add(1);
-    let (writer, reader) = crate::journal::recovery::open(files, options, epoch)?;
+    let (writer, reader, epoch) = open_journal(&config, &*store, files)?;
     let journal: Arc<dyn JournalReader> = reader;
     let shards = config.shards.clamp(1, SHARDS_MAX);
     let shared_limits = Arc::new(config.shared.clone());
@@ -149,6 +148,29 @@ pub(super) async fn start(
     })
 }
 
+/// Opens the journal for the next boot epoch, held to what the store says of it.
+fn open_journal(
+    config: &SystemConfig,
+    store: &dyn SnapshotStore,
+    files: Arc<dyn Files>,
+) -> Result<(SegmentWriter, Arc<SegmentReader>, u32), StartError> {
+    let options = JournalOptions {
+        segment_bytes_max: config.segment_bytes,
+        ..JournalOptions::default()
+    };
+    let marks = store.marks()?;
+    let epoch = marks.epoch.saturating_add(1);
+    let known = Known {
+        epoch,
+        covers: marks.covers,
+        holds: marks.holds,
+        // What a power cut may take must not keep the broker down.
+        accepts_loss: config.accepts_loss || config.durability != Durability::Always,
+    };
+    let (writer, reader) = reopen(files, options, known)?;
+    Ok((writer, reader, epoch))
+}
+
 /// Recovers, and deals out what survived to its shards.
 fn bring_back(
     store: &Arc<dyn SnapshotStore>,
@@ -179,7 +201,7 @@ fn bring_back(
         Survivor::Retained { topic, at } => retained.set(topic, at),
     };
     let recovered = recover(Arc::clone(store), journal, clock.now(), &mut deal)?;
-    begin_epoch(&**store)?;
+    begin_epoch(&**store, journal.holds())?;
     let (groups, survivors, over) = found.settle(Arc::clone(shared_limits), epoch);
     for group in survivors {
         let home = home_of(&group.filter, usize::from(shards));

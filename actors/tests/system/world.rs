@@ -66,6 +66,7 @@ impl World {
             tenants: PerTenant::default(),
             quota: QuotaLimits::default(),
             durability: Durability::Always,
+            accepts_loss: false,
             segment_bytes: 1 << 20,
             cache_bytes: 1 << 20,
             checkpoint_interval_millis: 20,

@@ -284,12 +284,12 @@ fn a_damaged_session_that_the_tail_touches_stops_the_start_too() {
 fn every_start_has_an_epoch_of_its_own_whatever_is_checkpointed_in_between() {
     let store = Arc::new(MemoryStore::new());
     let mut replica = Replica::open(Arc::clone(&store) as Arc<dyn SnapshotStore>).unwrap();
-    assert_eq!(begin_epoch(&*store).unwrap(), 1);
+    assert_eq!(begin_epoch(&*store, Offset(7)).unwrap(), 1);
     // The replica was opened before the epoch began.
     replica.apply(Offset(0), &attached(1, 0)).unwrap();
     replica.commit().unwrap();
-    assert_eq!(begin_epoch(&store.crash()).unwrap(), 2);
+    assert_eq!(begin_epoch(&store.crash(), Offset(7)).unwrap(), 2);
     store.fail_commits(1);
-    assert!(begin_epoch(&*store).is_err());
+    assert!(begin_epoch(&*store, Offset(7)).is_err());
     assert_eq!(store.marks().unwrap().epoch, 1);
 }

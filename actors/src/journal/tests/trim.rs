@@ -42,7 +42,7 @@ fn missing(files: &MemoryFiles, known: Known) -> String {
     );
     match error {
         ReadError::Missing { what, .. } => what,
-        other => panic!("{other}"),
+        other @ (ReadError::Io { .. } | ReadError::Damaged { .. }) => panic!("{other}"),
     }
 }
 

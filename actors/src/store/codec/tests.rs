@@ -18,6 +18,9 @@ const GROUP_V1: &str = "01220ab3bf070c2473686172652f672f612f2bf40302ac02900301f5
 /// The marks {covers: 1000, epoch: 3, alive_at: 123456789, high_water: {300, 123456788}} as version 1 wrote them.
 const MARKS_V1: &str = "01c6d66585e80703959aef3aac02949aef3a";
 
+/// The same with {holds: 990} as version 2 wrote them.
+const MARKS_V2: &str = "02d5c2f061e80703959aef3aac02949aef3ade07";
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -44,6 +47,7 @@ fn marks() -> Marks {
             units: 300,
             at: Timestamp(123_456_788),
         },
+        holds: Offset(990),
     }
 }
 
@@ -69,11 +73,23 @@ fn version_1_of_a_group_is_written_and_read_as_ever() {
 }
 
 #[test]
-fn version_1_of_the_marks_is_written_and_read_as_ever() {
+fn version_2_of_the_marks_is_written_and_read_as_ever() {
     let mut out = Vec::new();
     encode_marks(&marks(), &mut out).unwrap();
-    assert_eq!(hex(&out), MARKS_V1);
-    assert_eq!(decode_marks(&bytes(MARKS_V1)), Ok(marks()));
+    assert_eq!(hex(&out), MARKS_V2);
+    assert_eq!(decode_marks(&bytes(MARKS_V2)), Ok(marks()));
+}
+
+#[test]
+fn version_1_of_the_marks_is_read_and_the_journal_reached_what_they_cover() {
+    let read = decode_marks(&bytes(MARKS_V1));
+    assert_eq!(
+        read,
+        Ok(Marks {
+            holds: Offset(1000),
+            ..marks()
+        })
+    );
 }
 
 #[test]
