@@ -153,6 +153,11 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             "Leases that came back and are leased again: their member left, or had no room.",
             &[],
         ),
+        Counter::PublisherPaused => (
+            "outlive_publishers_paused_total",
+            "How often publications waited until readers of the same shard had taken what was put before them, 16 MiB in all.",
+            &[],
+        ),
         Counter::ResumeRefused => (
             "outlive_resumes_refused_total",
             "CONNECTs refused because more than four waited for one session to be read back; of one client the last ones stay.",

@@ -108,8 +108,9 @@ pub struct Committed {
     pub end: Offset,
 }
 
-/// Shard -> shard: publications for the transient readers and QoS 0 readers of that shard.
-#[derive(Clone, Debug, ActixMessage)]
+/// Shard -> shard: publications for the transient readers and QoS 0 readers of that shard. One without any tells the shard
+/// to go on with what came before.
+#[derive(Clone, Debug, Default, ActixMessage)]
 #[rtype(result = "()")]
 pub struct RouteBatch {
     /// In the order in which their sessions published them.

@@ -307,8 +307,10 @@ impl Handler<ConnectRequest> for ShardActor {
 impl Handler<RouteBatch> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, batch: RouteBatch, _: &mut Self::Context) {
-        self.local.borrow_mut().routed(&batch);
+    fn handle(&mut self, batch: RouteBatch, ctx: &mut Self::Context) {
+        self.local.borrow_mut().routed(batch);
+        // It may have waited behind what the journal answered.
+        self.ask_answered(ctx);
     }
 }
 
@@ -316,7 +318,7 @@ impl Handler<Committed> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, committed: Committed, ctx: &mut Self::Context) {
-        self.local.borrow_mut().committed(&committed);
+        self.local.borrow_mut().committed(committed);
         self.ask_answered(ctx);
         self.look_after_drain();
     }

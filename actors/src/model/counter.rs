@@ -86,6 +86,8 @@ pub enum Counter {
     TenantRetainRefused,
     /// A CONNECT that waited for a session to come back, or would have, was refused: too many did.
     ResumeRefused,
+    /// A session that publishes waited until readers of its shard had taken what was put before them.
+    PublisherPaused,
 }
 
 impl Counter {
@@ -132,8 +134,9 @@ impl Counter {
         Self::TenantGroupRefused,
         Self::TenantRetainRefused,
         Self::ResumeRefused,
+        Self::PublisherPaused,
     ];
 
     /// How many counters there are.
-    pub const COUNT: usize = Self::ResumeRefused as usize + 1;
+    pub const COUNT: usize = Self::PublisherPaused as usize + 1;
 }

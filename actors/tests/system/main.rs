@@ -10,6 +10,7 @@
 mod backlog;
 mod client;
 mod crash;
+mod fan_out;
 mod fights;
 mod gate;
 mod groups;

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use super::super::protocol::{Asker, ForGroup, ForMember, GroupBatch, MemberNews};
 use super::Local;
+use super::fan_out::Late;
 use super::group_routes::Switch;
 use crate::model::counter::Counter;
 use crate::model::effect::WhichGroup;
@@ -262,7 +263,7 @@ impl Local {
                         outbox.for_groups.push(ForGroup::Marked(group.number));
                     }
                 }
-                ForGroup::Marked(number) => self.marked(number),
+                ForGroup::Marked(number) => self.come_late(Late::Marked(number)),
             }
         }
         for news in batch.for_members {

@@ -28,6 +28,7 @@ use crate::model::topic::Filter;
 use crate::observe::ShardCells;
 
 mod directory;
+mod fan_out;
 mod group_life;
 mod group_routes;
 mod groups;
@@ -38,6 +39,8 @@ mod traffic;
 
 use directory::Released;
 pub use directory::{Presence, Resident, ResidentState, Stay};
+pub use fan_out::FAN_OUT_BYTES_MAX;
+use fan_out::FanOut;
 pub use groups::LocalGroups;
 pub use groups::{GroupResident, GroupState, home_of};
 use look_ups::LookUps;
@@ -68,6 +71,7 @@ pub struct Local {
     vacant: Vec<Slot>,
     wheel: BTreeSet<(Timestamp, ClientId)>,
     outboxes: Vec<Vec<Arc<Message>>>,
+    fan_out: FanOut,
     /// Sessions whose publishers wait for a backlog to shrink.
     held_back: BTreeSet<Slot>,
     entries: Vec<Entry>,
@@ -103,6 +107,7 @@ impl Local {
             wheel: BTreeSet::new(),
             held_back: BTreeSet::new(),
             outboxes: vec![Vec::new(); shards],
+            fan_out: FanOut::default(),
             entries: Vec::new(),
             released: Vec::new(),
             evicted: HashMap::new(),

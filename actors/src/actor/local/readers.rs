@@ -1,6 +1,7 @@
 //! Who reads what: subscriptions of attached sessions, and durable ones attached or not.
 
 use super::Local;
+use super::slots::live_bytes;
 use crate::model::counter::Counter;
 use crate::model::packet::SubscriptionOptions;
 use crate::model::routes::{FilterNumber, RouteEdge, ShardRoutes, Slot};
@@ -43,8 +44,13 @@ impl Local {
         let filters = std::mem::take(&mut state.filters);
         // What is still on its way to these subscriptions must not reach those of a successor in this slot.
         let late = state.waiting.used();
-        let late = late.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.live));
+        let late = late.map_or_else(Vec::new, |waiting| {
+            let late = std::mem::take(&mut waiting.live);
+            waiting.bytes -= late.iter().map(live_bytes).sum::<usize>();
+            late
+        });
         state.waiting.tidy();
+        self.taken(late.iter().map(live_bytes).sum());
         for _ in late {
             self.count(Counter::DroppedOffline);
         }

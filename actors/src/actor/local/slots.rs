@@ -67,6 +67,8 @@ pub(super) struct Waiting {
     pub(super) live: Vec<Live>,
     /// Committed records.
     pub(super) records: Vec<Record>,
+    /// What both count for among all that is in slots.
+    pub(super) bytes: usize,
     /// What groups lease to the session.
     pub(super) leased: Vec<Leased>,
     /// Answers to its questions whether groups are routed to.
@@ -80,6 +82,7 @@ impl Unused for Waiting {
         static UNUSED: Waiting = Waiting {
             live: Vec::new(),
             records: Vec::new(),
+            bytes: 0,
             leased: Vec::new(),
             joined: Vec::new(),
             failed: Vec::new(),
@@ -179,9 +182,9 @@ impl Local {
         let mut state = self.slots.get_mut(slot.0 as usize)?.take()?;
         self.vacant.push(slot);
         self.cells.shift(state.occupant.gauge(), -1);
-        let late = state.waiting.used();
-        let late = late.map_or_else(Vec::new, |waiting| std::mem::take(&mut waiting.leased));
-        for leased in late {
+        let late = state.waiting.take();
+        self.taken(late.bytes);
+        for leased in late.leased {
             self.return_leases(slot, state.number, leased);
         }
         Some(state)
@@ -212,7 +215,11 @@ impl Local {
             leased: std::mem::take(&mut waiting.leased),
             joined: std::mem::take(&mut waiting.joined),
         };
+        let bytes = std::mem::take(&mut waiting.bytes);
         state.waiting.tidy();
+        if bytes > 0 {
+            self.taken(bytes);
+        }
         woken
     }
 
@@ -269,23 +276,28 @@ impl SlotState {
         }
     }
 
-    /// One delivery per publication, at the highest QoS, with all identifiers; none if the journal will bring it.
+    /// One delivery per publication, at the highest QoS, with all identifiers; none if the journal will bring it. Gives by how
+    /// many bytes more the slot holds then.
     pub(super) fn offer(
         &mut self,
         message: &Arc<Message>,
         options: &SubscriptionOptions,
         durable: bool,
         pass: u64,
-    ) {
+    ) -> isize {
         let qos = message.qos.min(options.qos);
         let seen = self.pass == pass;
         if durable && qos > QoS::AtMostOnce {
-            if seen && !self.pass_is_logged {
-                self.waiting.live.pop();
+            let mut less = 0;
+            if seen
+                && !self.pass_is_logged
+                && let Some(live) = self.waiting.live.pop()
+            {
+                less = self.forget(&live);
             }
             self.pass = pass;
             self.pass_is_logged = true;
-            return;
+            return less;
         }
         if seen {
             if !self.pass_is_logged
@@ -293,27 +305,52 @@ impl SlotState {
             {
                 live.qos = live.qos.max(qos);
                 live.retain |= options.retain_as_published && message.retain;
+                let before = live_bytes(live);
                 live.subscription_ids.extend(options.id);
+                let more = live_bytes(live) - before;
+                return self.hold(more);
             }
-            return;
+            return 0;
         }
         self.pass = pass;
         self.pass_is_logged = false;
-        self.waiting.live.push(Live {
+        let live = Live {
             message: Arc::clone(message),
             qos,
             retain: options.retain_as_published && message.retain,
             subscription_ids: options.id.into_iter().collect(),
-        });
+        };
+        let bytes = live_bytes(&live);
+        self.waiting.live.push(live);
         self.wake();
+        self.hold(bytes)
     }
 
-    /// A record comes once, however many filters match.
-    pub(super) fn offer_record(&mut self, record: &Record, pass: u64) {
-        if self.pass != pass {
-            self.pass = pass;
-            self.waiting.records.push(record.clone());
-            self.wake();
+    /// A record comes once, however many filters match. Gives how many bytes more the slot holds then.
+    pub(super) fn offer_record(&mut self, record: &Record, pass: u64) -> isize {
+        if self.pass == pass {
+            return 0;
         }
+        self.pass = pass;
+        self.waiting.records.push(record.clone());
+        self.wake();
+        self.hold(size_of::<Record>() + record.message.size_bytes())
     }
+
+    fn hold(&mut self, bytes: usize) -> isize {
+        self.waiting.bytes += bytes;
+        isize::try_from(bytes).unwrap_or(isize::MAX)
+    }
+
+    fn forget(&mut self, live: &Live) -> isize {
+        let bytes = live_bytes(live);
+        self.waiting.bytes -= bytes;
+        -isize::try_from(bytes).unwrap_or(isize::MAX)
+    }
+}
+
+/// What a delivery counts for: the bytes that it becomes, and the place that it takes until then.
+pub(super) fn live_bytes(live: &Live) -> usize {
+    let ids = size_of_val(&*live.subscription_ids);
+    size_of::<Live>() + live.message.size_bytes() + ids
 }

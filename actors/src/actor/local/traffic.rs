@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::protocol::{Committed, RouteBatch, Submission};
+use super::fan_out::Late;
 use super::{Local, SlotState};
 use crate::model::counter::Counter;
 use crate::model::entry::Entry;
@@ -97,15 +98,44 @@ impl Local {
     }
 
     /// Delivers what another shard's sessions published, and takes it off this shard's backlog.
-    pub fn routed(&mut self, batch: &RouteBatch) {
-        self.look_ahead(batch.messages.iter());
-        for message in &batch.messages {
-            self.look_ups.find(&self.shared.routes, message);
-            self.offer(message);
+    pub fn routed(&mut self, batch: RouteBatch) {
+        self.come_late(Late::Routed(batch, 0));
+    }
+
+    /// As [`Self::routed`], from the message at `from` on; gives what is left when readers must have their turn.
+    pub(super) fn route(&mut self, batch: RouteBatch, from: usize) -> Option<Late> {
+        let messages = batch.messages.get(from..).unwrap_or_default();
+        let done = self.for_each_until_crowded(messages, |message| message, Self::offer);
+        if done < messages.len() {
+            return Some(Late::Routed(batch, from + done));
         }
-        self.look_ups.end_turn();
         let backlog = &self.shared.backlogs[usize::from(self.shard.0)];
         backlog.fetch_sub(batch.bytes, Ordering::Relaxed);
+        None
+    }
+
+    /// Looks up who reads each of these and gives it to them; stops when readers must have their turn. Gives how many.
+    fn for_each_until_crowded<T>(
+        &mut self,
+        all: &[T],
+        message: impl Fn(&T) -> &Arc<Message>,
+        offer: impl Fn(&mut Self, &T),
+    ) -> usize {
+        if self.is_crowded() {
+            return 0;
+        }
+        self.look_ahead(all.iter().map(&message));
+        let mut done = 0;
+        for one in all {
+            if self.is_crowded() {
+                break;
+            }
+            self.look_ups.find(&self.shared.routes, message(one));
+            offer(self, one);
+            done += 1;
+        }
+        self.look_ups.end_turn();
+        done
     }
 
     /// The session of this slot keeps its connection's credit back until no shard is backlogged.
@@ -128,9 +158,10 @@ impl Local {
     /// Puts the publication that was looked up last into the slots of this shard's live readers, and wakes them.
     fn offer(&mut self, message: &Arc<Message>) {
         self.for_each_reader(|state, options, durable, pass| {
-            if !(options.no_local && state.number == message.publisher) {
-                state.offer(message, options, durable, pass);
+            if options.no_local && state.number == message.publisher {
+                return 0;
             }
+            state.offer(message, options, durable, pass)
         });
     }
 
@@ -138,27 +169,31 @@ impl Local {
     fn offer_record(&mut self, record: &Record) {
         self.for_each_reader(|state, options, durable, pass| {
             if durable && options.qos > QoS::AtMostOnce {
-                state.offer_record(record, pass);
+                return state.offer_record(record, pass);
             }
+            0
         });
     }
 
-    /// Calls `found` for this shard's readers of what was looked up last: slot, options, durable, the number of this pass.
+    /// Calls `found` for this shard's readers of what was looked up last: slot, options, durable, the number of this pass. It
+    /// gives how many bytes the slot holds more.
     fn for_each_reader(
         &mut self,
-        mut found: impl FnMut(&mut SlotState, &SubscriptionOptions, bool, u64),
+        mut found: impl FnMut(&mut SlotState, &SubscriptionOptions, bool, u64) -> isize,
     ) {
         self.pass += 1;
         let pass = self.pass;
         let slots = &mut self.slots;
+        let mut more = 0;
         for filter in self.look_ups.filters() {
             self.routes
                 .for_each_reader(*filter, |slot, options, durable| {
                     if let Some(state) = slots.get_mut(slot.0 as usize).and_then(Option::as_mut) {
-                        found(state, options, durable, pass);
+                        more += found(state, options, durable, pass);
                     }
                 });
         }
+        self.put(more);
     }
 
     /// Whether the publications of a ticket were refused by the journal.
@@ -276,13 +311,18 @@ impl Local {
     }
 
     /// Takes the appender's answer: records go to their readers, whoever waits for a ticket is woken.
-    pub fn committed(&mut self, committed: &Committed) {
-        self.look_ahead(committed.records.iter().map(|record| &record.message));
-        for record in committed.records.iter() {
-            self.look_ups.find(&self.shared.routes, &record.message);
-            self.offer_record(record);
+    pub fn committed(&mut self, committed: Committed) {
+        self.come_late(Late::Committed(committed, 0));
+    }
+
+    /// As [`Self::committed`], from the record at `from` on; gives what is left when readers must have their turn.
+    pub(super) fn commit(&mut self, committed: Committed, from: usize) -> Option<Late> {
+        let records = committed.records.get(from..).unwrap_or_default();
+        let done =
+            self.for_each_until_crowded(records, |record| &record.message, Self::offer_record);
+        if done < records.len() {
+            return Some(Late::Committed(committed, from + done));
         }
-        self.look_ups.end_turn();
         self.live_end = self.live_end.max(committed.end);
         self.answered = self.answered.max(committed.ticket);
         for ticket in &committed.failed {
@@ -304,6 +344,7 @@ impl Local {
                 state.wake();
             }
         }
+        None
     }
 }
 

@@ -111,6 +111,38 @@ impl Handler<ToSession> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, told: ToSession, ctx: &mut Self::Context) {
+        if matches!(told, ToSession::Wake) {
+            self.turn([], ctx);
+            self.go_on(ctx);
+        } else if self.waiting.postponed.is_empty() {
+            self.hear(told, ctx);
+        } else {
+            // Behind what came before it.
+            self.waiting.postponed.push_back(told);
+        }
+    }
+}
+
+impl SessionActor {
+    /// Hears what was postponed, as far as the readers of what its client publishes follow.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        while let Some(waiting) = self.waiting.used()
+            && !waiting.postponed.is_empty()
+            && !self.sentinel.is_dismissed()
+        {
+            let mut local = self.local.borrow_mut();
+            if local.is_crowded() {
+                return local.await_readers(self.sentinel.slot());
+            }
+            drop(local);
+            if let Some(told) = waiting.postponed.pop_front() {
+                self.waiting.tidy();
+                self.hear(told, ctx);
+            }
+        }
+    }
+
+    fn hear(&mut self, told: ToSession, ctx: &mut Context<Self>) {
         match told {
             ToSession::FromConnection(FromConnection::Packets {
                 fence,

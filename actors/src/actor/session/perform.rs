@@ -245,6 +245,7 @@ impl SessionActor {
         // Gives the memory back: a session is idle most of its life.
         if let Some(waiting) = self.waiting.used() {
             *waiting = Waiting {
+                postponed: std::mem::take(&mut waiting.postponed),
                 withheld: std::mem::take(&mut waiting.withheld),
                 ..Waiting::default()
             };

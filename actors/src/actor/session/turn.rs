@@ -7,9 +7,10 @@ use std::rc::Rc;
 use actix::Context;
 
 use super::super::local::{Presence, Stay};
-use super::super::protocol::{Candidate, Load};
+use super::super::protocol::{Candidate, FromConnection, Load, ToSession};
 use super::SessionActor;
 use super::reads::LookUp;
+use crate::model::counter::Counter;
 use crate::model::effect::{Effect, Input};
 use crate::model::effects::Effects;
 use crate::model::ids::{Fence, Now, Offset, PacketId, Timestamp};
@@ -73,6 +74,8 @@ pub(super) struct Waiting {
     pub(super) failed: Vec<u64>,
     /// Groups that are routed to, by the number of the question.
     pub(super) joined: Vec<u64>,
+    /// What the session was told and has not heard yet: readers of what its client published must have their turn first.
+    pub(super) postponed: VecDeque<ToSession>,
     /// Packets dealt with, whose credit is kept back because a shard that was published to cannot keep up.
     pub(super) withheld: Load,
 }
@@ -104,6 +107,7 @@ impl Unused for Waiting {
             held: VecDeque::new(),
             failed: Vec::new(),
             joined: Vec::new(),
+            postponed: VecDeque::new(),
             withheld: Load::NONE,
         };
         &UNUSED
@@ -113,6 +117,7 @@ impl Unused for Waiting {
         self.held.is_empty()
             && self.failed.is_empty()
             && self.joined.is_empty()
+            && self.postponed.is_empty()
             && self.withheld.is_empty()
     }
 }
@@ -164,9 +169,18 @@ impl SessionActor {
         let records = woken.records.into_iter().map(Input::Logged);
         let leases: usize = woken.leased.iter().map(|leased| leased.what.len()).sum();
         let leased = woken.leased.into_iter().map(Input::Leased);
-        let inputs = live.chain(records).chain(leased).chain(inputs);
-        turn.outgoing.expected = inputs.size_hint().0 + leases;
-        inputs.for_each(|input| self.decide(input, &mut effects, &mut turn));
+        let handed = live.chain(records).chain(leased);
+        let mut inputs = inputs.into_iter();
+        turn.outgoing.expected = handed.size_hint().0 + inputs.size_hint().0 + leases;
+        handed.for_each(|input| self.decide(input, &mut effects, &mut turn));
+        let mut packets = packets;
+        while let Some(input) = inputs.next() {
+            self.decide(input, &mut effects, &mut turn);
+            if packets.is_some() && self.local.borrow().is_crowded() {
+                packets = self.postpone(inputs, packets);
+                break;
+            }
+        }
         if !woken.joined.is_empty() {
             self.waiting.joined.extend(woken.joined);
         }
@@ -195,6 +209,36 @@ impl SessionActor {
         self.joined_groups(joining);
     }
 
+    /// What is left of a connection's packets waits until those who read what came before it had their turn. Gives back
+    /// what the packets count for if nothing is left.
+    fn postpone(
+        &mut self,
+        rest: impl Iterator<Item = Input>,
+        packets: Option<(Load, Fence)>,
+    ) -> Option<(Load, Fence)> {
+        let (load, fence) = packets?;
+        let mut packets = Vec::new();
+        for input in rest {
+            if let Input::Packet { packet, .. } = input {
+                packets.push(packet);
+            }
+        }
+        if packets.is_empty() {
+            return Some((load, fence));
+        }
+        let rest = FromConnection::Packets {
+            fence,
+            packets,
+            load,
+        };
+        let postponed = &mut self.waiting.postponed;
+        postponed.push_front(ToSession::FromConnection(rest));
+        let mut local = self.local.borrow_mut();
+        local.count(Counter::PublisherPaused);
+        local.await_readers(self.sentinel.slot());
+        None
+    }
+
     fn finish(&mut self, mut turn: Turn<'_>) {
         self.send_outgoing(&mut turn);
         let shared = Rc::clone(&self.local);
@@ -214,6 +258,7 @@ impl SessionActor {
         let passivation = self.detached_at.map(|at| at.plus_millis(passivate_after));
         if passivation.is_some_and(|at| at <= turn.now.time)
             && self.waiting.held.is_empty()
+            && self.waiting.postponed.is_empty()
             && local.is_quiet(slot)
         {
             return self.passivate(&mut local, turn.ctx);
