@@ -22,8 +22,8 @@ use crate::admin::{
 };
 use crate::auth::{Anonymous, Authenticator, Scram, Tenancy, Users, UsersError};
 use crate::config::{
-    Config, ConfigError, Durability as DurabilityKey, Overflow as OverflowKey, Reloaded,
-    SharedConfig,
+    Config, ConfigError, Durability as DurabilityKey, MqttConfig, Overflow as OverflowKey,
+    Reloaded, SharedConfig,
 };
 use crate::groups::{self, Declarations, DeclareError, Declared, DeclaredBy, DeclaredFile};
 use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
@@ -278,12 +278,22 @@ fn authenticator(config: &Config) -> Result<Arc<dyn Authenticator>, UsersError> 
 }
 
 fn listen(config: &Config) -> Result<Vec<TcpListener>, BrokerError> {
-    config
-        .mqtt
-        .listen
-        .iter()
-        .map(|address| bind("mqtt.listen", *address))
-        .collect()
+    let default = MqttConfig::default().listen;
+    let mut listeners = Vec::new();
+    for address in &config.mqtt.listen {
+        match bind("mqtt.listen", *address) {
+            // Nobody asked for it: a machine without IPv6 has no such address.
+            Err(BrokerError::Listen { source, .. })
+                if config.mqtt.listen == default
+                    && address.is_ipv6()
+                    && source.kind() != std::io::ErrorKind::AddrInUse =>
+            {
+                tracing::warn!(%address, %source, "not listened on");
+            }
+            bound => listeners.push(bound?),
+        }
+    }
+    Ok(listeners)
 }
 
 fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, BrokerError> {
@@ -371,6 +381,7 @@ fn system_config(config: &Config, declared: Declared) -> SystemConfig {
             send_ahead_bytes: config.mqtt.write_buffer_high_bytes,
             exactly_once_v3_max: config.session.inflight_qos2_v3_max,
             subscriptions_max: config.session.subscriptions_max,
+            subscriptions_bytes_max: config.session.subscriptions_bytes_max,
             queue_messages_max: config.session.queue_messages_max,
             queue_bytes_max: config.session.queue_bytes_max,
             overflow: match config.session.overflow {

@@ -110,7 +110,7 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         Counter::DroppedSessionEnded => (DROPPED, DROPPED_HELP, &[("reason", "session_ended")]),
         Counter::SubscriptionRefused => (
             "outlive_subscriptions_refused_total",
-            "Filters refused because of session.subscriptions_max.",
+            "Filters refused because of session.subscriptions_max or session.subscriptions_bytes_max.",
             &[],
         ),
         Counter::RetainRefused => (

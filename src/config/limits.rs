@@ -32,6 +32,9 @@ pub const LIMITS: &[Limit] = &[
     limit("mqtt.topic_alias_max", 0, 65_535),
     limit("mqtt.qos_max", 0, 2),
     limit("mqtt.topic_levels_max", 1, 1024),
+    limit("mqtt.topic_bytes_max", 64, 65_535),
+    // [MQTT-3.1.3-5]: ids of 23 bytes must be allowed.
+    limit("mqtt.client_id_bytes_max", 23, 65_535),
     limit("mqtt.receive_max", 1, 65_535),
     limit("mqtt.inbound_bytes_max", MIB, TIB),
     limit("mqtt.write_buffer_high_bytes", 4 * KIB, GIB),
@@ -44,6 +47,7 @@ pub const LIMITS: &[Limit] = &[
     limit("session.inflight_max", 1, 65_535),
     limit("session.inflight_qos2_v3_max", 1, 65_535),
     limit("session.subscriptions_max", 0, 1_000_000),
+    limit("session.subscriptions_bytes_max", KIB, GIB),
     limit("session.queue_messages_max", 0, 4_294_967_295),
     limit("session.queue_bytes_max", KIB, TIB),
     limit("session.takeover_pause_millis", 0, 60_000),

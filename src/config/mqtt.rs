@@ -1,6 +1,6 @@
 //! Section `mqtt`: listeners and the limits of one connection.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,10 @@ pub struct MqttConfig {
     pub check_payload_format: bool,
     /// Levels of a topic or filter.
     pub topic_levels_max: u16,
+    /// Bytes of a topic or filter.
+    pub topic_bytes_max: u16,
+    /// Bytes of a client id.
+    pub client_id_bytes_max: u16,
     /// Whether a client id of 3.1 with more than 23 characters is refused.
     pub strict_v31_client_ids: bool,
     /// Unacknowledged QoS 1 and 2 publications that a client may have under way to the broker.
@@ -51,8 +55,11 @@ pub struct MqttConfig {
 impl Default for MqttConfig {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883)],
-            packet_bytes_max: 1_048_576,
+            listen: vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 1883),
+            ],
+            packet_bytes_max: 16_777_216,
             connect_bytes_max: 262_144,
             connect_timeout_millis: 10_000,
             keep_alive_seconds_max: 0,
@@ -61,6 +68,8 @@ impl Default for MqttConfig {
             qos_max: 2,
             check_payload_format: false,
             topic_levels_max: 128,
+            topic_bytes_max: 4096,
+            client_id_bytes_max: 1024,
             strict_v31_client_ids: false,
             receive_max: 1024,
             inbound_bytes_max: 67_108_864,

@@ -17,6 +17,8 @@ pub struct SessionConfig {
     pub inflight_qos2_v3_max: u16,
     /// Subscriptions of one session; 0 = none.
     pub subscriptions_max: u32,
+    /// Bytes of the filters of one session.
+    pub subscriptions_bytes_max: u32,
     /// Messages that may wait for one session; 0 = none.
     pub queue_messages_max: u32,
     /// Bytes that may wait in memory for one transient session.
@@ -35,7 +37,8 @@ impl Default for SessionConfig {
             expiry_seconds_max: 259_200,
             inflight_max: 512,
             inflight_qos2_v3_max: 20,
-            subscriptions_max: 1000,
+            subscriptions_max: 0,
+            subscriptions_bytes_max: 4_194_304,
             queue_messages_max: 0,
             queue_bytes_max: 16_777_216,
             overflow: Overflow::DropOldest,

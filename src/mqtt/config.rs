@@ -52,6 +52,10 @@ pub struct WireConfig {
     /// The most levels of a topic or filter. Above, a PUBLISH is refused with 0x90 in the acknowledgement of 5.0, or else ends
     /// the connection, a will is refused at CONNECT, a filter with 0x8F.
     pub topic_levels_max: u16,
+    /// The most bytes of a topic, or of a filter with the name of its group. Above, as with `topic_levels_max`.
+    pub topic_bytes_max: u16,
+    /// The most bytes of a client id. Above, CONNECT is refused (5.0: 0x85, 3.x: 2).
+    pub client_id_bytes_max: u16,
     /// Whether a client id of 3.1 with more than 23 characters is refused.
     pub strict_v31_client_ids: bool,
     /// Unacknowledged QoS 1 and 2 publications that a 5.0 client may have under way. Above, DISCONNECT 0x93.
@@ -95,6 +99,8 @@ impl From<&MqttConfig> for WireConfig {
             qos_max: QoS::from_level(mqtt.qos_max).unwrap_or(QoS::ExactlyOnce),
             check_payload_format: mqtt.check_payload_format,
             topic_levels_max: mqtt.topic_levels_max,
+            topic_bytes_max: mqtt.topic_bytes_max,
+            client_id_bytes_max: mqtt.client_id_bytes_max,
             strict_v31_client_ids: mqtt.strict_v31_client_ids,
             // The configuration has been checked: it is not 0.
             receive_max: NonZeroU16::new(mqtt.receive_max).unwrap_or(NonZeroU16::MIN),

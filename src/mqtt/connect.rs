@@ -159,6 +159,9 @@ fn frame_of(body: &[u8]) -> Vec<u8> {
 
 /// MQTT 3.1 wants 1 to 23 characters. Its devices send longer ids, too, which other brokers take.
 fn check_client_id(config: &WireConfig, packet: &ConnectPacket) -> Result<(), Refusal> {
+    if packet.client_id.len() > usize::from(config.client_id_bytes_max) {
+        return Err(Refusal::ClientId);
+    }
     if packet.version != ProtocolVersion::V31 {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! What a client may publish and subscribe to, as far as no session need be asked.
 //!
-//! Owns: the maximum QoS, the topic level limit, reserved topics, the check of payloads that say they are UTF-8, and the
+//! Owns: the maximum QoS, the limits of levels and bytes of topics, reserved topics, the check of payloads that say they are UTF-8, and the
 //! question to the authorizer; whose client it is, for all of them are about what the client says itself.
 //! Does not know: how a refusal is told.
 //!
@@ -27,6 +27,7 @@ use crate::auth::Authorizer;
 #[derive(Debug)]
 pub(super) struct Door {
     topic_levels_max: u16,
+    topic_bytes_max: u16,
     check_payload_format: bool,
     qos_max: QoS,
     /// `None` if all clients are alike: most brokers have no tenants and allow everything.
@@ -67,6 +68,7 @@ impl Door {
         let is_different = tenant.is_some() || access.is_some();
         Self {
             topic_levels_max: config.topic_levels_max,
+            topic_bytes_max: config.topic_bytes_max,
             check_payload_format: config.check_payload_format,
             qos_max: config.qos_max,
             client: is_different.then(|| Box::new(Client { tenant, access })),
@@ -111,7 +113,7 @@ impl Door {
         if is_reserved(topic) {
             return Err(Refusal::TopicName);
         }
-        if self.is_too_deep(topic) {
+        if self.is_too_long(topic.len()) || self.is_too_deep(topic) {
             return Err(Refusal::TopicLevels);
         }
         match self.access() {
@@ -143,8 +145,9 @@ impl Door {
     fn filter(&self, filter: &Filter) -> Option<Refusal> {
         // Members of a group need the right to what they share, and the depth is that of what they share.
         let shared = filter.share();
+        let group_bytes = shared.as_ref().map_or(0, |(name, _)| name.len());
         let filter = self.own(shared.as_ref().map_or(filter, |(_, plain)| plain).as_str());
-        if self.is_too_deep(filter) {
+        if self.is_too_long(group_bytes + filter.len()) || self.is_too_deep(filter) {
             return Some(Refusal::TopicFilter);
         }
         match self.access() {
@@ -167,6 +170,10 @@ impl Door {
             Some(tenant) => &known[tenant.prefix_bytes(known.as_bytes())..],
             None => known,
         }
+    }
+
+    fn is_too_long(&self, bytes: usize) -> bool {
+        bytes > usize::from(self.topic_bytes_max)
     }
 
     fn is_too_deep(&self, text: &str) -> bool {
@@ -299,6 +306,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn topics_and_filters_have_a_limit_in_bytes_which_the_tenant_does_not_count_for() {
+        let anonymous: Arc<dyn Authorizer> = Arc::new(Anonymous);
+        let tenant = Tenant::new("a-name-longer-than-the-limit").unwrap();
+        let config = WireConfig {
+            topic_bytes_max: 10,
+            ..WireConfig::default()
+        };
+        let door_for = |id: &ClientId| Door::new(&config, &anonymous, id, &Principal::anonymous());
+        let (of_nobody, of_tenant) = (
+            door_for(&ClientId::from("c")),
+            door_for(&tenant.client_id("c")),
+        );
+        for (text, fits) in [
+            ("0123456789", true),
+            ("01234567890", false),
+            ("é2é4é6é", false),
+        ] {
+            let known = format!("{}{text}", tenant.prefix_of(text));
+            let expected = fits.then_some(()).ok_or(Refusal::TopicLevels);
+            assert_eq!(of_nobody.topic(text), expected, "{text}");
+            assert_eq!(of_tenant.topic(&known), expected, "{text}");
+            let refused = (!fits).then_some(Refusal::TopicFilter);
+            let filter = Filter::new(text).unwrap();
+            assert_eq!(of_nobody.filter(&filter), refused, "{text}");
+            assert_eq!(of_tenant.filter(&tenant.filter(&filter)), refused, "{text}");
+        }
+        // The name of a group takes as much memory.
+        let named = |name: &str| Filter::new(&format!("$share/{name}/45678")).unwrap();
+        assert_eq!(of_nobody.filter(&named("01234")), None);
+        assert_eq!(
+            of_nobody.filter(&named("012345")),
+            Some(Refusal::TopicFilter)
+        );
     }
 
     fn message(properties: &[u8], payload: &[u8]) -> Message {

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - Encoded bytes never exceed `write_buffer_high_bytes` plus one packet: what comes above waits as a shared message.
-//! - At the high mark QoS 0 deliveries are dropped and counted, if they are not paced; at the maximum the connection
+//! - At the high mark QoS 0 deliveries are dropped and counted, if they are not paced and more than a few wait; at the maximum the connection
 //!   ends.
 //! - The session hears that there is room when all that it sent before lies below the high mark.
 //! - Order is that of [`Outbox::push`]; nothing overtakes.
@@ -36,6 +36,10 @@ thread_local! {
 /// Spare buffers that a thread keeps, and how large they may be.
 const SPARE_MAX: usize = 32;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
+
+/// So many packets wait however large they are: a client that reads keeps up with a few large ones, too, and they are
+/// shared.
+const WAIT_ALWAYS: usize = 16;
 
 /// What a delivery costs besides its payload while it waits, about.
 const PENDING_BYTES: usize = 64;
@@ -134,15 +138,17 @@ impl Outbox {
         if held < around.config.write_buffer_high_bytes && waiting.pending.is_empty() {
             return waiting.encode(&packet, terms.as_deref_mut(), around);
         }
+        let bytes = pending_bytes(&packet);
+        let fits = held + bytes <= around.config.write_buffer_max_bytes;
         if let Outbound::Publish(delivery) = &packet
             && delivery.qos == QoS::AtMostOnce
             && !delivery.paced
+            && (waiting.pending.len() >= WAIT_ALWAYS || !fits)
         {
             around.counters.add(WireCounter::DroppedSlowReader, 1);
             return Ok(());
         }
-        let bytes = pending_bytes(&packet);
-        if held + bytes > around.config.write_buffer_max_bytes {
+        if !fits {
             return Err(Refusal::NotReading);
         }
         waiting.pending_bytes += bytes;

@@ -401,7 +401,7 @@ fn connack_says_what_differs_from_what_a_client_may_expect_and_no_more() {
         );
     }
     let limit = properties.number(property::MAXIMUM_PACKET_SIZE);
-    assert_eq!(limit, Some(1_048_576), "there is always a limit");
+    assert_eq!(limit, Some(16_777_216), "there is always a limit");
     let broker = Broker::start();
     let client = Client::transient(&broker, Version::V5, "c");
     let properties = &client.connack.properties;

@@ -222,6 +222,7 @@ impl World {
             send_ahead_bytes: u32::from(rng.small(64, 600)),
             exactly_once_v3_max: rng.small(1, 4),
             subscriptions_max: 0,
+            subscriptions_bytes_max: 0,
             queue_messages_max: 0,
             queue_bytes_max: 0,
             overflow: Overflow::DropOldest,

@@ -30,6 +30,8 @@ pub struct SessionLimits {
     pub exactly_once_v3_max: u16,
     /// The most subscriptions; 0 = none.
     pub subscriptions_max: u32,
+    /// The most bytes of filters, as [`Subscriptions::bytes`](super::subscriptions::Subscriptions::bytes) counts; 0 = none.
+    pub subscriptions_bytes_max: u32,
     /// The most messages in a transient session's queue; 0 = none.
     pub queue_messages_max: u32,
     /// The most bytes in a transient session's queue; 0 = none.
@@ -54,6 +56,7 @@ impl Default for SessionLimits {
             send_ahead_bytes: 256 * 1024,
             exactly_once_v3_max: 20,
             subscriptions_max: 0,
+            subscriptions_bytes_max: 0,
             queue_messages_max: 0,
             queue_bytes_max: 16 * 1024 * 1024,
             overflow: Overflow::DropOldest,

@@ -47,7 +47,7 @@ pub enum Refusal {
     /// Two clients fight over this client id.
     #[error("too many takeovers of this session")]
     TakeoverRate,
-    /// `session.subscriptions_max` is reached.
+    /// `session.subscriptions_max` or `session.subscriptions_bytes_max` is reached.
     #[error("subscriptions of the session reached their limit")]
     SubscriptionQuota,
     /// `retained.messages_max` or `retained.bytes_max` is reached; the message is delivered and not retained.
@@ -83,10 +83,10 @@ pub enum Refusal {
     /// A topic name that is not valid, or that of a topic that belongs to the broker.
     #[error("topic name not valid")]
     TopicName,
-    /// A topic name beyond `mqtt.topic_levels_max`.
-    #[error("topic has too many levels")]
+    /// A topic name beyond `mqtt.topic_levels_max` or `mqtt.topic_bytes_max`.
+    #[error("topic has too many levels or bytes")]
     TopicLevels,
-    /// A topic filter that is not valid or beyond `mqtt.topic_levels_max`.
+    /// A topic filter that is not valid or beyond `mqtt.topic_levels_max` or `mqtt.topic_bytes_max`.
     #[error("topic filter not valid")]
     TopicFilter,
     /// A limit of `[shared]` is reached.

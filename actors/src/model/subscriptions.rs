@@ -44,6 +44,8 @@ enum Kept {
 #[derive(Debug, Default)]
 struct Indexed {
     next: u64,
+    /// What the filters count for.
+    bytes: usize,
     by_number: BTreeMap<u64, SubscriptionSnapshot>,
     numbers: FilterMap<u64>,
 }
@@ -63,6 +65,14 @@ impl Subscriptions {
         match &self.0 {
             Kept::Few(few) => few.len(),
             Kept::Many(many) => many.by_number.len(),
+        }
+    }
+
+    /// What the filters count for: their texts, and what each takes besides.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Kept::Few(few) => few.iter().map(|known| bytes_of(&known.filter)).sum(),
+            Kept::Many(many) => many.bytes,
         }
     }
 
@@ -121,6 +131,7 @@ impl Subscriptions {
             Kept::Many(many) => {
                 let number = many.numbers.remove(filter)?;
                 let removed = many.by_number.remove(&number);
+                many.bytes -= bytes_of(filter);
                 // Half of it, so that one who comes and goes does not move all the others each time.
                 if many.by_number.len() <= TRIED_MAX / 2 {
                     let left = std::mem::take(&mut many.by_number);
@@ -189,6 +200,12 @@ impl Subscriptions {
     }
 }
 
+/// What a subscription with this filter counts for.
+pub fn bytes_of(filter: &Filter) -> usize {
+    const BESIDES: usize = 64;
+    filter.as_str().len() + BESIDES
+}
+
 /// One more subscription of these options matches.
 fn add(matched: &mut Option<Matched>, message: &Message, options: SubscriptionOptions) {
     let qos = message.qos.min(options.qos);
@@ -229,7 +246,10 @@ impl Indexed {
         let number = *self
             .numbers
             .get_or_insert_with(&subscription.filter, || std::mem::replace(next, *next + 1));
-        self.by_number.insert(number, subscription);
+        let bytes = bytes_of(&subscription.filter);
+        if self.by_number.insert(number, subscription).is_none() {
+            self.bytes += bytes;
+        }
     }
 
     /// In the order in which they were made, which the index does not know.
@@ -318,6 +338,8 @@ mod tests {
             let expected: Vec<_> = matching.filter_map(|known| known.options.id).collect();
             assert_eq!(ids(&all, "a/0"), expected, "of {count}");
             while let Some(known) = tried.pop() {
+                let held: usize = tried.iter().map(|known| bytes_of(&known.filter)).sum();
+                assert_eq!(all.bytes(), held + bytes_of(&known.filter));
                 assert_eq!(all.get(&known.filter), Some(&known));
                 assert_eq!(all.remove(&known.filter), Some(known.clone()));
                 assert_eq!(all.remove(&known.filter), None);

@@ -57,10 +57,11 @@ fn drain(outbox: &mut Outbox, fixture: &Fixture, step: usize) -> Vec<u8> {
 }
 
 #[test]
-fn above_the_high_mark_qos_0_is_dropped_and_the_rest_keeps_its_order() {
-    let fixture = Fixture::new();
+fn above_the_high_mark_few_packets_wait_then_qos_0_is_dropped_and_the_rest_keeps_its_order() {
+    let mut fixture = Fixture::new();
+    fixture.config.write_buffer_max_bytes = 10 * MAX;
     let mut outbox = Outbox::new(None);
-    for number in 1..=8 {
+    for number in 1..=40 {
         let qos = if number % 2 == 0 {
             QoS::AtMostOnce
         } else {
@@ -68,23 +69,37 @@ fn above_the_high_mark_qos_0_is_dropped_and_the_rest_keeps_its_order() {
         };
         outbox.push(publish(qos, number), fixture.around()).unwrap();
     }
-    // Two are encoded (57 and 55 bytes), then only QoS 1 is taken.
+    // Two are encoded (57 and 55 bytes), 16 wait, then only QoS 1 is taken.
     assert!(outbox.encoded() < HIGH + 60);
     let written = drain(&mut outbox, &fixture, 7);
-    let ids: Vec<u8> = written
-        .chunk_by(|_, next| *next != 0x32 && *next != 0x30)
+    let frames = || written.chunk_by(|_, next| *next != 0x32 && *next != 0x30);
+    let ids: Vec<u8> = frames()
         .filter(|frame| frame[0] == 0x32)
         .map(|frame| frame[6])
         .collect();
-    assert_eq!(ids, [1, 3, 5, 7]);
-    assert_eq!(
-        fixture
-            .counters
-            .observe()
-            .get(WireCounter::DroppedSlowReader),
-        3
-    );
+    assert_eq!(ids, (1..40).step_by(2).collect::<Vec<_>>());
+    assert_eq!(frames().count() - ids.len(), 9);
+    let dropped = fixture.counters.observe();
+    assert_eq!(dropped.get(WireCounter::DroppedSlowReader), 11);
     assert!(outbox.is_empty());
+}
+
+#[test]
+fn qos_0_is_dropped_where_other_packets_end_the_connection() {
+    let fixture = Fixture::new();
+    let mut outbox = Outbox::new(None);
+    let large = |qos, number| Outbound::Publish(delivery(qos, number, &[7; 800]));
+    for _ in 0..2 {
+        outbox
+            .push(large(QoS::AtMostOnce, 0), fixture.around())
+            .unwrap();
+    }
+    let dropped = fixture.counters.observe();
+    assert_eq!(dropped.get(WireCounter::DroppedSlowReader), 1);
+    assert_eq!(
+        outbox.push(large(QoS::AtLeastOnce, 1), fixture.around()),
+        Err(Refusal::NotReading)
+    );
 }
 
 #[test]

@@ -244,7 +244,11 @@ fn aliases_response_topics_and_assigned_ids_are_the_clients_own() {
 
 #[test]
 fn the_longest_and_deepest_topic_is_as_long_and_deep_as_without_tenants() {
-    let mut broker = start(&["mqtt.topic_levels_max=3"]);
+    let mut broker = start(&[
+        "mqtt.topic_levels_max=3",
+        "mqtt.topic_bytes_max=65535",
+        "mqtt.client_id_bytes_max=65535",
+    ]);
     let longest = "a".repeat(65_535);
     let id = "i".repeat(65_535);
     for version in [Version::V311, Version::V5] {

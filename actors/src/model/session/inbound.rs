@@ -14,6 +14,7 @@ use crate::model::packet::{
 };
 use crate::model::refusal::Refusal;
 use crate::model::snapshot::SubscriptionSnapshot;
+use crate::model::subscriptions::bytes_of;
 use crate::model::topic::Filter;
 
 impl Session {
@@ -107,7 +108,8 @@ impl Session {
                 .get(&filter)
                 .map(|known| (known.options, known.from));
             let max = self.limits.subscriptions_max as usize;
-            if known.is_none() && max > 0 && self.subscriptions.len() >= max {
+            let is_full = (max > 0 && self.subscriptions.len() >= max) || self.has_no_room(&filter);
+            if known.is_none() && is_full {
                 effects.count(Counter::SubscriptionRefused);
                 results.push(Err(Refusal::SubscriptionQuota));
                 continue;
@@ -117,6 +119,12 @@ impl Session {
         }
         effects.push(Effect::Send(Outbound::SubAck { packet_id, results }));
         self.pump(now, effects);
+    }
+
+    /// Whether one more filter would take more bytes than a session may have.
+    fn has_no_room(&self, filter: &Filter) -> bool {
+        let max = self.limits.subscriptions_bytes_max as usize;
+        max > 0 && self.subscriptions.bytes() + bytes_of(filter) > max
     }
 
     /// UNSUBSCRIBE: the unsent backlog goes, deliveries begun are finished.

@@ -103,6 +103,37 @@ fn a_subscription_above_the_limit_is_refused_and_counted() {
 }
 
 #[test]
+fn filters_are_refused_that_take_more_bytes_than_a_session_may_have() {
+    const MAX: u32 = 2000;
+    let limits = SessionLimits {
+        subscriptions_bytes_max: MAX,
+        ..SessionLimits::default()
+    };
+    let mut s = Script::with_limits("meter-7", limits);
+    s.attach();
+    // Few, and then so many that they are kept otherwise.
+    for filter_bytes in [600, 36] {
+        let filter = |n: u32| format!("{}{n:02}", "f".repeat(filter_bytes - 2));
+        let each = u32::try_from(filter_bytes).unwrap() + 64;
+        let fits = MAX / each;
+        for n in 0..fits + 3 {
+            s.subscribe(&filter(n), QOS1);
+            assert!(s.session.subscriptions().bytes() <= MAX as usize);
+        }
+        assert_eq!(s.session.subscriptions().len(), fits as usize);
+        assert_eq!(s.counted(Counter::SubscriptionRefused), 3);
+        // One that is there already takes no more.
+        s.subscribe(&filter(0), QOS2).expect_sent(&["suback 2"]);
+        s.unsubscribe(&[&filter(0)]);
+        s.subscribe(&filter(fits), QOS1).expect_sent(&["suback 1"]);
+        for n in 1..=fits {
+            s.unsubscribe(&[&filter(n)]);
+        }
+        assert_eq!(s.session.subscriptions().bytes(), 0);
+    }
+}
+
+#[test]
 fn a_subscription_at_the_limit_can_be_replaced() {
     let mut s = limited(1);
     s.subscribe("a", QOS1);
