@@ -72,7 +72,7 @@ class Network {
   // The same budgets in every run.
   budget () {
     this.seed = (this.seed * 1_103_515_245 + 12_345) % 2_147_483_648
-    return 200 + this.seed % 3000
+    return 200 + this.seed % 2000
   }
 
   carry (client) {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Session;
 use super::parts::Reading;
+use super::{Life, Session};
 use crate::model::counter::Counter;
 use crate::model::effect::Effect;
 use crate::model::effects::Effects;
@@ -28,16 +28,17 @@ impl Session {
         epoch: u32,
         effects: &mut Effects<Effect>,
     ) {
-        if self.begun && self.expires_at.is_some_and(|at| at <= now.time) {
+        if self.is_begun() && self.expires_at.is_some_and(|at| at <= now.time) {
             self.expire(now, effects);
         }
-        if self.begun && self.owner != connect.principal {
+        if self.is_begun() && self.owner != connect.principal {
             effects.count(Counter::OwnerRefused);
             effects.push(Effect::RefuseConnection(Refusal::NotAuthorized));
             return;
         }
         // A kept session that was resumed with expiry 0 ends with that connection, taken over or not.
-        let resume = self.begun && self.kept && self.expiry_seconds > 0 && !connect.clean_start;
+        let resume =
+            self.is_begun() && self.kept && self.expiry_seconds > 0 && !connect.clean_start;
         let lapses_soon = self
             .expires_at
             .is_some_and(|at| at <= now.time.plus_seconds(ATTACH_AWAITED_SECONDS));
@@ -47,7 +48,7 @@ impl Session {
             effects.count(Counter::SessionTakenOver);
             self.park(effects);
         }
-        if self.begun && !resume {
+        if self.is_begun() && !resume {
             self.discard(Counter::SessionDiscarded, effects);
         }
         let fence = self.fence.next(epoch);
@@ -141,7 +142,7 @@ impl Session {
             effects.push(Effect::Send(Outbound::Close(refusal)));
             self.closed(now, effects);
         }
-        if discard && self.begun {
+        if discard && self.is_begun() {
             if let Some(will) = self.will.take() {
                 self.publish_will(&will, now.time, effects);
             }
@@ -231,7 +232,7 @@ impl Session {
         effects: &mut Effects<Effect>,
     ) {
         self.number = number;
-        self.begun = true;
+        self.life = Life::New;
         self.kept = self.expiry_seconds > 0;
         effects.count(Counter::SessionCreated);
         if self.kept {
@@ -256,7 +257,7 @@ impl Session {
     /// session expire though its client was told that it goes on.
     fn resume(&mut self, now: Now, lapses_soon: bool, effects: &mut Effects<Effect>) {
         effects.count(Counter::SessionResumed);
-        self.resumed = true;
+        self.life = Life::Resumed;
         let attached = Change::Attached(self.attach_record(now.time));
         if lapses_soon {
             self.persist(attached, effects);

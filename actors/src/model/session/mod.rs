@@ -42,6 +42,16 @@ use pace::Pace;
 use parts::{Pending, Reading};
 use replay::Replays;
 
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// There is none: before the first attach, and after the end.
+    Vacant,
+    /// Its client has not come back yet.
+    New,
+    Resumed,
+}
+
 /// One session.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -55,10 +65,7 @@ pub struct Session {
     pub(super) attached: bool,
     /// Whether the session outlives its connection; fixed when it is created.
     pub(super) kept: bool,
-    /// Whether there is a session at all; false before the first attach and after the end.
-    pub(super) begun: bool,
-    /// Whether a client ever came back to it.
-    pub(super) resumed: bool,
+    life: Life,
     pub(super) expiry_seconds: u32,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) will: Option<Box<Will>>,
@@ -88,8 +95,7 @@ impl Session {
             fence: Fence::default(),
             attached: false,
             kept: false,
-            begun: false,
-            resumed: false,
+            life: Life::Vacant,
             expiry_seconds: 0,
             expires_at: None,
             will: None,
@@ -106,7 +112,11 @@ impl Session {
     pub fn restore(snapshot: SessionSnapshot, limits: Arc<SessionLimits>, now: Timestamp) -> Self {
         let detached_at = snapshot.detached_at.unwrap_or(now);
         let next = snapshot.next;
-        let resumed = snapshot.was_resumed();
+        let life = if snapshot.was_resumed() {
+            Life::Resumed
+        } else {
+            Life::New
+        };
         let already_sent = snapshot
             .unsettled
             .iter()
@@ -126,12 +136,11 @@ impl Session {
                 snapshot.fence.0.wrapping_add(now.0),
             ),
             number: snapshot.number,
-            resumed,
             owner: snapshot.owner,
             version: snapshot.version,
             fence: snapshot.fence,
             kept: true,
-            begun: true,
+            life,
             expiry_seconds: snapshot.expiry_seconds,
             expires_at: Some(detached_at.plus_seconds(snapshot.expiry_seconds)),
             will_at: snapshot
@@ -230,7 +239,7 @@ impl Session {
 
     /// Whether there is a session: false before the first attach and after the end.
     pub fn is_begun(&self) -> bool {
-        self.begun
+        self.life != Life::Vacant
     }
 
     /// The current fence.
@@ -260,7 +269,7 @@ impl Session {
 
     /// Whether a client ever came back to the session.
     pub fn was_resumed(&self) -> bool {
-        self.resumed
+        self.life == Life::Resumed
     }
 
     /// How long the session outlives its connection, in seconds.
