@@ -256,7 +256,8 @@ async fn die_at_every_effect(world: &World, victim: Victim) {
         story.meanwhile(world, life).await;
         story.check();
         story.end(world).await;
-        if performed.load(Ordering::SeqCst) <= nth {
+        // From here on nobody dies of it any more.
+        if performed.swap(u64::MAX / 2, Ordering::SeqCst) <= nth {
             short += 1;
             continue;
         }
