@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod backup;
 mod client;
 mod connect;
 mod crash;
