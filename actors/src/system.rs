@@ -332,7 +332,8 @@ impl ActorSystem {
     pub fn quota(&self) -> QuotaHandle {
         QuotaHandle {
             quota: Arc::clone(&self.shared.quota),
-            registry: self.registry.clone().recipient(),
+            sets: self.registry.clone().recipient(),
+            changes: self.registry.clone().recipient(),
             shards: self
                 .shards
                 .iter()

@@ -99,6 +99,26 @@ fn the_api_shows_who_uses_the_quota_and_changes_its_limits() {
 }
 
 #[test]
+fn changes_at_the_same_time_do_not_undo_each_other() {
+    let broker = Broker::start();
+    // Each changes a key of its own, so nobody but itself may make it different from what it said last.
+    std::thread::scope(|scope| {
+        for key in ["sessions_max", "principal_sessions_max"] {
+            let broker = &broker;
+            scope.spawn(move || {
+                for sessions in 1..=200 {
+                    let before = get(broker, "/api/v1/quota");
+                    assert!(sessions == 1 || before[key] == sessions - 1, "{before}");
+                    let body = json!({ key: sessions }).to_string();
+                    let (status, changed) = put(broker, &[JSON, LOCAL], &body);
+                    assert_eq!((status, &changed[key]), (200, &json!(sessions)));
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn what_changes_something_must_come_from_here_or_show_the_token() {
     let broker = Broker::start();
     let body = r#"{"sessions_max": 5}"#;

@@ -19,7 +19,9 @@ use crate::model::group::talk::{FromMember, GroupRef, Leased, Place};
 use crate::model::ids::{ClientId, Fence, GroupNumber, Offset, SessionNumber, ShardId, Timestamp};
 use crate::model::message::Message;
 use crate::model::packet::{Connect, Inbound, Outbound};
-use crate::model::quota::{Permit, QuotaLimits, ReservesDiffer, Shortage};
+use crate::model::quota::{
+    ChangeError, Permit, QuotaChange, QuotaLimits, ReservesDiffer, Shortage,
+};
 use crate::model::refusal::Refusal;
 use crate::model::routes::Slot;
 use crate::model::snapshot::SessionSnapshot;
@@ -390,7 +392,12 @@ pub struct Victim {
 #[rtype(result = "Census")]
 pub struct TakeCensus;
 
-/// System -> registry: change the limits on sessions. Nobody who is in is thrown out.
+/// System -> registry: these are the limits on sessions. Nobody who is in is thrown out.
 #[derive(Clone, Debug, ActixMessage)]
 #[rtype(result = "Result<(), ReservesDiffer>")]
 pub struct SetQuota(pub QuotaLimits);
+
+/// System -> registry: change some of the limits on sessions; it gives all of them. Nobody who is in is thrown out.
+#[derive(Clone, Debug, ActixMessage)]
+#[rtype(result = "Result<QuotaLimits, ChangeError>")]
+pub struct ChangeQuota(pub QuotaChange);

@@ -14,12 +14,14 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 use self::crowd::Crowd;
 use super::appender::AppenderHandle;
 use super::protocol::{
-    Drain, Evict, MakeRoom, OfferVictim, RoomMade, SetQuota, Submission, Victim, close,
+    ChangeQuota, Drain, Evict, MakeRoom, OfferVictim, RoomMade, SetQuota, Submission, Victim, close,
 };
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::ids::ShardId;
-use crate::model::quota::{AlarmEdge, HighWater, Quota, ReservesDiffer, Shortage};
+use crate::model::quota::{
+    AlarmEdge, ChangeError, HighWater, Quota, QuotaLimits, ReservesDiffer, Shortage,
+};
 
 /// How often the quota is looked at.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
@@ -192,6 +194,16 @@ impl Handler<SetQuota> for RegistryActor {
         self.quota.set_limits(set.0)?;
         self.watch();
         Ok(())
+    }
+}
+
+impl Handler<ChangeQuota> for RegistryActor {
+    type Result = Result<QuotaLimits, ChangeError>;
+
+    fn handle(&mut self, change: ChangeQuota, _: &mut Self::Context) -> Self::Result {
+        let limits = self.quota.change_limits(change.0)?;
+        self.watch();
+        Ok(limits)
     }
 }
 

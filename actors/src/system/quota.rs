@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use actix::Recipient;
 
-use crate::actor::protocol::{SetQuota, TakeCensus};
+use crate::actor::protocol::{ChangeQuota, SetQuota, TakeCensus};
 use crate::model::census::Census;
 use crate::model::quota::{
-    Interval, Quota, QuotaLimits, QuotaObservation, QuotaReport, ReservesDiffer,
+    ChangeError, Interval, Quota, QuotaChange, QuotaLimits, QuotaObservation, QuotaReport,
+    ReservesDiffer,
 };
 
 /// Observes and changes the limits on sessions; usable from any thread, as long as the system runs and after.
 #[derive(Clone, Debug)]
 pub struct QuotaHandle {
     pub(super) quota: Arc<Quota>,
-    pub(super) registry: Recipient<SetQuota>,
+    pub(super) sets: Recipient<SetQuota>,
+    pub(super) changes: Recipient<ChangeQuota>,
     pub(super) shards: Vec<Recipient<TakeCensus>>,
 }
 
@@ -54,12 +56,22 @@ impl QuotaHandle {
         self.quota.forget_highs();
     }
 
-    /// Changes the limits. Nobody who is in is thrown out.
+    /// Puts other limits in the place of all there are. Nobody who is in is thrown out.
     ///
     /// # Errors
     /// [`ReservesDiffer`]: reserves come and go with a start only, their units may change.
     pub async fn set(&self, limits: QuotaLimits) -> Result<(), ReservesDiffer> {
         // A registry that is gone looks after no limit any more.
-        self.registry.send(SetQuota(limits)).await.unwrap_or(Ok(()))
+        self.sets.send(SetQuota(limits)).await.unwrap_or(Ok(()))
+    }
+
+    /// Changes some limits, gives all that are in force then. Changes follow each other, none undoes what another did at the
+    /// same time. Nobody who is in is thrown out.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing changed.
+    pub async fn change(&self, change: QuotaChange) -> Result<QuotaLimits, ChangeError> {
+        let changed = self.changes.send(ChangeQuota(change)).await;
+        changed.unwrap_or(Err(ChangeError::Stopped))
     }
 }

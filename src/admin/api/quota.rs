@@ -1,13 +1,15 @@
 //! `/api/v1/quota`: sessions, their limits, who uses them, and how it was over time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use outlive_actors::model::census::Census;
 use outlive_actors::model::ids::{Listener, Principal};
-use outlive_actors::model::quota::{QuotaLimits, QuotaObservation, QuotaPolicy, QuotaReport};
+use outlive_actors::model::quota::{
+    ChangeError, QuotaChange, QuotaLimits, QuotaObservation, QuotaPolicy, QuotaReport,
+};
 use outlive_actors::system::QuotaHandle;
 use serde::{Deserialize, Serialize};
 
@@ -124,19 +126,14 @@ pub(super) async fn show(
     if let Err(denied) = api.guard.may_look(&request) {
         return denied.into();
     }
-    answer(&api.quota.quota, query.top.unwrap_or(TOP)).await
+    let quota = &api.quota.quota;
+    answer(quota, &quota.limits(), query.top.unwrap_or(TOP)).await
 }
 
-async fn answer(quota: &QuotaHandle, top: usize) -> HttpResponse {
+async fn answer(quota: &QuotaHandle, limits: &QuotaLimits, top: usize) -> HttpResponse {
     let top = top.min(TOP_MAX);
     let census = quota.census().await;
-    let shown = shown(
-        &quota.limits(),
-        quota.observe(),
-        quota.report(top),
-        &census,
-        top,
-    );
+    let shown = shown(limits, quota.observe(), quota.report(top), &census, top);
     HttpResponse::Ok().json(shown)
 }
 
@@ -242,68 +239,56 @@ pub(super) async fn change(
     if let Err(denied) = api.guard.may_change(&request) {
         return denied.into();
     }
-    let quota = &api.quota.quota;
-    let limits = match change.into_inner().applied_to(quota.limits()) {
-        Ok(limits) => limits,
+    let change = match QuotaChange::try_from(change.into_inner()) {
+        Ok(change) => change,
         Err(why) => return Denied::BadRequest(why).into(),
     };
-    tracing::info!(
-        sessions_max = limits.sessions_max,
-        peer = request.peer_addr().map(tracing::field::display),
-        "quota changed by the API"
-    );
-    match quota.set(limits).await {
-        Ok(()) => answer(quota, TOP).await,
-        Err(differ) => Denied::BadRequest(differ.to_string()).into(),
+    let quota = &api.quota.quota;
+    match quota.change(change).await {
+        Ok(limits) => {
+            tracing::info!(
+                sessions_max = limits.sessions_max,
+                peer = request.peer_addr().map(tracing::field::display),
+                "quota changed by the API"
+            );
+            answer(quota, &limits, TOP).await
+        }
+        Err(stopped @ ChangeError::Stopped) => Denied::Internal(stopped.to_string()).into(),
+        Err(why) => Denied::BadRequest(why.to_string()).into(),
     }
 }
 
-impl Change {
-    fn applied_to(self, mut limits: QuotaLimits) -> Result<QuotaLimits, String> {
-        if let Some(sessions_max) = self.sessions_max {
-            limits.sessions_max = checked("sessions_max", sessions_max)?;
-        }
-        if let Some(policy) = self.policy {
-            limits.policy = policy.into();
-        }
-        if let Some(sessions_max) = self.principal_sessions_max {
-            limits.principal_sessions_max = checked("principal_sessions_max", sessions_max)?;
-        }
-        if let Some(principals) = self.principals {
-            let named = principals
+impl TryFrom<Change> for QuotaChange {
+    type Error = String;
+
+    fn try_from(change: Change) -> Result<Self, Self::Error> {
+        let of = |key: &str, sessions: Option<u32>| {
+            let checked = sessions.map(|sessions| checked(key, sessions));
+            checked.transpose()
+        };
+        let principals = change.principals.map(|all| {
+            let named = all
                 .iter()
                 .map(|known| (Principal::from(known.name.as_str()), known.sessions_max));
-            limits.principals = distinct("principals", named)?;
-        }
-        if let Some(listeners) = self.listeners {
+            distinct("principals", named)
+        });
+        let listeners = change.listeners.map(|all| {
             let name = |address: SocketAddr| Listener::from(address.to_string().as_str());
-            let named = listeners
+            let named = all
                 .iter()
                 .map(|known| (name(known.listen), known.sessions_max));
-            limits.listeners = distinct("listeners", named)?;
-        }
-        let mut seen = BTreeSet::new();
-        for change in self.reserved.into_iter().flatten() {
-            let known = limits
-                .reserved
-                .iter_mut()
-                .find(|known| *known.name == *change.name);
-            let Some(reserve) = known.filter(|_| seen.insert(change.name.clone())) else {
-                let name = change.name;
-                return Err(format!(
-                    "reserved: {name:?} is none of quota.reserved or named twice"
-                ));
-            };
-            reserve.units = u64::from(change.sessions);
-        }
-        let reserved = limits.reserved_units();
-        if !limits.reserved.is_empty() && reserved > limits.sessions_max {
-            let sessions_max = limits.sessions_max;
-            return Err(format!(
-                "{reserved} units are reserved, more than sessions_max = {sessions_max}"
-            ));
-        }
-        Ok(limits)
+            distinct("listeners", named)
+        });
+        let reserved = (change.reserved.into_iter().flatten())
+            .map(|reserve| (reserve.name.into(), reserve.sessions));
+        Ok(Self {
+            sessions_max: of("sessions_max", change.sessions_max)?,
+            policy: change.policy.map(Into::into),
+            principal_sessions_max: of("principal_sessions_max", change.principal_sessions_max)?,
+            principals: principals.transpose()?,
+            listeners: listeners.transpose()?,
+            reserved: distinct("reserved", reserved)?,
+        })
     }
 }
 

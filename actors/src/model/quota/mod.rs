@@ -8,6 +8,7 @@
 //! taken when a session begins or ends, never for a message.
 
 mod alarm;
+mod change;
 mod limits;
 mod report;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use super::ids::{ClientId, Listener, Principal, Timestamp};
 use super::packet::Connect;
 use super::refusal::Refusal;
 pub use alarm::{AlarmEdge, QuotaAlarm};
+pub use change::{ChangeError, QuotaChange};
 pub use limits::{Pattern, QuotaLimits, QuotaPolicy, Reserve};
 pub use report::{PrincipalUse, QuotaReport, ReserveUse};
 use units::{Account, Units};
@@ -261,14 +263,19 @@ impl Quota {
         if !limits.has_reserves_of(&units.limits) {
             return Err(ReservesDiffer);
         }
-        units.limits = limits;
-        let Units {
-            limits, accounts, ..
-        } = &mut *units;
-        accounts.retain(|account, charged| {
-            charged.used > 0 || limits.principals.contains_key(&account.principal)
-        });
+        units.put_limits(limits);
         Ok(())
+    }
+
+    /// Changes some limits and gives all that are in force then. One below the use takes nothing away, it only refuses.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing changed.
+    pub fn change_limits(&self, change: QuotaChange) -> Result<QuotaLimits, ChangeError> {
+        let mut units = self.lock();
+        let limits = change.applied_to(units.limits.clone())?;
+        units.put_limits(limits.clone());
+        Ok(limits)
     }
 
     /// Carries on the high-water mark of the starts before.

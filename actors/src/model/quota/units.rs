@@ -55,6 +55,14 @@ impl Units {
         }
     }
 
+    /// Other limits. What is used stays used.
+    pub(super) fn put_limits(&mut self, limits: QuotaLimits) {
+        self.limits = limits;
+        let named = &self.limits.principals;
+        self.accounts
+            .retain(|account, charged| charged.used > 0 || named.contains_key(&account.principal));
+    }
+
     /// Whose unit it would be.
     pub(super) fn account_of(&self, claim: &Claim<'_>) -> Account {
         let principal = claim.payer();
