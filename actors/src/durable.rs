@@ -1,9 +1,10 @@
-//! Directories that a power cut does not take away.
+//! What must be on the disk before something else relies on it: directories that a power cut does not take away, and room.
 //!
 //! Owns: making them. Does not know: what is in them.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Makes a directory and those above it that are missing, and syncs each one in which a directory was made: what is
@@ -13,6 +14,33 @@ use std::path::Path;
 /// What the system says.
 pub fn make_directory(directory: &Path) -> io::Result<()> {
     make(directory, &mut sync)
+}
+
+/// Lets a file take `bytes` on the disk, at least; makes it if need be. What it holds counts for nothing.
+///
+/// # Errors
+/// What the system says; `StorageFull` if there is no room. Then it may have taken a part.
+pub fn occupy(file: &Path, bytes: u64) -> io::Result<()> {
+    // What is there already is kept: given up even for a moment, it might not come back.
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(file)?;
+    match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            // Zeros take the room where the file system cannot allocate without writing.
+            let zeros = vec![0; 1 << 16];
+            let mut at = 0;
+            while at < bytes {
+                file.write_all_at(&zeros, at)?;
+                at += 1 << 16;
+            }
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::durable::make_directory;
+use crate::durable::{make_directory, occupy};
 
 /// The name of the file that keeps a second process out.
 pub(super) const LOCK_NAME: &str = "lock";
@@ -152,26 +152,7 @@ impl Files for DiskFiles {
     }
 
     fn reserve(&self, name: &str, bytes: u64) -> io::Result<()> {
-        // What is there already is kept: given up even for a moment, it might not come back.
-        let file = fs::File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.directory.join(name))?;
-        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP) => {
-                // Zeros take the room where the file system cannot allocate without writing.
-                let zeros = vec![0; 1 << 16];
-                let mut at = 0;
-                while at < bytes {
-                    file.write_all_at(&zeros, at)?;
-                    at += 1 << 16;
-                }
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+        occupy(&self.directory.join(name), bytes)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

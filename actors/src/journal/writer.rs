@@ -268,8 +268,8 @@ impl SegmentWriter {
         });
         self.unindexed.push_back(segment.clone());
         self.active = None;
-        // The failed batch's offsets are skipped: some of them may have been seen.
-        self.shared.set_end(self.written.end);
+        // The failed batch's offsets are skipped: some of them may have been seen. The end stays where it was until there
+        // is something behind it: what was never committed is nothing to wait for.
         if let Err(error) = self.begin_segment() {
             tracing::error!(%error, "no segment can be made in place of the abandoned one");
         }

@@ -10,6 +10,7 @@ pub mod floors;
 pub mod memory;
 pub mod redb;
 pub mod replica;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -131,4 +132,16 @@ pub enum StoreError {
     /// The checkpointer that was asked has stopped.
     #[error("the checkpointer has stopped")]
     Stopped,
+}
+
+impl StoreError {
+    /// Whether the disk has no room.
+    fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Backend { source, .. } => {
+                matches!(&**source, ::redb::Error::Io(error) if reserve::is_full(error))
+            }
+            Self::Damaged { .. } | Self::InUse { .. } | Self::Stopped => false,
+        }
+    }
 }

@@ -6,16 +6,22 @@
 //! - a checkpoint is one redb transaction, durable when [`RedbStore::commit`] returns;
 //! - a file that is not ours or does not match its checksums is refused when it is opened, and left as it is;
 //! - after an I/O error redb refuses all further work on that handle: it is dropped and the file opened again at the
-//!   next call, so that a full disk heals without a restart.
+//!   next call, so that a full disk heals without a restart;
+//! - to open it again may take room on the disk: a checkpoint is begun only while there is a reserve for that, so that
+//!   sessions can be read however full the disk is.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-use parking_lot::RwLock;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use parking_lot::{Mutex, RwLock};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition,
+};
 
 use super::codec::{self, CodecError};
+use super::reserve::{RESERVE_BYTES, RESERVE_BYTES_MIN, Reserve, RoomFile, is_full};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::group::snapshot::GroupSnapshot;
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
@@ -42,6 +48,7 @@ pub struct RedbStore {
     /// `None` after an I/O error, until the next call opens it again.
     database: RwLock<Option<Database>>,
     reopen: Opener,
+    reserve: Mutex<Reserve>,
 }
 
 impl fmt::Debug for RedbStore {
@@ -75,37 +82,45 @@ impl RedbStore {
     }
 
     /// Opens the store at `path` and verifies the checksums of the whole file, so that damage is found here and not in
-    /// the middle of the night. `cache_bytes` bounds redb's page cache.
+    /// the middle of the night. `cache_bytes` bounds redb's page cache. Room is reserved beside it, in a file that ends in
+    /// `.reserve`.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a file that is missing, foreign or damaged, [`StoreError::InUse`] if it is open
     /// elsewhere; the file is left as it is.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+        let room = RoomFile(path.with_extension("reserve"));
+        let bytes = room.bytes();
+        let reserve = Reserve::new(Box::new(room), bytes);
         let file = path.to_owned();
-        let database = Builder::new()
-            .set_cache_size(cache_bytes)
-            .set_check_integrity_on_open(true)
-            .open(path);
-        Self::with_database(
-            path,
-            database,
-            Box::new(move || Builder::new().set_cache_size(cache_bytes).open(&file)),
-        )
+        let open = || {
+            Builder::new()
+                .set_cache_size(cache_bytes)
+                .set_check_integrity_on_open(true)
+                .open(path)
+        };
+        let reopen = move || Builder::new().set_cache_size(cache_bytes).open(&file);
+        Self::with_database(path, &open, Box::new(reopen), reserve)
     }
 
     fn with_database(
         path: &Path,
-        database: Result<Database, DatabaseError>,
+        open: &dyn Fn() -> Result<Database, DatabaseError>,
         reopen: Opener,
+        mut reserve: Reserve,
     ) -> Result<Self, StoreError> {
         let path = path.display().to_string();
+        let database = open_within(&mut reserve, open);
         let database = database.map_err(|error| Fault::from(error).into_error(&path))?;
         let store = Self {
             path,
             database: RwLock::new(Some(database)),
             reopen,
+            reserve: Mutex::new(reserve),
         };
         store.marks()?; // A redb file without our tables is none of ours.
+        // A disk that is full now is met again, and reported, by the first checkpoint.
+        store.reserve.lock().fill(RESERVE_BYTES).ok();
         Ok(store)
     }
 
@@ -134,10 +149,78 @@ impl RedbStore {
     fn ensure_open(&self) -> Result<(), StoreError> {
         let mut database = self.database.write();
         if database.is_none() {
-            let opened = (self.reopen)();
+            let opened = open_within(&mut self.reserve.lock(), &self.reopen);
             *database = Some(opened.map_err(|error| Fault::from(error).into_error(&self.path))?);
         }
         Ok(())
+    }
+
+    fn write(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            {
+                let mut sessions = write.open_table(SESSIONS)?;
+                let mut bytes = Vec::new();
+                for (number, snapshot) in &checkpoint.sessions {
+                    match snapshot {
+                        Some(snapshot) => {
+                            bytes.clear();
+                            codec::encode_session(snapshot, &mut bytes)
+                                .map_err(|error| damaged_session(*number, error))?;
+                            sessions.insert(number.0, bytes.as_slice())?;
+                        }
+                        None => {
+                            sessions.remove(number.0)?;
+                        }
+                    }
+                }
+                let mut groups = write.open_table(GROUPS)?;
+                for (number, snapshot) in &checkpoint.groups {
+                    match snapshot {
+                        Some(snapshot) => {
+                            bytes.clear();
+                            codec::encode_group(snapshot, &mut bytes)
+                                .map_err(|error| damaged_group(*number, error))?;
+                            groups.insert(number.0, bytes.as_slice())?;
+                        }
+                        None => {
+                            groups.remove(number.0)?;
+                        }
+                    }
+                }
+                let mut retained = write.open_table(RETAINED)?;
+                for (topic, at) in &checkpoint.retained {
+                    match at {
+                        Some(at) => retained.insert(topic.as_str(), retained_value(at))?,
+                        None => retained.remove(topic.as_str())?,
+                    };
+                }
+                let mut table = write.open_table(MARKS)?;
+                let epoch = read_marks(&table)?.epoch.max(checkpoint.marks.epoch);
+                let marks = Marks {
+                    epoch,
+                    ..checkpoint.marks
+                };
+                put_marks(&mut table, &marks)?;
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+}
+
+/// Opens the file, if need be with the room of the reserve.
+fn open_within(
+    reserve: &mut Reserve,
+    open: &dyn Fn() -> Result<Database, DatabaseError>,
+) -> Result<Database, DatabaseError> {
+    match open() {
+        Err(DatabaseError::Storage(StorageError::Io(error)))
+            if is_full(&error) && reserve.give_up() > 0 =>
+        {
+            open()
+        }
+        opened => opened,
     }
 }
 
@@ -210,56 +293,22 @@ impl SnapshotStore for RedbStore {
     }
 
     fn commit(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        self.with(|database| {
-            let write = database.begin_write()?;
-            {
-                let mut sessions = write.open_table(SESSIONS)?;
-                let mut bytes = Vec::new();
-                for (number, snapshot) in &checkpoint.sessions {
-                    match snapshot {
-                        Some(snapshot) => {
-                            bytes.clear();
-                            codec::encode_session(snapshot, &mut bytes)
-                                .map_err(|error| damaged_session(*number, error))?;
-                            sessions.insert(number.0, bytes.as_slice())?;
-                        }
-                        None => {
-                            sessions.remove(number.0)?;
-                        }
-                    }
-                }
-                let mut groups = write.open_table(GROUPS)?;
-                for (number, snapshot) in &checkpoint.groups {
-                    match snapshot {
-                        Some(snapshot) => {
-                            bytes.clear();
-                            codec::encode_group(snapshot, &mut bytes)
-                                .map_err(|error| damaged_group(*number, error))?;
-                            groups.insert(number.0, bytes.as_slice())?;
-                        }
-                        None => {
-                            groups.remove(number.0)?;
-                        }
-                    }
-                }
-                let mut retained = write.open_table(RETAINED)?;
-                for (topic, at) in &checkpoint.retained {
-                    match at {
-                        Some(at) => retained.insert(topic.as_str(), retained_value(at))?,
-                        None => retained.remove(topic.as_str())?,
-                    };
-                }
-                let mut table = write.open_table(MARKS)?;
-                let epoch = read_marks(&table)?.epoch.max(checkpoint.marks.epoch);
-                let marks = Marks {
-                    epoch,
-                    ..checkpoint.marks
-                };
-                put_marks(&mut table, &marks)?;
+        let mut most = RESERVE_BYTES;
+        loop {
+            let filled = self.reserve.lock().fill(most);
+            filled.map_err(|error| Fault::from(StorageError::Io(error)).into_error(&self.path))?;
+            let error = match self.write(checkpoint) {
+                Err(error) if error.is_disk_full() => error,
+                result => return result,
+            };
+            // A checkpoint may win room back, so it gets a part of the reserve; sessions are read in any case.
+            let given_up = self.reserve.lock().give_up();
+            self.ensure_open()?;
+            if given_up <= RESERVE_BYTES_MIN {
+                return Err(error);
             }
-            write.commit()?;
-            Ok(())
-        })
+            most = given_up / 2;
+        }
     }
 }
 

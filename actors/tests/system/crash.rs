@@ -250,6 +250,28 @@ fn a_full_disk_refuses_publications_keeps_promises_and_heals() {
 }
 
 #[test]
+fn a_session_comes_back_after_a_sync_failed_and_nobody_wrote_since() {
+    run(async {
+        let mut world = World::start().await;
+        let mut sleeper = world.connect("sleeper", kept()).await;
+        sleeper.subscribe("news", 1).await;
+        drop(world.connect("publisher", transient()).await);
+        // So many sessions there were before: that is not written down again.
+        world.restart().await;
+        let mut publisher = world.connect("publisher", transient()).await;
+        publisher.publish("news", "before", 1).await.expect("well");
+        world.files.fail_syncs(1);
+        let refused = publisher.publish("news", "lost", 1).await;
+        assert_eq!(refused, Err(Refusal::JournalUnavailable));
+        assert_eq!(world.counter(Counter::JournalRefused), 1);
+        let mut sleeper = world.connect("sleeper", kept()).await;
+        publisher.publish("news", "after", 1).await.expect("healed");
+        assert_eq!(sleeper.take_until("after").await, ["before", "after"]);
+        world.stop().await;
+    });
+}
+
+#[test]
 fn a_drain_on_a_full_disk_does_not_wait_for_refused_publications() {
     run(async {
         let mut world = World::start().await;

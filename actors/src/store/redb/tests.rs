@@ -3,13 +3,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::*;
+use crate::model::ids::PacketId;
 use crate::store::fixtures::{full_group, full_snapshot};
+use crate::store::reserve::Room;
 
 fn checkpoint(number: u64, covers: u64) -> Checkpoint {
     Checkpoint {
@@ -146,20 +147,59 @@ fn a_file_that_is_open_elsewhere_is_refused() {
     RedbStore::open(&path, CACHE_BYTES_DEFAULT).unwrap();
 }
 
-/// A file on a disk that can fill up.
-#[derive(Debug)]
-struct Disk {
-    file: FileBackend,
-    full: Arc<AtomicBool>,
+/// A disk that can fill up: then everything that is written takes new room, as where nothing is written in place.
+#[derive(Debug, Default)]
+struct Space {
+    /// What is left; `None` for as much as one wants.
+    free: Mutex<Option<u64>>,
+    reserved: Mutex<u64>,
 }
 
-impl Disk {
-    fn check(&self) -> Result<(), io::Error> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+impl Space {
+    fn limit(&self, free: Option<u64>) {
+        *self.free.lock() = free;
+    }
+
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        let mut free = self.free.lock();
+        if let Some(free) = &mut *free {
+            *free = free
+                .checked_sub(bytes)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull))?;
         }
         Ok(())
     }
+
+    fn reserved(&self) -> u64 {
+        *self.reserved.lock()
+    }
+}
+
+/// The reserve on it.
+struct Reserved(Arc<Space>);
+
+impl Room for Reserved {
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        let mut reserved = self.0.reserved.lock();
+        self.0.take(bytes - *reserved)?;
+        *reserved = bytes;
+        Ok(())
+    }
+
+    fn give_back(&self) -> io::Result<()> {
+        let reserved = std::mem::take(&mut *self.0.reserved.lock());
+        if let Some(free) = &mut *self.0.free.lock() {
+            *free += reserved;
+        }
+        Ok(())
+    }
+}
+
+/// A file on it.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    space: Arc<Space>,
 }
 
 impl StorageBackend for Disk {
@@ -172,17 +212,15 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.check()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        self.check()?;
         self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.check()?;
+        self.space.take(data.len() as u64)?;
         self.file.write(offset, data)
     }
 
@@ -191,32 +229,87 @@ impl StorageBackend for Disk {
     }
 }
 
-#[test]
-fn a_full_disk_keeps_the_last_checkpoint_and_heals_without_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = filled(directory.path());
-    let full = Arc::new(AtomicBool::new(false));
-    let (file, disk_full) = (path.clone(), Arc::clone(&full));
+/// A store with 20 sessions on such a disk, of whose reserve `reserved` bytes are there.
+fn on_a_disk(path: &Path, space: &Arc<Space>, reserved: u64) -> Result<RedbStore, StoreError> {
+    let (file, disk) = (path.to_owned(), Arc::clone(space));
     let open = move || {
         let file: File = OpenOptions::new().read(true).write(true).open(&file)?;
         Builder::new()
             .set_cache_size(1 << 20)
             .create_with_backend(Disk {
                 file: FileBackend::new(file)?,
-                full: Arc::clone(&disk_full),
+                space: Arc::clone(&disk),
             })
     };
-    let store = RedbStore::with_database(&path, open(), Box::new(open)).unwrap();
+    *space.reserved.lock() = reserved;
+    let reserve = Reserve::new(Box::new(Reserved(Arc::clone(space))), reserved);
+    RedbStore::with_database(path, &open.clone(), Box::new(open), reserve)
+}
 
-    full.store(true, Ordering::SeqCst);
-    for _ in 0..3 {
-        let error = store.commit(&checkpoint(21, 21)).unwrap_err();
-        assert!(matches!(error, StoreError::Backend { .. }), "{error}");
+/// A checkpoint of 256 sessions, which takes more than half a reserve.
+fn large(covers: u64) -> Checkpoint {
+    let sessions = (100..356).map(|number| {
+        let mut snapshot = full_snapshot(number);
+        snapshot.received = (1..=5_000).filter_map(PacketId::new).collect();
+        (SessionNumber(number), Some(snapshot))
+    });
+    Checkpoint {
+        sessions: sessions.collect(),
+        ..checkpoint(21, covers)
     }
-    full.store(false, Ordering::SeqCst);
-    assert_eq!(store.marks().unwrap().covers, Offset(20));
-    assert_eq!(store.session(SessionNumber(21)).unwrap(), None);
+}
+
+#[test]
+fn on_a_full_disk_checkpoints_go_on_within_the_reserve_and_it_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let space = Arc::default();
+    let store = on_a_disk(&path, &space, 0).unwrap();
+    assert_eq!(space.reserved(), RESERVE_BYTES);
+    space.limit(Some(0));
     store.commit(&checkpoint(21, 21)).unwrap();
-    assert_eq!(store.marks().unwrap().covers, Offset(21));
+    assert_eq!(space.reserved(), RESERVE_BYTES / 2);
     assert!(store.session(SessionNumber(21)).unwrap().is_some());
+    space.limit(None);
+    store.commit(&checkpoint(22, 22)).unwrap();
+    assert_eq!(space.reserved(), RESERVE_BYTES);
+}
+
+#[test]
+fn on_a_full_disk_sessions_are_read_although_no_checkpoint_can_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let space = Arc::default();
+    let store = on_a_disk(&path, &space, 0).unwrap();
+    space.limit(Some(0));
+    for _ in 0..5 {
+        let error = store.commit(&large(21)).unwrap_err();
+        assert!(matches!(error, StoreError::Backend { .. }), "{error}");
+        assert_eq!(store.marks().unwrap().covers, Offset(20));
+        assert!(store.session(SessionNumber(7)).unwrap().is_some());
+        // Others are quick to use what was given up.
+        space.limit(Some(0));
+    }
+    assert_eq!(space.reserved(), 0);
+    assert_eq!(store.session(SessionNumber(21)).unwrap(), None);
+    space.limit(None);
+    store.commit(&large(21)).unwrap();
+    assert_eq!(store.marks().unwrap().covers, Offset(21));
+    assert!(store.session(SessionNumber(355)).unwrap().is_some());
+    assert_eq!(space.reserved(), RESERVE_BYTES);
+}
+
+#[test]
+fn a_store_that_was_not_closed_is_opened_on_a_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(directory.path());
+    let space = Arc::default();
+    let store = on_a_disk(&path, &space, 0).unwrap();
+    space.limit(Some(0));
+    drop(store.write(&checkpoint(21, 21)));
+    // As after a kill: what redb would write when it is closed finds no room.
+    *store.database.write() = None;
+    assert!(on_a_disk(&path, &space, 0).is_err());
+    let store = on_a_disk(&path, &space, RESERVE_BYTES).unwrap();
+    assert!(store.session(SessionNumber(7)).unwrap().is_some());
 }
