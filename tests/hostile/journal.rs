@@ -71,9 +71,8 @@ pub(crate) fn run(data: &[u8]) {
     // What goes now is no loss at the next start, whatever went before.
     let floor = offsets.get(offsets.len() / 2).copied().unwrap_or(at);
     if data.len().is_multiple_of(2) {
-        writer
-            .trim(floor, &offsets[..offsets.len().min(1)])
-            .expect("memory does not fail");
+        writer.pin(&offsets[..offsets.len().min(1)]);
+        writer.trim(floor).expect("memory does not fail");
     }
     let (_, reader) = recovery::open(Arc::new(files.kill()), OPTIONS, 2)
         .expect("what was opened once can be opened again");

@@ -87,8 +87,10 @@ pub struct Needed {
     pub covered: Offset,
     /// Sessions need what lies at or above.
     pub floor: Offset,
-    /// Offsets that are needed wherever they lie, ascending.
+    /// Offsets that from now on are needed wherever they lie.
     pub pinned: Vec<Offset>,
+    /// Offsets that no longer are.
+    pub unpinned: Vec<Offset>,
 }
 
 #[derive(Debug)]

@@ -25,7 +25,8 @@ use self::worker::{Batch, Question, Request, Worker};
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{GroupNumber, Offset, SessionNumber};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::retained::Gone;
 use crate::model::snapshot::SessionSnapshot;
 use crate::store::StoreError;
 use crate::store::floors::Trim;
@@ -39,10 +40,10 @@ pub type GroupReply = Box<dyn FnOnce(Result<Option<GroupSnapshot>, StoreError>) 
 
 /// What is told about the journal's floor after every checkpoint; must not block, least of all on the appender, which
 /// may be waiting for the checkpointer.
-pub type TrimReply = Box<dyn FnMut(Trim<'_>) + Send>;
+pub type TrimReply = Box<dyn FnMut(Trim) + Send>;
 
-/// What is told about a retained message that expired, on the checkpointer's thread; must not block.
-pub type ExpiryReply = Box<dyn FnMut(&str, Offset) + Send>;
+/// Gives what of the retained table is gone by a moment, otherwise than by the journal: so many at most.
+pub type GoneSource = Box<dyn FnMut(Timestamp, usize) -> Vec<Gone> + Send>;
 
 /// When a checkpoint is made.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +139,7 @@ impl Checkpointer {
         config: CheckpointConfig,
         clock: Arc<dyn Clock>,
         on_trim: TrimReply,
-        on_expiry: ExpiryReply,
+        gone: GoneSource,
     ) -> io::Result<CheckpointerHandle> {
         let (sink, batches) = bounded(config.batches_max);
         // As many as there are sessions being resumed, which the limits on connections bound.
@@ -152,7 +153,7 @@ impl Checkpointer {
             config,
             clock,
             on_trim,
-            on_expiry,
+            gone,
             (batches, asked),
             Arc::clone(&observation),
         );

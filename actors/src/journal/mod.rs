@@ -54,12 +54,18 @@ pub trait JournalWriter: Send + std::fmt::Debug {
     /// `never`).
     fn publish(&mut self);
 
-    /// Drops sealed segments that lie wholly below `floor` and hold none of the `pinned` offsets (ascending); gives the
+    /// From now on these offsets are needed wherever they lie. What is pinned twice is to be unpinned twice.
+    fn pin(&mut self, offsets: &[Offset]);
+
+    /// These, which were pinned, are no longer needed; those that were dropped meanwhile are passed over.
+    fn unpin(&mut self, offsets: &[Offset]);
+
+    /// Drops sealed segments that lie wholly below `floor` and hold no pinned offset; gives the
     /// bytes freed. A file that cannot be removed is tried again by the next call.
     ///
     /// # Errors
     /// [`AppendError`] if it cannot be noted which ones go; then all stay.
-    fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError>;
+    fn trim(&mut self, floor: Offset) -> Result<u64, AppendError>;
 
     /// Drops sealed segments until all take at most `bytes_max`, though somebody needs them: oldest first, those with
     /// pinned offsets last, never one that no checkpoint covers. Gives how many records that somebody needed are gone;
@@ -67,7 +73,7 @@ pub trait JournalWriter: Send + std::fmt::Debug {
     ///
     /// # Errors
     /// As [`JournalWriter::trim`].
-    fn trim_to_bytes(&mut self, bytes_max: u64, needs: &Needs<'_>) -> Result<u64, AppendError>;
+    fn trim_to_bytes(&mut self, bytes_max: u64, needs: Needs) -> Result<u64, AppendError>;
 
     /// Does one piece of the work that can wait (the index file of a sealed segment); whether more is left. To be called
     /// when nothing waits for the journal.
@@ -80,15 +86,13 @@ pub trait JournalWriter: Send + std::fmt::Debug {
     fn entries_since(&self, from: Offset) -> u64;
 }
 
-/// What is needed of the journal, and by whom.
+/// What is needed of the journal besides what is pinned, and by whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs<'a> {
+pub struct Needs {
     /// A replay would start here: checkpoints cover what lies below.
     pub covered: Offset,
     /// Readers need what lies at or above.
     pub floor: Offset,
-    /// Offsets that are needed wherever they lie, ascending.
-    pub pinned: &'a [Offset],
 }
 
 /// The reading side; shared by all threads that catch up.

@@ -8,12 +8,14 @@
 //! - a segment whose sync failed is never synced again: its successor, made at once, says where it ends;
 //! - messages are only taken while the reserve exists, so what they leave is room for progress.
 
+mod pins;
 mod trim;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use self::pins::Pins;
 use super::batch::{self, Place};
 use super::codec::EncodeError;
 use super::dropped::Dropped;
@@ -48,6 +50,8 @@ pub struct SegmentWriter {
     reserved: bool,
     /// Sealed segments whose index is still in memory.
     unindexed: VecDeque<Arc<Segment>>,
+    /// How many pinned offsets each segment has.
+    pins: Pins,
     /// What was let go.
     dropped: Dropped,
     /// Files that are to be removed and could not be.
@@ -87,6 +91,7 @@ impl SegmentWriter {
             buffer: Vec::new(),
             reserved: false,
             unindexed: VecDeque::new(),
+            pins: Pins::default(),
             dropped: start.dropped,
             leftover: start.leftover,
         };
@@ -357,11 +362,19 @@ impl JournalWriter for SegmentWriter {
         }
     }
 
-    fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError> {
-        self.drop_below(floor, pinned)
+    fn pin(&mut self, offsets: &[Offset]) {
+        self.pins.add(&self.shared.list(), offsets);
     }
 
-    fn trim_to_bytes(&mut self, bytes_max: u64, needs: &Needs<'_>) -> Result<u64, AppendError> {
+    fn unpin(&mut self, offsets: &[Offset]) {
+        self.pins.remove(&self.shared.list(), offsets);
+    }
+
+    fn trim(&mut self, floor: Offset) -> Result<u64, AppendError> {
+        self.drop_below(floor)
+    }
+
+    fn trim_to_bytes(&mut self, bytes_max: u64, needs: Needs) -> Result<u64, AppendError> {
         self.drop_to_bytes(bytes_max, needs)
     }
 

@@ -1,15 +1,18 @@
 //! Which topics have a retained message, and where in the journal it lies.
 //!
-//! Owns: topic -> offset, in the byte order of topics, what all of it takes and what each tenant's does, and whether there
-//! is room for more. Does not know: the messages themselves; an offset named here pins its record in the journal. Nor when
-//! one expires: the checkpointer says so.
+//! Owns: topic -> offset, in the byte order of topics, when one expires, what all of it takes and what each tenant's does,
+//! and whether there is room for more. Does not know: the messages themselves; an offset named here pins its record in the
+//! journal.
+//!
+//! Invariant: what leaves the table otherwise than by the journal is [gone](Retained::take_gone) until whoever writes the
+//! table down took note of it.
 
 mod page;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,17 +49,20 @@ fn size(message: &Message) -> u32 {
     u32::try_from(message.size_bytes()).unwrap_or(u32::MAX)
 }
 
-/// What is kept in memory of a retained message.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    offset: Offset,
-    bytes: u32,
-}
+/// Expired messages that make room for one that comes, at a time.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
+/// A topic, and where its message lay that is retained no longer.
+pub type Gone = (Box<str>, Offset);
 
 /// The retained messages of all topics.
 #[derive(Default)]
 pub struct Retained {
-    topics: BTreeMap<Box<str>, Held>,
+    topics: BTreeMap<Box<str>, RetainedAt>,
+    /// Those that expire, by when; the others cost nothing here.
+    expiries: BTreeMap<(Timestamp, Offset), Box<str>>,
+    /// What left otherwise than by the journal, oldest first.
+    gone: VecDeque<Gone>,
     tally: Tally,
     expired: u64,
     limit: Amount,
@@ -103,35 +109,59 @@ impl Retained {
 
     /// Where the retained message of `topic` lies.
     pub fn get(&self, topic: &str) -> Option<Offset> {
-        self.topics.get(topic).map(|held| held.offset)
+        self.topics.get(topic).map(|at| at.offset)
     }
 
     /// Sets the retained message of `topic`.
     pub fn set(&mut self, topic: &str, at: RetainedAt) {
-        let RetainedAt { offset, bytes, .. } = at;
-        let held = Held { offset, bytes };
         // A topic that is known keeps its key.
         let before = match self.topics.get_mut(topic) {
-            Some(known) => Some(std::mem::replace(known, held)),
-            None => self.topics.insert(Box::from(topic), held),
+            Some(known) => Some(std::mem::replace(known, at)),
+            None => self.topics.insert(Box::from(topic), at),
         };
-        let before = before.map(|held| held.bytes.into());
-        self.tally.replace(topic, before, Some(bytes.into()));
+        self.count(topic, before, Some(at));
     }
 
     /// Drops the retained message of `topic`.
     pub fn clear(&mut self, topic: &str) {
-        if let Some(held) = self.topics.remove(topic) {
-            self.tally.replace(topic, Some(held.bytes.into()), None);
+        let before = self.topics.remove(topic);
+        self.count(topic, before, None);
+    }
+
+    fn count(&mut self, topic: &str, before: Option<RetainedAt>, after: Option<RetainedAt>) {
+        let bytes = |at: Option<RetainedAt>| at.map(|at| at.bytes.into());
+        self.tally.replace(topic, bytes(before), bytes(after));
+        let expiry = |at: RetainedAt| Some((at.expires_at?, at.offset));
+        if let Some(known) = before.and_then(expiry) {
+            self.expiries.remove(&known);
+        }
+        if let Some(new) = after.and_then(expiry) {
+            self.expiries.insert(new, Box::from(topic));
         }
     }
 
-    /// Drops the retained message of `topic` if it is still the one at `offset`, which expired.
-    pub fn expire(&mut self, topic: &str, offset: Offset) {
-        if self.get(topic) == Some(offset) {
-            self.clear(topic);
+    /// Drops messages that expired by `now`, `max` at most, the oldest first; gives how many.
+    pub fn expire(&mut self, now: Timestamp, max: usize) -> usize {
+        for expired in 0..max {
+            let Some(first) = self.expiries.first_entry() else {
+                return expired;
+            };
+            let (at, offset) = *first.key();
+            if at > now {
+                return expired;
+            }
+            let topic = first.remove();
+            self.clear(&topic);
             self.expired += 1;
+            self.gone.push_back((topic, offset));
         }
+        max
+    }
+
+    /// What left the table otherwise than by the journal since this was last asked, `max` at most, the oldest first.
+    pub fn take_gone(&mut self, max: usize) -> Vec<Gone> {
+        let count = self.gone.len().min(max);
+        self.gone.drain(..count).collect()
     }
 
     /// Whether the message may be retained. What is under way to the journal does not count yet. At a limit a message
@@ -141,7 +171,7 @@ impl Retained {
     /// Which limit is reached: that of the tenant ([`Refusal::TenantRetainedQuota`]), or that of all.
     pub fn room_for(&self, message: &Message) -> Result<(), Refusal> {
         let topic = message.topic();
-        let before = self.topics.get(topic).map(|held| held.bytes.into());
+        let before = self.topics.get(topic).map(|at| at.bytes.into());
         let after = size(message).into();
         let of_tenant = |tenant: &str| self.tenants.of(tenant).retained;
         let room = (self.tally).room(topic, before, after, self.limit, of_tenant);
@@ -151,11 +181,22 @@ impl Retained {
         })
     }
 
+    /// As [`Retained::room_for`], where what expired by `now` takes no room.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make_room_for(&mut self, message: &Message, now: Timestamp) -> Result<(), Refusal> {
+        loop {
+            let room = self.room_for(message);
+            if room.is_ok() || self.expire(now, EXPIRED_AT_ONCE) == 0 {
+                return room;
+            }
+        }
+    }
+
     /// All topics in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Offset)> {
-        self.topics
-            .iter()
-            .map(|(topic, held)| (&**topic, held.offset))
+        self.topics.iter().map(|(topic, at)| (&**topic, at.offset))
     }
 }
 

@@ -8,28 +8,28 @@
 //!   while few distinct ones exist and are rounded down to ever larger powers of two above that. Rounding down only
 //!   trims later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::model::ids::Offset;
 
 /// What of the journal is still needed, as of the last checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub struct Trim<'a> {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trim {
     /// A replay would start here, whoever needs what.
     pub covers: Offset,
     /// Records at or above are needed: by a session, or because a replay would start here.
     pub floor: Offset,
-    /// Records below `floor` that are needed all the same: retained messages.
-    pub pinned: &'a BTreeSet<Offset>,
+    /// How the records changed that are needed wherever they lie: retained messages.
+    pub pins: Pins,
 }
 
-impl Trim<'_> {
-    /// The offset below which nothing at all is needed.
-    pub fn whole_floor(&self) -> Offset {
-        self.pinned
-            .first()
-            .map_or(self.floor, |first| self.floor.min(*first))
-    }
+/// What changed of a set of offsets, which may have many more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// These came.
+    pub pinned: Vec<Offset>,
+    /// These went; some of them may be among those that came.
+    pub unpinned: Vec<Offset>,
 }
 
 /// The most buckets that are kept; above, neighbours are merged.

@@ -6,8 +6,8 @@
 //! Invariants:
 //! - an image is the stored snapshot with every change up to `applied` folded in; nothing else makes a snapshot;
 //! - a record below `applied` changes nothing, so a replay may start too early;
-//! - memory is kept for touched sessions only: nothing per session that sleeps (see [`FloorCounts`]), 8 to 16 bytes
-//!   per retained message, and for one that expires its topic;
+//! - memory is kept for what was touched only: nothing per session that sleeps (see [`FloorCounts`]), nor per retained
+//!   message;
 //! - what failed changed nothing: [`Replica::apply`] and [`Replica::commit`] may be called again with the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ mod groups;
 mod retained;
 
 use self::retained::RetainedImage;
-use super::floors::{FloorCounts, Trim};
+use super::floors::{FloorCounts, Pins, Trim};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
 use crate::model::group::snapshot::GroupSnapshot;
@@ -43,10 +43,10 @@ pub struct Replica {
     holds: Offset,
     /// What stored sessions and groups need; `None` before the first [`Replica::scan`].
     floors: Option<FloorCounts>,
-    /// The records that the stored retained table names.
-    pinned: BTreeSet<Offset>,
-    /// Retained messages that expire, by when; the others cost nothing.
-    expiries: BTreeMap<(Timestamp, Offset), Box<str>>,
+    /// How the records that the stored retained table names changed since the last [`Replica::take_trim`].
+    pins: Pins,
+    /// Records to come whose retained messages are gone already.
+    forgotten: BTreeSet<Offset>,
 }
 
 /// A session or group that was touched since the last checkpoint.
@@ -98,14 +98,8 @@ impl Replica {
     /// [`StoreError`] if the store fails or is damaged.
     pub fn open(store: Arc<dyn SnapshotStore>) -> Result<Self, StoreError> {
         let marks = store.marks()?;
-        let mut pinned = BTreeSet::new();
-        let mut expiries = BTreeMap::new();
-        store.retained(&mut |topic, at| {
-            pinned.insert(at.offset);
-            if let Some(expires_at) = at.expires_at {
-                expiries.insert((expires_at, at.offset), topic.into());
-            }
-        })?;
+        let mut pins = Pins::default();
+        store.retained(&mut |_, at| pins.pinned.push(at.offset))?;
         Ok(Self {
             store,
             marks,
@@ -117,8 +111,8 @@ impl Replica {
             high_water: marks.high_water,
             holds: marks.holds,
             floors: None,
-            pinned,
-            expiries,
+            pins,
+            forgotten: BTreeSet::new(),
         })
     }
 
@@ -166,7 +160,10 @@ impl Replica {
                     self.receive(at, message.publisher, *packet_id)?;
                 }
                 if message.retain {
-                    self.set_retained(message.topic(), RetainedAt::of(at, message))?;
+                    let is_gone = self.forgotten.contains(&at);
+                    let now = RetainedAt::of(at, message).filter(|_| !is_gone);
+                    self.set_retained(message.topic(), now)?;
+                    self.forgotten.remove(&at);
                 }
             }
             Entry::Session { session, change } => self.change(at, *session, change)?,
@@ -267,14 +264,15 @@ impl Replica {
         }
     }
 
-    /// What of the journal is needed; `None` before the first [`Replica::scan`].
-    pub fn trim(&self) -> Option<Trim<'_>> {
+    /// What of the journal is needed, as of the last checkpoint; `None` before the first [`Replica::scan`]. Of retained
+    /// messages it says only what changed since this was last called, at first that all are there.
+    pub fn take_trim(&mut self) -> Option<Trim> {
         let covers = self.marks.covers;
         let sessions = self.floors.as_ref()?.min();
         Some(Trim {
             covers,
             floor: sessions.map_or(covers, |floor| floor.min(covers)),
-            pinned: &self.pinned,
+            pins: mem::take(&mut self.pins),
         })
     }
 
@@ -296,10 +294,11 @@ impl Replica {
             }
         }
         for image in mem::take(&mut self.retained).into_values() {
-            if let Some(at) = image.stored {
-                self.pinned.remove(&at.offset);
+            let [before, after] = [image.stored, image.now].map(|at| at.map(|at| at.offset));
+            if before != after {
+                self.pins.unpinned.extend(before);
+                self.pins.pinned.extend(after);
             }
-            self.pinned.extend(image.now.map(|at| at.offset));
         }
     }
 

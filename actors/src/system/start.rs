@@ -246,10 +246,15 @@ fn start_checkpointer(
             trimming.trim(Needed {
                 covered: trim.covers,
                 floor: trim.floor,
-                pinned: trim.pinned.iter().copied().collect(),
+                pinned: trim.pins.pinned,
+                unpinned: trim.pins.unpinned,
             });
         }),
-        Box::new(move |topic, offset| retained.write().expire(topic, offset)),
+        Box::new(move |now, max| {
+            let mut retained = retained.write();
+            retained.expire(now, max);
+            retained.take_gone(max)
+        }),
     )
     .map_err(|source| StartError::Io {
         what: "checkpointer thread",

@@ -3,11 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use outlive_actors::model::counter::Counter;
 use outlive_actors::model::effect::Effect;
 use outlive_actors::model::ids::{ClientId, PacketId, Timestamp};
 use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::Inbound;
+use outlive_actors::model::tally::Amount;
 use outlive_actors::observe::Gauge;
+use outlive_actors::system::SystemObservation;
 use tokio::sync::oneshot;
 
 use crate::client::{Client, transient};
@@ -15,6 +18,11 @@ use crate::world::{World, run};
 
 /// A QoS 0 publication to be retained.
 fn retained(client: &Client, topic: &str) -> Inbound {
+    expiring(client, topic, None)
+}
+
+/// As [`retained`], until it expires.
+fn expiring(client: &Client, topic: &str, expires_at: Option<Timestamp>) -> Inbound {
     let message = Arc::new(Message::new(MessageParts {
         topic,
         payload: topic.as_bytes(),
@@ -22,7 +30,7 @@ fn retained(client: &Client, topic: &str) -> Inbound {
         qos: QoS::AtMostOnce,
         retain: true,
         published_at: Timestamp(0),
-        expires_at: None,
+        expires_at,
         publisher: client.number(),
     }));
     Inbound::Publish {
@@ -73,5 +81,43 @@ fn a_subscription_in_the_middle_of_a_turn_misses_nothing_that_the_turn_retains()
             .await;
         go_on.send(()).expect("the session waits");
         assert_eq!(reader.take().await.expect("attached"), "first");
+    });
+}
+
+#[test]
+fn what_expired_makes_room_at_once_and_stays_away() {
+    run(async {
+        // No checkpoint looks for what expired.
+        let mut world = World::start_with(|config| {
+            config.checkpoint_interval_millis = 0;
+            config.retained = Amount::of(1);
+        })
+        .await;
+        let writer = world.connect("writer", transient()).await;
+        let soon = Timestamp(1_700_000_001_000);
+        writer.send(expiring(&writer, "old", Some(soon)));
+        world
+            .until("it is retained", |seen| seen.retained == 1)
+            .await;
+        writer.send(retained(&writer, "new"));
+        let refused = |seen: &SystemObservation| seen.shards.counter(Counter::RetainRefused);
+        world
+            .until("there is no room", |seen| refused(seen) == 1)
+            .await;
+        world.clock.advance_millis(1_000);
+        writer.send(retained(&writer, "new"));
+        world
+            .until("the other is gone", |seen| seen.retained_expired == 1)
+            .await;
+        world
+            .until("it is retained", |seen| seen.retained == 1)
+            .await;
+        assert_eq!(world.counter(Counter::RetainRefused), 1);
+        world.restart().await;
+        assert_eq!(world.observe().retained, 1);
+        let mut reader = world.connect("reader", transient()).await;
+        reader.subscribe("#", 0).await;
+        assert_eq!(reader.take().await.expect("attached"), "new");
+        world.stop().await;
     });
 }

@@ -276,7 +276,7 @@ fn a_trim_frees_what_nobody_needs_and_keeps_to_the_limit_on_bytes() {
     bench.handle.trim(Needed {
         covered: end,
         floor: halfway,
-        pinned: Vec::new(),
+        ..Needed::default()
     });
     bench.handle.stop();
     let seen = reader.observe();

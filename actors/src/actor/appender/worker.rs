@@ -279,8 +279,9 @@ impl Worker {
 
     fn trim(&mut self, needed: &Needed) {
         let Needed { covered, floor, .. } = *needed;
-        let pinned = &needed.pinned;
-        match self.parts.writer.trim(floor, pinned) {
+        self.parts.writer.pin(&needed.pinned);
+        self.parts.writer.unpin(&needed.unpinned);
+        match self.parts.writer.trim(floor) {
             Ok(0) => {}
             Ok(bytes) => tracing::debug!(bytes, floor = floor.0, "journal trimmed"),
             Err(error) => tracing::warn!(%error, "journal segment cannot be removed"),
@@ -289,12 +290,8 @@ impl Worker {
         if bytes_max == 0 {
             return;
         }
-        let needs = Needs {
-            covered,
-            floor,
-            pinned,
-        };
-        match self.parts.writer.trim_to_bytes(bytes_max, &needs) {
+        let needs = Needs { covered, floor };
+        match self.parts.writer.trim_to_bytes(bytes_max, needs) {
             Ok(0) => {}
             Ok(records) => {
                 let lag = self.parts.writer.entries_since(floor);

@@ -18,6 +18,7 @@ struct Bench {
     store: Arc<MemoryStore>,
     handle: CheckpointerHandle,
     floors: mpsc::Receiver<Offset>,
+    gone: mpsc::Sender<Gone>,
 }
 
 impl Bench {
@@ -30,14 +31,16 @@ impl Bench {
         let mut replica = Replica::open(Arc::clone(&store) as Arc<dyn SnapshotStore>).unwrap();
         replica.scan(&mut |_| {}).unwrap();
         let (told, floors) = mpsc::channel();
-        let on_trim = Box::new(move |trim: Trim<'_>| told.send(trim.floor).unwrap());
+        let on_trim = Box::new(move |trim: Trim| told.send(trim.floor).unwrap());
         let clock = Arc::new(ManualClock::default());
-        let handle =
-            Checkpointer::start(replica, config, clock, on_trim, Box::new(|_, _| {})).unwrap();
+        let (gone, forgets) = mpsc::channel();
+        let gone_source = Box::new(move |_, max| forgets.try_iter().take(max).collect());
+        let handle = Checkpointer::start(replica, config, clock, on_trim, gone_source).unwrap();
         Self {
             store,
             handle,
             floors,
+            gone,
         }
     }
 
@@ -114,6 +117,30 @@ fn the_floor_is_told_after_every_checkpoint() {
     bench.send(3, [entry(1, Change::Ended)]);
     bench.checkpoint().unwrap();
     assert_eq!(bench.floors.recv().unwrap(), Offset(4));
+}
+
+#[test]
+fn however_many_retained_messages_are_gone_at_once_they_are_forgotten_without_another_tick() {
+    let bench = Bench::start(Arc::default(), 20_000);
+    let topics: Vec<_> = (0..30_000).map(|number| format!("t/{number}")).collect();
+    bench.send(0, topics.iter().map(|topic| publication(topic, "x", true)));
+    bench.checkpoint().unwrap();
+    while bench.floors.try_recv().is_ok() {}
+    for (topic, offset) in topics[1..].iter().zip(1..) {
+        bench
+            .gone
+            .send((topic.as_str().into(), Offset(offset)))
+            .unwrap();
+    }
+    bench.checkpoint().unwrap();
+    // So many differ from the store that it is written, without being asked again.
+    for _ in 0..2 {
+        bench.floors.recv().unwrap();
+    }
+    bench.handle.stop().unwrap();
+    let mut left = 0;
+    bench.store.retained(&mut |_, _| left += 1).unwrap();
+    assert!(left <= 10_000, "{left}");
 }
 
 #[test]

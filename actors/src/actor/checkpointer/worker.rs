@@ -4,24 +4,25 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, never, select_biased, tick};
+use crossbeam_channel::{Receiver, Sender, after, never, select_biased, tick};
 use parking_lot::Mutex;
 use tracing::{error, info};
 
 use super::{
-    CheckpointConfig, CheckpointObservation, ExpiryReply, GroupReply, ImageReply, TrimReply,
+    CheckpointConfig, CheckpointObservation, GoneSource, GroupReply, ImageReply, TrimReply,
 };
 use crate::clock::Clock;
 use crate::model::entry::Entry;
 use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::retained::Gone;
 use crate::store::StoreError;
 use crate::store::replica::Replica;
 
 /// While the store fails, the appender waits once so many times `dirty_max` images are kept.
 const DIRTY_FACTOR_MAX: usize = 4;
 
-/// Retained messages that one checkpoint lets go at most because they expired.
-const EXPIRED_MAX: usize = 10_000;
+/// Retained messages that are forgotten at a time: so long whoever asks for an image waits.
+const GONE_AT_ONCE: usize = 1_000;
 
 /// How long a failure that goes on is not logged again.
 const LOG_INTERVAL_MILLIS: u64 = 60_000;
@@ -83,11 +84,15 @@ pub(super) struct Worker {
     config: CheckpointConfig,
     clock: Arc<dyn Clock>,
     on_trim: TrimReply,
-    on_expiry: ExpiryReply,
+    gone: GoneSource,
     batches: Receiver<Batch>,
     requests: Receiver<Request>,
     /// Received and not applied: empty unless the store could not be read.
     pending: VecDeque<(Offset, Entry)>,
+    /// Retained messages that are gone and not forgotten yet.
+    forgetting: VecDeque<Gone>,
+    /// There may be more of them.
+    is_more_gone: bool,
     /// The end of the last batch received.
     pending_end: Offset,
     /// Questions for images by the offset that they wait for.
@@ -105,7 +110,7 @@ impl Worker {
         config: CheckpointConfig,
         clock: Arc<dyn Clock>,
         on_trim: TrimReply,
-        on_expiry: ExpiryReply,
+        gone: GoneSource,
         (batches, requests): (Receiver<Batch>, Receiver<Request>),
         observation: Arc<Mutex<CheckpointObservation>>,
     ) -> Self {
@@ -115,10 +120,12 @@ impl Worker {
             config,
             clock,
             on_trim,
-            on_expiry,
+            gone,
             batches,
             requests,
             pending: VecDeque::new(),
+            forgetting: VecDeque::new(),
+            is_more_gone: false,
             pending_end: Offset(0),
             awaited: BTreeMap::new(),
             awaited_last: 0,
@@ -139,6 +146,10 @@ impl Worker {
         loop {
             let takes = !appender_gone && self.has_room();
             let batches = if takes { &self.batches } else { &nothing };
+            let go_on = match self.is_more_gone && self.has_room() {
+                true => after(Duration::ZERO),
+                false => never(),
+            };
             // Biased to what is rare: batches alone may be ready all the time.
             select_biased! {
                 recv(ticks) -> _ => self.tick(),
@@ -160,6 +171,10 @@ impl Worker {
                         break;
                     }
                 },
+                recv(go_on) -> _ => {
+                    self.forget();
+                    self.commit_if_large();
+                }
                 recv(batches) -> batch => match batch {
                     Ok(batch) => self.take(batch),
                     Err(_) => appender_gone = true,
@@ -180,6 +195,10 @@ impl Worker {
         self.pending.extend(batch.entries);
         self.pending_end = batch.end;
         self.apply_pending();
+        self.commit_if_large();
+    }
+
+    fn commit_if_large(&mut self) {
         if self.replica.dirty() >= self.config.dirty_max && self.failing.is_none() {
             drop(self.commit());
         }
@@ -229,17 +248,24 @@ impl Worker {
         drop(self.commit());
     }
 
-    /// Lets go of retained messages that expired; those that this time has no room for, the next time.
-    fn expire(&mut self) {
-        let now = self.clock.now();
-        let expired = self.replica.expire(now, EXPIRED_MAX, &mut *self.on_expiry);
-        if let Err(error) = expired {
-            self.failed(&error);
+    /// Forgets retained messages that are gone, some at a time.
+    fn forget(&mut self) {
+        if self.forgetting.is_empty() {
+            self.forgetting = (self.gone)(self.clock.now(), GONE_AT_ONCE).into();
+            self.is_more_gone = self.forgetting.len() == GONE_AT_ONCE;
+        }
+        while let Some((topic, offset)) = self.forgetting.front() {
+            if let Err(error) = self.replica.forget(topic, *offset) {
+                // The next checkpoint tries again.
+                self.is_more_gone = false;
+                return self.failed(&error);
+            }
+            self.forgetting.pop_front();
         }
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        self.expire();
+        self.forget();
         let covers = self.replica.marks().covers;
         if covers == self.replica.applied() && self.replica.dirty() == 0 {
             return Ok(());
@@ -255,7 +281,7 @@ impl Worker {
         if self.pending.is_empty() && self.failing.take().is_some() {
             info!("checkpoints are written again");
         }
-        if let Some(trim) = self.replica.trim() {
+        if let Some(trim) = self.replica.take_trim() {
             (self.on_trim)(trim);
         }
         Ok(())

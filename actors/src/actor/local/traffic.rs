@@ -80,7 +80,10 @@ impl Local {
         if !message.retain || message.payload().is_empty() {
             return None;
         }
-        let refusal = self.shared.retained.read().room_for(message).err()?;
+        self.shared.retained.read().room_for(message).err()?;
+        let now = self.now().time;
+        let room = self.shared.retained.write().make_room_for(message, now);
+        let refusal = room.err()?;
         self.count(if refusal == Refusal::TenantRetainedQuota {
             Counter::TenantRetainRefused
         } else {

@@ -160,7 +160,7 @@ impl Model {
         if self.random.below(2) == 0 {
             self.trimmed_to = floor;
             // Whether it gets far enough to fail is up to the seed.
-            drop(self.journal.writer.trim(floor, &[]));
+            drop(self.journal.trim(floor, &[]));
         }
         self.crash();
     }
@@ -322,7 +322,7 @@ fn trimming_keeps_the_segment_that_says_where_an_abandoned_one_ends() {
     journal.files.fail_syncs(1);
     journal.writer.sync().unwrap_err();
     let later = journal.publish(&["b"; 60]);
-    journal.writer.trim(later[59], &[first]).unwrap();
+    journal.trim(later[59], &[first]).unwrap();
     let reopened = Journal::open(journal.files.kill(), OPTIONS, 2);
     assert_eq!(reopened.offsets(&["a"]), [first]);
     assert!(reopened.offsets(&["b"]).len() < 60);

@@ -227,7 +227,7 @@ fn an_interrupted_removal_is_finished_at_the_next_start() {
         files.cut_power_after(operations);
         let pinned = [offsets[60], offsets[130]];
         // Whether it gets far enough to fail is up to the moment.
-        drop(cut.writer.trim(offsets[199], &pinned));
+        drop(cut.trim(offsets[199], &pinned));
         let reopened = Journal::open(files.crash(operations), OPTIONS, 3);
         assert!(left(&reopened) <= 200 && left(&reopened) > 2);
         let records = reopened.reader.read_at(&pinned).unwrap();

@@ -32,6 +32,8 @@ pub(super) struct Journal {
     pub(super) files: MemoryFiles,
     pub(super) writer: SegmentWriter,
     pub(super) reader: Arc<SegmentReader>,
+    /// What is pinned.
+    pub(super) pinned: Vec<Offset>,
 }
 
 impl Journal {
@@ -45,7 +47,29 @@ impl Journal {
             files,
             writer,
             reader,
+            pinned: Vec::new(),
         }
+    }
+
+    /// Pins these and nothing else.
+    fn pin_only(&mut self, pinned: &[Offset]) {
+        self.writer.unpin(&self.pinned);
+        self.writer.pin(pinned);
+        self.pinned = pinned.to_vec();
+    }
+
+    pub(super) fn trim(&mut self, floor: Offset, pinned: &[Offset]) -> Result<u64, AppendError> {
+        self.pin_only(pinned);
+        self.writer.trim(floor)
+    }
+
+    pub(super) fn trim_to_bytes(
+        &mut self,
+        bytes_max: u64,
+        (needs, pinned): (Needs, &[Offset]),
+    ) -> Result<u64, AppendError> {
+        self.pin_only(pinned);
+        self.writer.trim_to_bytes(bytes_max, needs)
     }
 
     pub(super) fn commit(&mut self, entries: &[Entry]) -> Offset {

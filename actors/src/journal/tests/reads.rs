@@ -242,7 +242,7 @@ fn a_read_that_began_before_sealing_and_trimming_is_not_disturbed() {
     let offsets = journal.publish(&["a"; 30]);
     let list = journal.reader.start();
     assert_eq!(list, offsets[0]);
-    journal.writer.trim(offsets[29], &[]).unwrap();
+    journal.trim(offsets[29], &[]).unwrap();
     let left = journal.offsets(&["a"]);
     assert!(!left.is_empty() && left[0] > offsets[0] && left.ends_with(&[offsets[29]]));
     assert_eq!(journal.reader.start(), left[0]);
@@ -254,7 +254,7 @@ fn trimming_spares_pinned_segments_and_survives_a_restart() {
     let mut journal = Journal::new();
     let offsets = journal.publish(&["a"; 60]);
     let before = journal.reader.observe();
-    let freed = journal.writer.trim(offsets[59], &[offsets[20]]).unwrap();
+    let freed = journal.trim(offsets[59], &[offsets[20]]).unwrap();
     let after = journal.reader.observe();
     assert!(freed > 0 && after.segments < before.segments);
     assert!(journal.reader.read_at(&[offsets[20]]).unwrap()[0].is_some());
@@ -262,7 +262,7 @@ fn trimming_spares_pinned_segments_and_survives_a_restart() {
     let reopened = Journal::open(journal.files.crash(1), OPTIONS, 2);
     assert_eq!(reopened.entries(), left);
     let mut reopened = Journal::open(reopened.files, OPTIONS, 3);
-    reopened.writer.trim(reopened.reader.end(), &[]).unwrap();
+    reopened.trim(reopened.reader.end(), &[]).unwrap();
     let again = Journal::open(reopened.files, OPTIONS, 4);
     assert!(again.reader.observe().segments <= 1);
 }

@@ -41,7 +41,7 @@ fn the_reserve_lets_progress_and_trimming_go_on() {
     }
     // Room there is, but it is kept for progress.
     assert!(refused(&mut journal));
-    journal.writer.trim(offsets[29], &[]).unwrap();
+    journal.trim(offsets[29], &[]).unwrap();
     let mut freed = 0;
     while refused(&mut journal) {
         freed += 1000;
@@ -77,12 +77,8 @@ fn a_full_disk_at_start_is_no_reason_not_to_start() {
     assert_eq!(journal.offsets(&["a"]).len(), 2);
 }
 
-fn needs(covered: Offset, floor: Offset, pinned: &[Offset]) -> Needs<'_> {
-    Needs {
-        covered,
-        floor,
-        pinned,
-    }
+fn needs(covered: Offset, floor: Offset, pinned: &[Offset]) -> (Needs, &[Offset]) {
+    (Needs { covered, floor }, pinned)
 }
 
 #[test]
@@ -91,8 +87,7 @@ fn a_journal_that_is_too_long_drops_its_oldest_records_and_readers_go_on_behind(
     let offsets = journal.publish(&["a"; 60]);
     let end = journal.reader.end();
     let dropped = journal
-        .writer
-        .trim_to_bytes(1200, &needs(end, offsets[5], &[]))
+        .trim_to_bytes(1200, needs(end, offsets[5], &[]))
         .unwrap();
     let left = journal.offsets(&["a"]);
     assert!(left.len() < 60 && offsets.ends_with(&left), "{left:?}");
@@ -111,15 +106,13 @@ fn a_limit_on_bytes_spares_what_no_checkpoint_covers_and_what_is_being_written()
     let offsets = journal.publish(&["a"; 60]);
     let covered = offsets[30];
     journal
-        .writer
-        .trim_to_bytes(1, &needs(covered, offsets[0], &[]))
+        .trim_to_bytes(1, needs(covered, offsets[0], &[]))
         .unwrap();
     let left = journal.offsets(&["a"]);
     assert!(left[0] > offsets[0] && left[0] <= covered);
     let end = journal.reader.end();
     journal
-        .writer
-        .trim_to_bytes(1, &needs(end, offsets[0], &[]))
+        .trim_to_bytes(1, needs(end, offsets[0], &[]))
         .unwrap();
     assert_eq!(journal.reader.observe().segments, 1);
     assert_eq!(journal.offsets(&["a"]).last(), offsets.last());
@@ -132,18 +125,14 @@ fn a_limit_on_bytes_takes_pinned_records_last() {
     let (end, pinned) = (journal.reader.end(), [offsets[1]]);
     let is_there = |journal: &Journal| journal.reader.read_at(&pinned).unwrap()[0].is_some();
     journal
-        .writer
-        .trim_to_bytes(1200, &needs(end, end, &pinned))
+        .trim_to_bytes(1200, needs(end, end, &pinned))
         .unwrap();
     assert!(is_there(&journal));
     assert_eq!(journal.reader.observe().records_dropped, 0);
     let left = journal.entries();
     let reopened = Journal::open(journal.files.crash(1), OPTIONS, 2);
     assert_eq!(reopened.entries(), left);
-    let dropped = journal
-        .writer
-        .trim_to_bytes(1, &needs(end, end, &pinned))
-        .unwrap();
+    let dropped = journal.trim_to_bytes(1, needs(end, end, &pinned)).unwrap();
     assert!(!is_there(&journal));
     assert_eq!(dropped, 1);
 }

@@ -50,9 +50,9 @@ fn missing(files: &MemoryFiles, known: Known) -> String {
 fn what_goes_from_the_front_after_what_went_from_the_middle_is_no_loss() {
     let (mut journal, firsts) = segments(4);
     let end = journal.reader.end();
-    journal.writer.trim(end, &[firsts[0], firsts[2]]).unwrap();
+    journal.trim(end, &[firsts[0], firsts[2]]).unwrap();
     assert_eq!(names(&journal.files, "seg"), [1, 3, 4].map(segment));
-    journal.writer.trim(end, &[]).unwrap();
+    journal.trim(end, &[]).unwrap();
     assert_eq!(names(&journal.files, "seg"), [segment(4)]);
     for files in [journal.files.kill(), journal.files.crash(1)] {
         let reopened = Journal::open(files, OPTIONS, 2);
@@ -102,7 +102,7 @@ fn a_file_that_cannot_be_removed_is_no_reason_not_to_start_and_is_tried_again() 
     let (mut journal, firsts) = segments(5);
     journal.files.fail_removals(2);
     let pinned = [firsts[3]];
-    assert!(journal.writer.trim(firsts[1], &pinned).unwrap() > 0);
+    assert!(journal.trim(firsts[1], &pinned).unwrap() > 0);
     assert!(names(&journal.files, "seg").contains(&segment(1)));
     assert_eq!(journal.reader.observe().failures, 2);
     let left = journal.entries();
@@ -116,11 +116,11 @@ fn a_file_that_cannot_be_removed_is_no_reason_not_to_start_and_is_tried_again() 
         2,
     );
     assert_eq!(stubborn.entries(), left);
-    stubborn.writer.trim(Offset(0), &[]).unwrap();
+    stubborn.trim(Offset(0), &[]).unwrap();
     assert!(!names(&stubborn.files, "seg").contains(&segment(1)));
     // The same journal goes on: the next trim removes what is left over and what goes now.
     let end = journal.reader.end();
-    journal.writer.trim(end, &pinned).unwrap();
+    journal.trim(end, &pinned).unwrap();
     assert_eq!(names(&journal.files, "seg"), [4, 5].map(segment));
     assert_eq!(names(&journal.files, "idx").len(), 1);
     let reopened = Journal::open(journal.files.kill(), OPTIONS, 2);
@@ -133,13 +133,12 @@ fn what_cannot_be_noted_stays() {
     let before = journal.entries();
     let files = journal.files.clone();
     files.cut_power_after(0);
-    assert!(journal.writer.trim(firsts[2], &[]).is_err());
+    assert!(journal.trim(firsts[2], &[]).is_err());
     let needs = Needs {
         covered: firsts[3],
         floor: firsts[0],
-        pinned: &[],
     };
-    assert!(journal.writer.trim_to_bytes(1, &needs).is_err());
+    assert!(journal.trim_to_bytes(1, (needs, &[])).is_err());
     assert_eq!(journal.entries(), before);
     assert_eq!(journal.reader.observe().records_dropped, 0);
     assert_eq!(Journal::open(files.kill(), OPTIONS, 2).entries(), before);
@@ -159,7 +158,7 @@ fn a_full_disk_is_won_back_by_trimming() {
         journal.files.limit_space(Some(journal.files.used_bytes()));
         pinned.push(pair[0]);
         if n % 10 == 9 {
-            journal.writer.trim(pair[1], &pinned).unwrap();
+            journal.trim(pair[1], &pinned).unwrap();
         }
     }
     journal.files.limit_space(None);
@@ -180,7 +179,7 @@ fn a_missing_segment_is_noticed_wherever_it_lay() {
         assert_eq!(what, format!("segment {id} is missing"));
     }
     let (mut journal, firsts) = segments(6);
-    journal.writer.trim(firsts[2], &[]).unwrap();
+    journal.trim(firsts[2], &[]).unwrap();
     for id in [3, 4] {
         journal.files.remove(&segment(id)).unwrap();
     }
@@ -191,7 +190,7 @@ fn a_missing_segment_is_noticed_wherever_it_lay() {
 #[test]
 fn a_loss_that_is_accepted_is_counted_once_and_no_longer_missed() {
     let (mut journal, firsts) = segments(5);
-    journal.writer.trim(firsts[1], &[]).unwrap();
+    journal.trim(firsts[1], &[]).unwrap();
     for id in [2, 4] {
         journal.files.remove(&segment(id)).unwrap();
     }
@@ -241,7 +240,7 @@ fn a_journal_that_ends_before_what_the_store_knows_of_is_noticed() {
 #[test]
 fn a_store_that_is_older_than_what_was_dropped_is_noticed() {
     let (mut journal, firsts) = segments(4);
-    journal.writer.trim(firsts[2], &[]).unwrap();
+    journal.trim(firsts[2], &[]).unwrap();
     let known = |covers| Known {
         covers,
         ..Known::epoch(2)
@@ -255,7 +254,7 @@ fn a_store_that_is_older_than_what_was_dropped_is_noticed() {
 #[test]
 fn a_broken_list_is_named_when_a_segment_is_missing() {
     let (mut journal, firsts) = segments(4);
-    journal.writer.trim(firsts[1], &[]).unwrap();
+    journal.trim(firsts[1], &[]).unwrap();
     let name = "000000000001.dropped";
     for at in 0..64 {
         let files = journal.files.kill();
@@ -334,14 +333,14 @@ proptest! {
                 }
                 Step::Trim { part, pins } => {
                     let (floor, pinned) = (place(&all, part).unwrap_or(end), pinned(&pins));
-                    journal.writer.trim(floor, &pinned).unwrap();
+                    journal.trim(floor, &pinned).unwrap();
                     needed.retain(|offset| *offset >= floor || pinned.contains(offset));
                 }
                 Step::TrimToBytes { part, pins, bytes_max } => {
                     let pinned = pinned(&pins);
                     let floor = place(&all, part).unwrap_or(end);
-                    let needs = Needs { covered: end, floor, pinned: &pinned };
-                    journal.writer.trim_to_bytes(u64::from(bytes_max), &needs).unwrap();
+                    let needs = Needs { covered: end, floor };
+                    journal.trim_to_bytes(u64::from(bytes_max), (needs, &pinned)).unwrap();
                     let left: BTreeSet<_> = journal.offsets(&["a"]).into_iter().collect();
                     needed.retain(|offset| left.contains(offset));
                 }
@@ -362,7 +361,7 @@ proptest! {
                 files.fail_removals(1 + u32::try_from(seed % 5).unwrap());
             }
             let (writer, reader) = reopen(Arc::new(files.clone()), OPTIONS, known).unwrap();
-            journal = Journal { files, writer, reader };
+            journal = Journal { files, writer, reader, pinned: Vec::new() };
             epoch += 1;
             let found = journal.entries();
             prop_assert_eq!(&found, &before);
@@ -371,7 +370,7 @@ proptest! {
             prop_assert!(names(&journal.files, "dropped").len() <= 1 + epoch as usize);
         }
         journal.files.fail_removals(0);
-        journal.writer.trim(Offset(0), &[]).unwrap();
+        journal.trim(Offset(0), &[]).unwrap();
         let segments = journal.reader.observe().segments;
         prop_assert_eq!(names(&journal.files, "seg").len() as u64, segments);
         prop_assert_eq!(names(&journal.files, "dropped").len(), 1);

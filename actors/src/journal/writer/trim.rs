@@ -16,15 +16,11 @@ use crate::journal::segments::Segments;
 
 impl SegmentWriter {
     /// Drops sealed segments that lie wholly below `floor` and hold no pinned offset; gives the bytes freed.
-    pub(super) fn drop_below(
-        &mut self,
-        floor: Offset,
-        pinned: &[Offset],
-    ) -> Result<u64, AppendError> {
+    pub(super) fn drop_below(&mut self, floor: Offset) -> Result<u64, AppendError> {
         let mut freed = 0;
-        self.drop_where(|segment| {
+        self.drop_where(|segment, pins| {
             let extent = segment.extent();
-            let goes = extent.end <= floor && pins(segment, pinned) == 0;
+            let goes = extent.end <= floor && pins == 0;
             freed += if goes { u64::from(extent.bytes) } else { 0 };
             goes
         })?;
@@ -35,16 +31,15 @@ impl SegmentWriter {
     pub(super) fn drop_to_bytes(
         &mut self,
         bytes_max: u64,
-        needs: &Needs<'_>,
+        needs: Needs,
     ) -> Result<u64, AppendError> {
         let mut dropped = 0;
         let mut result = Ok(());
         for spares_pins in [true, false] {
             let mut bytes = self.bytes();
             let mut going = 0;
-            let noted = self.drop_where(|segment| {
+            let noted = self.drop_where(|segment, pins| {
                 let extent = segment.extent();
-                let pins = pins(segment, needs.pinned);
                 let goes =
                     bytes > bytes_max && extent.end <= needs.covered && !(spares_pins && pins > 0);
                 if goes {
@@ -72,9 +67,12 @@ impl SegmentWriter {
             .sum()
     }
 
-    /// Drops the sealed segments that `goes` names, oldest first. It is not asked about those that must stay. After an
-    /// error all are still there.
-    fn drop_where(&mut self, mut goes: impl FnMut(&Segment) -> bool) -> Result<(), AppendError> {
+    /// Drops the sealed segments that `goes` names, oldest first; it is told how many pinned offsets each has, and not asked
+    /// about those that must stay. After an error all are still there.
+    fn drop_where(
+        &mut self,
+        mut goes: impl FnMut(&Segment, u64) -> bool,
+    ) -> Result<(), AppendError> {
         let list = self.shared.list();
         let Some((active, sealed)) = list.split_last() else {
             return Ok(());
@@ -88,7 +86,7 @@ impl SegmentWriter {
                 before.header.id + 1 == segment.header.id
                     && before.file.size().ok() != Some(u64::from(before.extent().bytes))
             });
-            if is_needed || !goes(segment) {
+            if is_needed || !goes(segment, self.pins.of(segment.header.id)) {
                 kept.push(segment.clone());
                 continue;
             }
@@ -102,6 +100,7 @@ impl SegmentWriter {
             self.unindexed
                 .retain(|other| !dropped.contains(other.header.id));
             for id in dropped.ranges().flatten() {
+                self.pins.forget(id);
                 self.leftover.extend([Name::Segment(id), Name::Index(id)]);
             }
         }
@@ -139,10 +138,4 @@ impl SegmentWriter {
             tracing::warn!(file, left, %error, "dropped journal files cannot be removed, trying on");
         }
     }
-}
-
-/// How many of the `pinned` offsets a segment holds.
-fn pins(segment: &Segment, pinned: &[Offset]) -> u64 {
-    let below = |end: Offset| pinned.partition_point(|pin| *pin < end);
-    (below(segment.extent().end) - below(segment.header.first)) as u64
 }

@@ -8,14 +8,14 @@ use std::collections::btree_map::Range;
 use std::ops::Bound;
 
 use super::walk::{Verdict, Walk};
-use super::{Held, Retained};
+use super::{Retained, RetainedAt};
 use crate::model::ids::Offset;
 use crate::model::topic::Filter;
 
 /// So many steps forward are cheaper than a search from the root of the tree.
 const STEPS_BEFORE_SEEK: usize = 4;
 
-type Entry<'a> = (&'a Box<str>, &'a Held);
+type Entry<'a> = (&'a Box<str>, &'a RetainedAt);
 
 /// A part of the answer to a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +55,11 @@ impl Retained {
         let mut found = Vec::new();
         let mut visited = 0;
         let mut next = range.next();
-        while let Some((topic, held)) = next {
+        while let Some((topic, at)) = next {
             visited += 1;
             let upcoming = match walk.judge(topic) {
                 Verdict::Match => {
-                    found.push((topic.clone(), held.offset));
+                    found.push((topic.clone(), at.offset));
                     range.next()
                 }
                 Verdict::Step => range.next(),
@@ -80,14 +80,14 @@ impl Retained {
         }
     }
 
-    fn from(&self, start: Bound<&str>) -> Range<'_, Box<str>, Held> {
+    fn from(&self, start: Bound<&str>) -> Range<'_, Box<str>, RetainedAt> {
         self.topics.range::<str, _>((start, Bound::Unbounded))
     }
 
     /// The first topic at or after `target`, which lies ahead of `range`.
     fn leap<'a>(
         &'a self,
-        range: &mut Range<'a, Box<str>, Held>,
+        range: &mut Range<'a, Box<str>, RetainedAt>,
         target: &str,
     ) -> Option<Entry<'a>> {
         for _ in 0..STEPS_BEFORE_SEEK {

@@ -232,21 +232,81 @@ fn a_tenant_at_its_limit_is_refused_and_nobody_else() {
         "the narrower one"
     );
     retained.clear(&other);
-    retained.expire(&known("c", "x"), Offset(1));
+    retained.clear(&known("c", "x"));
     assert_eq!(fill(&mut retained, &third), Ok(()));
     let of_tenants: Vec<_> = retained.tally().tenants().collect();
     let has = |count, bytes| Amount { count, bytes };
     assert_eq!(of_tenants, [("a", has(2, 10)), ("b", has(1, 5))]);
 }
 
+fn expiring(offset: u64, expires_at: u64) -> RetainedAt {
+    RetainedAt {
+        expires_at: Some(Timestamp(expires_at)),
+        ..at(offset)
+    }
+}
+
 #[test]
-fn only_the_message_that_expired_goes() {
-    let mut retained = retained(&["a", "b"]);
-    retained.set("b", at(7));
-    retained.expire("a", Offset(0));
-    retained.expire("b", Offset(1));
-    assert_eq!(retained.iter().collect::<Vec<_>>(), [("b", Offset(7))]);
-    assert_eq!((retained.expired(), retained.tally().all().bytes), (1, 10));
+fn only_messages_that_expired_go_the_oldest_first() {
+    let mut retained = Retained::new();
+    for (topic, at) in [
+        ("a", expiring(0, 10)),
+        ("b", expiring(1, 20)),
+        ("c", at(2)),
+        ("d", expiring(3, 10)),
+        ("e", expiring(4, 10)),
+        ("e", at(5)),
+        ("b", expiring(6, 15)),
+    ] {
+        retained.set(topic, at);
+    }
+    let gone = |retained: &mut Retained| -> Vec<(String, u64)> {
+        let gone = retained.take_gone(9).into_iter();
+        gone.map(|(topic, at)| (topic.into(), at.0)).collect()
+    };
+    assert_eq!(retained.expire(Timestamp(9), 9), 0);
+    assert_eq!(retained.expire(Timestamp(10), 1), 1);
+    assert_eq!(gone(&mut retained), [("a".to_owned(), 0)]);
+    assert_eq!(retained.expire(Timestamp(15), 9), 2);
+    assert_eq!(retained.take_gone(1), [("d".into(), Offset(3))]);
+    assert_eq!(gone(&mut retained), [("b".to_owned(), 6)]);
+    assert_eq!(retained.expire(Timestamp(1_000), 9), 0);
+    let left = [("c", Offset(2)), ("e", Offset(5))];
+    assert_eq!(retained.iter().collect::<Vec<_>>(), left);
+    assert_eq!((retained.expired(), retained.tally().all().bytes), (3, 20));
+}
+
+#[test]
+fn what_expired_takes_no_room_from_what_has_not() {
+    let mut retained = Retained::new();
+    retained.limit(Amount::of(3));
+    for (topic, at) in [("a", expiring(0, 10)), ("b", expiring(1, 20)), ("c", at(2))] {
+        retained.set(topic, at);
+    }
+    let new = message("d", 1);
+    let refused = Err(Refusal::RetainedQuota);
+    assert_eq!(retained.make_room_for(&new, Timestamp(9)), refused);
+    assert_eq!(retained.len(), 3);
+    assert_eq!(retained.make_room_for(&new, Timestamp(10)), Ok(()));
+    assert_eq!(retained.take_gone(9), [("a".into(), Offset(0))]);
+    // As many go as it takes, however they are ordered.
+    let own = |own: &str| format!("{}{own}", Tenant::new("t").unwrap().prefix_of(own));
+    retained.limit(Amount::default());
+    retained.limit_tenants(Arc::new(PerTenant {
+        each: TenantLimits {
+            retained: Amount::of(1),
+            ..TenantLimits::default()
+        },
+        ..PerTenant::default()
+    }));
+    for number in 0..3_000 {
+        retained.set(&format!("x/{number}"), expiring(10 + number, 30));
+    }
+    retained.set(&own("a"), expiring(9_000, 31));
+    let new = message(&own("b"), 1);
+    let refused = Err(Refusal::TenantRetainedQuota);
+    assert_eq!(retained.make_room_for(&new, Timestamp(30)), refused);
+    assert_eq!(retained.make_room_for(&new, Timestamp(31)), Ok(()));
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Retained messages in the replica: the table of the store and what changed in it.
 
-use std::mem;
-
 use super::Replica;
-use crate::model::ids::{Offset, Timestamp};
+use crate::model::ids::Offset;
 use crate::model::retained::RetainedAt;
 use crate::store::StoreError;
 
@@ -32,22 +30,21 @@ impl Replica {
         Ok(())
     }
 
-    /// Lets go of retained messages that expired by `now`, `max` at most, and gives them to `each`.
+    /// Lets go of the retained message of `topic` if it is the one at `offset`, whose record may still be to come.
     ///
     /// # Errors
-    /// [`StoreError`] if the store cannot be read; the rest is still to be done.
-    pub fn expire(
-        &mut self,
-        now: Timestamp,
-        max: usize,
-        each: &mut dyn FnMut(&str, Offset),
-    ) -> Result<(), StoreError> {
-        let due = ..=(now, Offset(u64::MAX));
-        let due = self.expiries.range(due).take(max);
-        let due: Vec<_> = due.map(|(at, topic)| (at.1, topic.clone())).collect();
-        for (offset, topic) in due {
-            self.set_retained(&topic, None)?;
-            each(&topic, offset);
+    /// [`StoreError`] if the store cannot be read; then nothing changed.
+    pub fn forget(&mut self, topic: &str, offset: Offset) -> Result<(), StoreError> {
+        if offset >= self.applied {
+            self.forgotten.insert(offset);
+            return Ok(());
+        }
+        let known = match self.retained.get(topic) {
+            Some(image) => image.now,
+            None => self.store.retained_at(topic)?,
+        };
+        if known.is_some_and(|known| known.offset == offset) {
+            self.set_retained(topic, None)?;
         }
         Ok(())
     }
@@ -57,21 +54,13 @@ impl Replica {
         topic: &str,
         now: Option<RetainedAt>,
     ) -> Result<(), StoreError> {
-        let before = match self.retained.get_mut(topic) {
-            Some(image) => mem::replace(&mut image.now, now),
+        match self.retained.get_mut(topic) {
+            Some(image) => image.now = now,
             None => {
                 let stored = self.store.retained_at(topic)?;
                 let image = RetainedImage { stored, now };
                 self.retained.insert(topic.to_owned(), image);
-                stored
             }
-        };
-        let expiry = |at: RetainedAt| Some((at.expires_at?, at.offset));
-        if let Some(known) = before.and_then(expiry) {
-            self.expiries.remove(&known);
-        }
-        if let Some(new) = now.and_then(expiry) {
-            self.expiries.insert(new, topic.into());
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::message::Message;
 use crate::model::message::QoS;
 use crate::store::fixtures::{
     Fold, created, detached, entry, filter, full_snapshot, message, packet_id, progress,
@@ -75,6 +74,14 @@ fn pinned(store: &MemoryStore) -> BTreeSet<Offset> {
     pinned
 }
 
+/// What whoever trims knows of pinned records.
+fn follow(told: &mut BTreeSet<Offset>, trim: &Trim) {
+    told.extend(&trim.pins.pinned);
+    for offset in &trim.pins.unpinned {
+        assert!(told.remove(offset), "it was not pinned");
+    }
+}
+
 /// What the broker does between two records.
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -105,6 +112,7 @@ proptest! {
         let mut store = Arc::new(MemoryStore::new());
         let mut replica = open(&store);
         replica.scan(&mut |_| {}).unwrap();
+        let mut told = BTreeSet::new();
         for (index, (_, act, early)) in steps.iter().enumerate() {
             replica.apply(Offset(index as u64), &entries[index]).unwrap();
             match act {
@@ -122,15 +130,17 @@ proptest! {
                     }
                     store = Arc::new(store.crash());
                     replica = open(&store);
+                    told.clear();
                     // A replay may start too early.
                     let covers = usize::try_from(replica.marks().covers.0).unwrap();
                     apply(&mut replica, &entries[..=index], covers.saturating_sub(*early));
                     replica.scan(&mut |_| {}).unwrap();
                 }
             }
-            let trim = replica.trim().unwrap();
+            let trim = replica.take_trim().unwrap();
             prop_assert_eq!(trim.floor, needed(&store));
-            prop_assert_eq!(trim.pinned, &pinned(&store));
+            follow(&mut told, &trim);
+            prop_assert_eq!(&told, &pinned(&store));
         }
         let expected = Fold::of(&entries);
         for (number, snapshot) in &expected.sessions {
@@ -223,71 +233,74 @@ fn a_record_whose_session_cannot_be_read_is_not_taken_for_applied() {
 #[test]
 fn a_retained_record_stays_until_its_successor_is_in_a_checkpoint() {
     let mut replica = replayed(&[publication("a", "old", true), publication("x", "x", false)]);
+    let mut told = BTreeSet::new();
+    let mut pinned = |replica: &mut Replica| {
+        let trim = replica.take_trim().unwrap();
+        follow(&mut told, &trim);
+        told.iter().map(|offset| offset.0).collect::<Vec<_>>()
+    };
+    assert_eq!(pinned(&mut replica), []);
     replica.commit().unwrap();
-    assert_eq!(replica.trim().unwrap().floor, Offset(2));
-    assert_eq!(replica.trim().unwrap().whole_floor(), Offset(0));
+    assert_eq!(pinned(&mut replica), [0]);
     replica
         .apply(Offset(2), &publication("a", "new", true))
         .unwrap();
-    assert_eq!(replica.trim().unwrap().whole_floor(), Offset(0));
+    assert_eq!(pinned(&mut replica), [0]);
     replica.commit().unwrap();
-    assert_eq!(replica.trim().unwrap().whole_floor(), Offset(2));
+    assert_eq!(pinned(&mut replica), [2]);
     replica
         .apply(Offset(3), &publication("a", "", true))
         .unwrap();
     replica.commit().unwrap();
-    assert_eq!(replica.trim().unwrap().whole_floor(), Offset(4));
-}
-
-/// A retained message that expires.
-fn expiring(topic: &str, expires_at: u64) -> Entry {
-    let Entry::Message { message, received } = publication(topic, "x", true) else {
-        unreachable!("it is a publication")
-    };
-    let mut message = Message::clone(&message);
-    message.expires_at = Some(Timestamp(expires_at));
-    Entry::Message {
-        message: Arc::new(message),
-        received,
-    }
-}
-
-fn expire(replica: &mut Replica, now: u64, max: usize) -> Vec<(String, u64)> {
-    let mut expired = Vec::new();
-    replica
-        .expire(Timestamp(now), max, &mut |topic, offset| {
-            expired.push((topic.to_owned(), offset.0));
-        })
-        .unwrap();
-    expired
+    assert_eq!(pinned(&mut replica), []);
 }
 
 #[test]
-fn a_retained_message_that_expired_goes_and_pins_nothing() {
+fn a_checkpoint_tells_of_the_retained_messages_that_changed_and_no_others() {
+    let store = Arc::default();
+    let mut replica = open(&store);
+    replica.scan(&mut |_| {}).unwrap();
+    let topics: Vec<_> = (0..5_000).map(|number| format!("t/{number}")).collect();
+    let entries = topics.iter().map(|topic| publication(topic, "x", true));
+    apply(&mut replica, &entries.collect::<Vec<_>>(), 0);
+    replica.commit().unwrap();
+    assert_eq!(replica.take_trim().unwrap().pins.pinned.len(), 5_000);
+    replica
+        .apply(Offset(5_000), &publication("t/7", "new", true))
+        .unwrap();
+    replica.commit().unwrap();
+    let expected = Pins {
+        pinned: vec![Offset(5_000)],
+        unpinned: vec![Offset(7)],
+    };
+    assert_eq!(replica.take_trim().unwrap().pins, expected);
+    // Whoever begins anew is told of all.
+    let mut replica = open(&store);
+    replica.scan(&mut |_| {}).unwrap();
+    assert_eq!(replica.take_trim().unwrap().pins.pinned.len(), 5_000);
+}
+
+#[test]
+fn a_retained_message_that_is_gone_pins_nothing_and_its_successor_does() {
     let store = Arc::new(MemoryStore::new());
-    let mut replica = Replica::open(store.clone()).unwrap();
-    let entries = [
-        expiring("a", 10),
-        expiring("b", 20),
-        publication("c", "x", true),
-        expiring("d", 10),
-        expiring("e", 10),
-        publication("e", "never", true),
-        expiring("b", 15),
-    ];
-    for (at, entry) in (0..).map(Offset).zip(&entries) {
-        replica.apply(at, entry).unwrap();
-    }
-    assert_eq!(expire(&mut replica, 9, 9), []);
-    assert_eq!(expire(&mut replica, 10, 1), [("a".to_owned(), 0)]);
+    let mut replica = open(&store);
+    let entries: Vec<_> = ["a", "b", "b", "c", "d"]
+        .map(|topic| publication(topic, "x", true))
+        .into();
+    apply(&mut replica, &entries[..3], 0);
+    replica.forget("a", Offset(0)).unwrap();
+    replica.forget("b", Offset(1)).unwrap();
+    // It is known to be gone before its record comes.
+    replica.forget("c", Offset(3)).unwrap();
+    apply(&mut replica, &entries, 3);
+    assert_eq!(replica.forgotten.len(), 0);
     replica.commit().unwrap();
-    // What expires is known again after a start.
-    let mut replica = Replica::open(store.clone()).unwrap();
-    let both = [("d".to_owned(), 3), ("b".to_owned(), 6)];
-    assert_eq!(expire(&mut replica, 15, 9), both);
-    assert_eq!(expire(&mut replica, 1000, 9), []);
+    assert_eq!(pinned(&store), BTreeSet::from([Offset(2), Offset(4)]));
+    let mut replica = open(&store);
+    replica.forget("b", Offset(2)).unwrap();
+    replica.forget("d", Offset(0)).unwrap();
     replica.commit().unwrap();
-    assert_eq!(pinned(&store), BTreeSet::from([Offset(2), Offset(5)]));
+    assert_eq!(pinned(&store), BTreeSet::from([Offset(4)]));
 }
 
 #[test]
@@ -298,18 +311,18 @@ fn a_sleeping_reader_holds_the_floor_until_it_ends() {
         entry(1, detached(5, 60)),
     ]);
     replica.commit().unwrap();
-    assert_eq!(replica.trim().unwrap().floor, Offset(1));
+    assert_eq!(replica.take_trim().unwrap().floor, Offset(1));
     replica
         .apply(Offset(3), &publication("b", "x", false))
         .unwrap();
     replica.commit().unwrap();
-    assert_eq!(replica.trim().unwrap().floor, Offset(1));
+    assert_eq!(replica.take_trim().unwrap().floor, Offset(1));
     let unsubscribed = Change::Unsubscribed {
         filter: filter("a"),
     };
     replica.apply(Offset(4), &entry(1, unsubscribed)).unwrap();
     replica.commit().unwrap();
-    assert_eq!(replica.trim().unwrap().floor, Offset(5));
+    assert_eq!(replica.take_trim().unwrap().floor, Offset(5));
 }
 
 #[test]
