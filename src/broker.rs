@@ -95,8 +95,8 @@ impl Broker {
             .listen
             .map(|address| bind("admin.listen", address))
             .transpose()?;
-        let clock = Arc::new(SystemClock::new());
-        let (system, groups) = start_actors(&config, accepts_loss, &clock).await?;
+        let (system, groups) = start_actors(&config, accepts_loss).await?;
+        let clock = system.clock();
         readiness.rehydrated();
         let usage = UsageFiles::new(&config.storage.data_dir, config.quota.usage_bytes_max);
         let usage = Arc::new(usage);
@@ -308,7 +308,6 @@ fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener,
 async fn start_actors(
     config: &Config,
     accepts_loss: bool,
-    clock: &Arc<SystemClock>,
 ) -> Result<(ActorSystem, Declarations), BrokerError> {
     let file = DeclaredFile::new(&config.storage.data_dir);
     let declared = DeclaredBy {
@@ -319,7 +318,7 @@ async fn start_actors(
         accepts_loss,
         ..system_config(config, declared.union())
     };
-    let system = ActorSystem::start(system_config, clock.clone()).await?;
+    let system = ActorSystem::start(system_config, Arc::new(SystemClock::new())).await?;
     let groups = Declarations::new(file, system.groups(), declared);
     Ok((system, groups))
 }

@@ -159,6 +159,10 @@ pub struct SystemObservation {
     pub retained_bytes: u64,
     /// Messages that expired while they were retained.
     pub retained_expired: u64,
+    /// Sessions that expired while the broker was down, as its start found.
+    pub expired_while_down: u64,
+    /// The broker's time less what the wall clock shows, in milliseconds.
+    pub clock_ahead_millis: i64,
     /// Bytes of publications on their way from shard to shard.
     pub route_backlog_bytes: u64,
     /// Filters with a reader, attached or durable.
@@ -328,6 +332,11 @@ impl ActorSystem {
         }
     }
 
+    /// The broker's time, by which all that it records is reckoned.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.clock)
+    }
+
     /// The quota, to observe and to change.
     pub fn quota(&self) -> QuotaHandle {
         QuotaHandle {
@@ -381,6 +390,8 @@ impl ActorSystem {
                 retained: there.count,
                 retained_bytes: there.bytes,
                 retained_expired: expired,
+                expired_while_down: shared.expired_while_down,
+                clock_ahead_millis: shared.clock.ahead_millis(),
                 route_backlog_bytes: shared.backlog_bytes(),
                 route_filters: shared.routes.filters() as u64,
             }

@@ -230,6 +230,7 @@ impl MetricsSource for ActorMetrics {
         samples.extend(journal_samples(&seen));
         samples.extend(appender_samples(&seen));
         samples.extend(storage_samples(&seen));
+        samples.extend(clock_samples(&seen));
         samples
     }
 }
@@ -290,6 +291,23 @@ fn journal_samples(seen: &SystemObservation) -> [Sample; 9] {
             "outlive_journal_records_matched_total",
             "Records that catch-up reads handed to sessions.",
             journal.records_matched,
+        ),
+    ]
+}
+
+fn clock_samples(seen: &SystemObservation) -> [Sample; 2] {
+    let ahead = seen.clock_ahead_millis as f64 / 1000.0;
+    [
+        Sample::gauge(
+            "outlive_clock_ahead_seconds",
+            "The broker's time less what the wall clock shows; the broker's goes on from start to start until the machine boots anew.",
+            &[],
+            ahead,
+        ),
+        plain_counter(
+            "outlive_sessions_expired_while_down_total",
+            "Sessions that expired while the broker was down, as its start found.",
+            seen.expired_while_down,
         ),
     ]
 }

@@ -81,7 +81,7 @@ pub struct Setup {
     pub intake: Arc<Intake>,
     /// Where the wire counts.
     pub counters: Arc<WireCounters>,
-    /// The wall clock.
+    /// The time of the broker.
     pub clock: Arc<dyn Clock>,
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Taken {
     nanos: u64,
 }
 
-/// When all that was taken would have come if it had come at the rate, in nanoseconds of the wall clock, once one more
+/// When all that was taken would have come if it had come at the rate, in nanoseconds of the broker's time, once one more
 /// is taken at `now`; `None` if there is no credit for it. What it was before is in the past as soon as there is credit
 /// for a whole second again.
 fn paid_at(before: u64, now: Timestamp, per_second: u32) -> Option<u64> {

@@ -11,7 +11,7 @@ use outlive_actors::journal::recovery::{self, Known};
 use outlive_actors::journal::segments::JournalOptions;
 use outlive_actors::journal::{JournalReader, JournalWriter as _, ReadRequest};
 use outlive_actors::model::entry::Entry;
-use outlive_actors::model::ids::{Offset, Timestamp};
+use outlive_actors::model::ids::{BootTime, Offset, Timestamp};
 use outlive_actors::model::topic::Filter;
 use outlive_actors::store::memory::MemoryStore;
 use outlive_actors::store::replica::Replica;
@@ -58,6 +58,7 @@ pub(crate) fn run(data: &[u8]) {
     // It goes on, and what is written now is there after the next start.
     let stamp = Entry::Liveness {
         at: Timestamp(1_700_000_000_000),
+        boot: Some(BootTime { boot: 1, millis: 2 }),
     };
     let at = writer
         .append(std::slice::from_ref(&stamp))

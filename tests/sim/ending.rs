@@ -1,7 +1,5 @@
 //! The end of a run: everybody comes back and drains, then everybody leaves for good.
 
-use outlive_actors::model::ids::Timestamp;
-
 use crate::client::Client;
 use crate::world::{Residence, Slot, World};
 
@@ -92,7 +90,7 @@ impl World {
 
     /// Time passes for groups that have nothing left to do.
     fn groups_progress(&mut self) {
-        self.time = Timestamp(self.time.0 + 6000);
+        self.goes_by(self.time.plus_millis(6000));
         self.tick_groups();
         self.commit_first(usize::MAX);
         self.groups_pin_nothing();

@@ -35,9 +35,10 @@ impl World {
 
     /// It is `time` now, and the broker stamps that it lives.
     pub(crate) fn goes_by(&mut self, time: Timestamp) {
-        self.time = time;
+        self.clocks.go_to(time, &mut self.rng);
+        self.time = self.clocks.now();
         if time.0 >= self.journal.alive_at.0 + LIVENESS_MILLIS {
-            self.journal.append(Entry::Liveness { at: time });
+            self.journal.append(self.clocks.stamp());
         }
     }
 
@@ -141,9 +142,13 @@ impl World {
         self.wills.iter_mut().for_each(Watched::excuse);
         self.bury_links();
         let down = self.rng.between(0, 40_000);
-        self.time = Timestamp(self.time.0 + down);
-        let end = self.journal.end;
+        self.clocks
+            .go_to(self.time.plus_millis(down), &mut self.rng);
         let last_stamp = self.journal.alive_at;
+        self.clocks
+            .start(self.journal.stamp, last_stamp, &mut self.rng);
+        self.time = self.clocks.now();
+        let end = self.journal.end;
         let mut survivors = Vec::new();
         for client in 0..self.clients.len() {
             let fence = self.slots[client].fence;
@@ -192,5 +197,6 @@ impl World {
         }
         self.groups_survive(&survivors);
         self.live_end = self.journal.end;
+        self.journal.append(self.clocks.stamp());
     }
 }

@@ -56,7 +56,7 @@ impl World {
     pub(crate) fn fights_end(&mut self) {
         let waits = |link: &Link| link.turn == Turn::Waits && link.connect.is_some();
         if self.links.values().any(waits) {
-            self.time = self.time.plus_millis(PAUSE_MILLIS);
+            self.goes_by(self.time.plus_millis(PAUSE_MILLIS));
             self.fights_go_on();
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use outlive_actors::model::entry::{Change, Entry, GroupChange};
 use outlive_actors::model::group::snapshot::GroupSnapshot;
-use outlive_actors::model::ids::{ClientId, GroupNumber, Offset, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{ClientId, GroupNumber, Offset, SessionNumber, Stamp, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
 use outlive_actors::model::record::{Page, Record, RetainedRecords};
 use outlive_actors::model::snapshot::SessionSnapshot;
@@ -49,6 +49,8 @@ pub(crate) struct Journal {
     pub(crate) begun: Vec<(Key, Option<SessionNumber>)>,
     retained: BTreeMap<String, Offset>,
     pub(crate) alive_at: Timestamp,
+    /// The last stamp.
+    pub(crate) stamp: Option<Stamp>,
     checkpoint: (Offset, Snapshots, GroupSnapshots),
 }
 
@@ -67,6 +69,7 @@ impl Journal {
             begun: Vec::new(),
             retained: BTreeMap::new(),
             alive_at: Timestamp(0),
+            stamp: None,
             checkpoint: (Offset(0), BTreeMap::new(), BTreeMap::new()),
         }
     }
@@ -131,8 +134,9 @@ impl Journal {
                     message: Arc::clone(message),
                 })
             }
-            Entry::Liveness { at } => {
+            Entry::Liveness { at, boot } => {
                 self.alive_at = *at;
+                self.stamp = boot.map(|boot| Stamp { at: *at, boot });
                 None
             }
             Entry::Session { .. } | Entry::Group { .. } | Entry::HighWater(_) => None,

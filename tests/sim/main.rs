@@ -13,6 +13,7 @@
 mod acks;
 mod answers;
 mod client;
+mod clocks;
 mod ending;
 mod faults;
 mod fights;

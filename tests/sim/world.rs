@@ -22,6 +22,7 @@ use outlive_actors::model::topic::Filter;
 use outlive_actors::supervise::Panics;
 
 use crate::client::{Client, EXPIRY_SECONDS_MAX};
+use crate::clocks::Clocks;
 use crate::fights::PAUSE_MILLIS;
 use crate::groups::Groups;
 use crate::journal::Journal;
@@ -183,6 +184,8 @@ pub(crate) struct Slot {
 /// The whole.
 pub(crate) struct World {
     pub(crate) rng: Rng,
+    pub(crate) clocks: Clocks,
+    /// The time as the broker knows it.
     pub(crate) time: Timestamp,
     pub(crate) epoch: u32,
     pub(crate) numbers: u64,
@@ -234,14 +237,18 @@ impl World {
         for client in &mut clients {
             client.exchanges_max = limits.exactly_once_v3_max.into();
         }
+        let clocks = Clocks::new(Timestamp(1_000_000));
+        let mut journal = Journal::new();
+        journal.append(clocks.stamp());
         Self {
-            time: Timestamp(1_000_000),
+            time: clocks.now(),
+            clocks,
             epoch: 1,
             numbers: 0,
             incarnations: 0,
             limits: Arc::new(limits),
-            journal: Journal::new(),
-            live_end: Offset(1),
+            live_end: journal.end,
+            journal,
             takeovers: clients.iter().map(|_| Vec::new()).collect(),
             slots: clients.iter().map(|_| Slot::default()).collect(),
             residences: clients.iter().map(|_| Residence::None).collect(),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use self::groups::{GroupSummary, GroupsFound};
+use crate::clock::{BrokerClock, Clock};
 use crate::journal::{JournalReader, ReadError};
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{
@@ -115,8 +116,8 @@ pub struct Recovered {
     pub replica: Replica,
     /// The journal's end.
     pub end: Offset,
-    /// The last moment at which the broker is known to have been alive.
-    pub alive_at: Timestamp,
+    /// The broker's time.
+    pub clock: BrokerClock,
     /// Journal records replayed.
     pub replayed: u64,
     /// Sessions that live on.
@@ -159,7 +160,7 @@ pub fn begin_epoch(store: &dyn SnapshotStore, holds: Offset) -> Result<u32, Stor
 pub fn recover(
     store: Arc<dyn SnapshotStore>,
     journal: &dyn JournalReader,
-    now: Timestamp,
+    machine: Arc<dyn Clock>,
     each: &mut dyn FnMut(Survivor<'_>),
 ) -> Result<Recovered, RecoverError> {
     let mut replica = Replica::open(store)?;
@@ -178,6 +179,8 @@ pub fn recover(
     replica.begin(end, journal.holds());
 
     let alive_at = replica.alive_at();
+    let clock = BrokerClock::resume(machine, replica.stamp(), alive_at);
+    let now = clock.now();
     let (mut sessions, mut expired) = (0, 0);
     replica.scan(&mut |snapshot| {
         let survivor = judge(snapshot, alive_at, end, now);
@@ -199,7 +202,7 @@ pub fn recover(
     Ok(Recovered {
         replica,
         end,
-        alive_at,
+        clock,
         replayed,
         sessions,
         expired,

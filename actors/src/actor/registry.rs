@@ -131,8 +131,8 @@ impl RegistryActor {
     }
 
     fn stamp(&mut self) {
-        let at = self.clock.now();
-        self.submit(Entry::Liveness { at });
+        let (at, boot) = (self.clock.now(), self.clock.boot());
+        self.submit(Entry::Liveness { at, boot });
     }
 
     fn submit(&mut self, entry: Entry) {

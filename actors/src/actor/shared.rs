@@ -86,8 +86,10 @@ impl SharedRoutes {
 /// What all shards share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Tells the time.
+    /// The broker's time.
     pub clock: Arc<dyn Clock>,
+    /// Sessions that expired while the broker was down.
+    pub expired_while_down: u64,
     /// Limits per session.
     pub limits: Arc<SessionLimits>,
     /// Who belongs to which group.

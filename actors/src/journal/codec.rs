@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::entry::{Change, Entry, GroupChange};
-use crate::model::ids::{GroupNumber, PacketId, SessionNumber, Timestamp};
+use crate::model::ids::{BootTime, GroupNumber, PacketId, SessionNumber, Timestamp};
 use crate::model::message::{Message, MessageParts, QoS};
 use crate::model::quota::HighWater;
 
@@ -223,8 +223,12 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
             encode_change(out, group.0, change.as_ref())?;
             Ok(Some(Kind::Group))
         }
-        Entry::Liveness { at } => {
+        Entry::Liveness { at, boot } => {
             put_varint(out, at.0);
+            if let Some(boot) = boot {
+                out.extend(boot.boot.to_le_bytes());
+                put_varint(out, boot.millis);
+            }
             Ok(Some(Kind::Liveness))
         }
         Entry::HighWater(mark) => {
@@ -335,7 +339,12 @@ pub(super) fn decode_state(record: &RawRecord<'_>) -> Option<Entry> {
         }
         Kind::Liveness => {
             let at = Timestamp(take_varint(&mut input)?);
-            input.is_empty().then_some(Entry::Liveness { at })
+            let boot = if input.is_empty() {
+                None
+            } else {
+                Some(take_boot_time(&mut input)?)
+            };
+            input.is_empty().then_some(Entry::Liveness { at, boot })
         }
         Kind::HighWater => {
             let units = take_varint(&mut input)?;
@@ -365,6 +374,15 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
     #[expect(clippy::cast_possible_truncation, reason = "below 0x80")]
     out.push(value as u8);
+}
+
+fn take_boot_time(input: &mut &[u8]) -> Option<BootTime> {
+    let (boot, rest) = input.split_first_chunk()?;
+    *input = rest;
+    Some(BootTime {
+        boot: u128::from_le_bytes(*boot),
+        millis: take_varint(input)?,
+    })
 }
 
 fn take_varint(input: &mut &[u8]) -> Option<u64> {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{
-    ClientId, Fence, GroupNumber, Listener, Offset, PacketId, Principal, SessionNumber, Timestamp,
+    BootTime, ClientId, Fence, GroupNumber, Listener, Offset, PacketId, Principal, SessionNumber,
+    Timestamp,
 };
 use super::message::{Message, QoS, Will};
 use super::packet::{ProtocolVersion, SubscriptionOptions};
@@ -45,6 +46,8 @@ pub enum Entry {
     Liveness {
         /// The moment of the stamp.
         at: Timestamp,
+        /// The same moment by the machine's boot. `None` in stamps of builds that did not note it.
+        boot: Option<BootTime>,
     },
     /// More sessions than ever before were there at once.
     HighWater(HighWater),

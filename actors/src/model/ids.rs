@@ -197,10 +197,28 @@ impl Timestamp {
     }
 }
 
+/// A moment of one boot of the machine, which no setting of a clock changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTime {
+    /// Which boot: a number that the system drew when it began.
+    pub boot: u128,
+    /// Milliseconds since it began, time in suspension included.
+    pub millis: u64,
+}
+
+/// The broker's time and the machine's, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The broker's time.
+    pub at: Timestamp,
+    /// The machine's.
+    pub boot: BootTime,
+}
+
 /// The moment at which a decision is taken: what the clock and the journal say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// The wall clock.
+    /// The broker's time (see `clock`).
     pub time: Timestamp,
     /// The offset that the next record appended to the journal cannot fall below: a reader that starts here
     /// sees only what is published from now on.

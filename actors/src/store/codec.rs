@@ -133,6 +133,7 @@ impl From<MarksV1> for Marks {
             epoch: marks.epoch,
             alive_at: marks.alive_at,
             high_water: marks.high_water,
+            stamp: None,
             // At the begin of a boot epoch it is not known where the one before ended.
             holds: if covers.is_first_of_epoch() {
                 Offset(0)

@@ -325,7 +325,12 @@ impl Writer {
         match kind {
             0 | 1 => return publication(topic, "payload", kind == 0),
             2 => return publication(topic, "", true),
-            3 => return Entry::Liveness { at: Timestamp(end) },
+            3 => {
+                return Entry::Liveness {
+                    at: Timestamp(end),
+                    boot: None,
+                };
+            }
             19 | 20 => return self.group(what, end),
             _ => {}
         }

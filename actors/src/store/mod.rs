@@ -17,7 +17,7 @@ mod tests;
 use thiserror::Error;
 
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
+use crate::model::ids::{GroupNumber, Offset, SessionNumber, Stamp, Timestamp};
 use crate::model::quota::HighWater;
 use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
@@ -100,6 +100,8 @@ pub struct Marks {
     /// The journal reached up to here: what it holds must not end before. Below `covers` if that is the begin of a boot
     /// epoch, at or above it after a start.
     pub holds: Offset,
+    /// The last liveness stamp below `covers` that says which boot of the machine it was.
+    pub stamp: Option<Stamp>,
 }
 
 /// Why the store failed.

@@ -23,7 +23,7 @@ use super::floors::{FloorCounts, Pins, Trim};
 use super::{Checkpoint, Marks, SnapshotStore, StoreError};
 use crate::model::entry::{Change, Entry};
 use crate::model::group::snapshot::GroupSnapshot;
-use crate::model::ids::{GroupNumber, Offset, PacketId, SessionNumber, Timestamp};
+use crate::model::ids::{GroupNumber, Offset, PacketId, SessionNumber, Stamp, Timestamp};
 use crate::model::quota::HighWater;
 use crate::model::retained::RetainedAt;
 use crate::model::snapshot::SessionSnapshot;
@@ -38,6 +38,7 @@ pub struct Replica {
     retained: BTreeMap<String, RetainedImage>,
     applied: Offset,
     alive_at: Timestamp,
+    stamp: Option<Stamp>,
     high_water: HighWater,
     /// The journal reached up to here.
     holds: Offset,
@@ -108,6 +109,7 @@ impl Replica {
             retained: BTreeMap::new(),
             applied: marks.covers,
             alive_at: marks.alive_at,
+            stamp: marks.stamp,
             high_water: marks.high_water,
             holds: marks.holds,
             floors: None,
@@ -129,6 +131,11 @@ impl Replica {
     /// The latest moment at which the journal says that the broker was alive.
     pub fn alive_at(&self) -> Timestamp {
         self.alive_at
+    }
+
+    /// The last liveness stamp, if it says which boot of the machine it was.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp
     }
 
     /// The most sessions that ever were there at once, as the journal says.
@@ -168,7 +175,13 @@ impl Replica {
             }
             Entry::Session { session, change } => self.change(at, *session, change)?,
             Entry::Group { group, change } => self.group_change(at, *group, change)?,
-            Entry::Liveness { at: alive_at } => self.saw_alive(*alive_at),
+            Entry::Liveness { at: alive_at, boot } => {
+                self.saw_alive(*alive_at);
+                self.stamp = boot.map(|boot| Stamp {
+                    at: *alive_at,
+                    boot,
+                });
+            }
             Entry::HighWater(mark) => self.high_water = *mark,
         }
         self.applied = at.next();
@@ -233,6 +246,7 @@ impl Replica {
         let marks = Marks {
             covers: self.applied,
             alive_at: self.alive_at,
+            stamp: self.stamp,
             epoch: self.marks.epoch,
             high_water: self.high_water,
             holds: self.holds,

@@ -31,6 +31,7 @@ fn marks(covers: u64, epoch: u32) -> Marks {
         alive_at: Timestamp(covers + 1),
         high_water: HighWater::default(),
         holds: Offset(covers),
+        stamp: None,
     }
 }
 

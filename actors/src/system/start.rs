@@ -21,13 +21,13 @@ use crate::actor::group;
 use crate::actor::local::{Local, home_of};
 use crate::actor::protocol::Committed;
 use crate::actor::recovery::{
-    ExpiredSession, GroupSummary, GroupsFound, SessionSummary, Survivor, begin_epoch, recover,
+    self, ExpiredSession, GroupSummary, GroupsFound, SessionSummary, Survivor, begin_epoch, recover,
 };
 use crate::actor::registry::{RegistryActor, ShardSide};
 use crate::actor::session;
 use crate::actor::shard::ShardActor;
 use crate::actor::shared::{Shared, SharedRoutes};
-use crate::clock::Clock;
+use crate::clock::{BrokerClock, Clock};
 use crate::journal::files::Files;
 use crate::journal::reader::SegmentReader;
 use crate::journal::recovery::{Known, reopen};
@@ -46,6 +46,9 @@ use crate::store::SnapshotStore;
 use crate::store::data_dir::{DataDir, TENANCY_OFF};
 use crate::store::replica::Replica;
 
+/// So many sessions that expired while the broker was down, and a tenth of all, are worth a warning.
+const MANY_EXPIRED: u64 = 10;
+
 /// What survived, for one shard.
 #[derive(Debug, Default)]
 struct Inheritance {
@@ -62,6 +65,9 @@ struct Recovered {
     replica: Replica,
     retained: Retained,
     inheritances: Vec<Inheritance>,
+    clock: BrokerClock,
+    /// Sessions that expired while the broker was down.
+    expired: u64,
 }
 
 impl Recovered {
@@ -84,7 +90,7 @@ struct Journaling {
 /// Starts everything on these files.
 pub(super) async fn start(
     config: SystemConfig,
-    clock: Arc<dyn Clock>,
+    machine: Arc<dyn Clock>,
     engine: Engine,
     data_dir: Option<DataDir>,
 ) -> Result<ActorSystem, StartError> {
@@ -93,8 +99,9 @@ pub(super) async fn start(
     let journal: Arc<dyn JournalReader> = reader;
     let shards = config.shards.clamp(1, SHARDS_MAX);
     let shared_limits = Arc::new(config.shared.clone());
-    let mut recovered = bring_back(&store, &*journal, &*clock, (shards, epoch), &shared_limits)?;
+    let mut recovered = bring_back(&store, &*journal, machine, (shards, epoch), &shared_limits)?;
     recovered.limit(config.retained, config.tenants.clone());
+    let clock: Arc<dyn Clock> = Arc::new(recovered.clock);
     let high_water = recovered.replica.high_water();
     let (appender, appending) = Appender::new();
     let retained = Arc::new(RwLock::new(recovered.retained));
@@ -102,6 +109,7 @@ pub(super) async fn start(
         start_checkpointer(&config, recovered.replica, &clock, &appending, &retained)?;
     let shared = Arc::new(Shared {
         clock: Arc::clone(&clock),
+        expired_while_down: recovered.expired,
         limits: Arc::new(config.limits),
         groups: Mutex::new(recovered.groups),
         routes: Arc::new(SharedRoutes::default()),
@@ -175,7 +183,7 @@ fn open_journal(
 fn bring_back(
     store: &Arc<dyn SnapshotStore>,
     journal: &dyn JournalReader,
-    clock: &dyn Clock,
+    machine: Arc<dyn Clock>,
     (shards, epoch): (u8, u32),
     shared_limits: &Arc<SharedLimits>,
 ) -> Result<Recovered, StartError> {
@@ -200,7 +208,7 @@ fn bring_back(
         } => found.group(number, filter, next),
         Survivor::Retained { topic, at } => retained.set(topic, at),
     };
-    let recovered = recover(Arc::clone(store), journal, clock.now(), &mut deal)?;
+    let recovered = recover(Arc::clone(store), journal, machine, &mut deal)?;
     begin_epoch(&**store, journal.holds())?;
     let (groups, survivors, over) = found.settle(Arc::clone(shared_limits), epoch);
     for group in survivors {
@@ -209,6 +217,7 @@ fn bring_back(
     }
     // Their end may be recorded by anybody.
     inheritances[0].over = over;
+    warn_of_many(&recovered);
     tracing::info!(
         sessions = recovered.sessions,
         expired = recovered.expired,
@@ -222,7 +231,26 @@ fn bring_back(
         replica: recovered.replica,
         retained,
         inheritances,
+        clock: recovered.clock,
+        expired: recovered.expired,
     })
+}
+
+/// Many sessions that end at once are what a wrong clock looks like, and nothing but the wall clock tells how long a machine
+/// was off.
+fn warn_of_many(recovered: &recovery::Recovered) {
+    let of = recovered.expired + recovered.sessions;
+    let many = recovered.expired >= MANY_EXPIRED && recovered.expired * 10 >= of;
+    if many && !recovered.clock.goes_on() {
+        tracing::warn!(
+            expired = recovered.expired,
+            of,
+            wall_clock_millis = recovered.clock.wall().0,
+            alive_at_millis = recovered.replica.alive_at().0,
+            "many sessions expired while the machine was off, as its wall clock says: if that clock is wrong, they are gone for nothing; \
+             have it set before the broker starts"
+        );
+    }
 }
 
 fn start_checkpointer(

@@ -9,6 +9,7 @@
 
 mod backlog;
 mod client;
+mod clocks;
 mod crash;
 mod fan_out;
 mod fights;

@@ -85,7 +85,8 @@ impl World {
         world
     }
 
-    async fn boot(&mut self) {
+    /// Starts on what the disk holds.
+    pub(crate) async fn boot(&mut self) {
         let engine = Engine {
             store: self.store.clone(),
             files: Arc::new(self.files.clone()),

@@ -108,7 +108,10 @@ fn message(qos: QoS) -> Entry {
 }
 
 fn state() -> Entry {
-    Entry::Liveness { at: Timestamp(5) }
+    Entry::Liveness {
+        at: Timestamp(5),
+        boot: None,
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::clock::ManualClock;
 use crate::model::message::QoS;
 use crate::store::fixtures::{
     VecJournal, attach, created, detached, entry, progress, publication, subscribed, will,
@@ -47,7 +48,8 @@ impl Broker {
         each: &mut dyn FnMut(Survivor<'_>),
     ) -> Result<Recovered, RecoverError> {
         let store = Arc::clone(&self.store) as Arc<dyn SnapshotStore>;
-        recover(store, &self.journal, Timestamp(now), each)
+        let machine = Arc::new(ManualClock::new(Timestamp(now)));
+        recover(store, &self.journal, machine, each)
     }
 
     fn start(&self, now: u64) -> Found {
@@ -79,7 +81,10 @@ fn attached(number: u64, at: u64) -> Entry {
 }
 
 fn alive(at: u64) -> Entry {
-    Entry::Liveness { at: Timestamp(at) }
+    Entry::Liveness {
+        at: Timestamp(at),
+        boot: None,
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Model {
                 match self.random.below(4) {
                     0 => Entry::Liveness {
                         at: Timestamp(u64::from(self.made)),
+                        boot: None,
                     },
                     _ => message(&topic, &payload),
                 }

@@ -1,6 +1,8 @@
 //! The bytes on the disk: they change only with the format version.
 
 use super::*;
+use crate::journal::codec;
+use crate::model::ids::BootTime;
 use crate::model::quota::HighWater;
 
 const GOLDEN: &[u8] = include_bytes!("golden-v1.seg");
@@ -23,6 +25,7 @@ fn golden_entries() -> Vec<Vec<Entry>> {
         vec![message("meters/7", b"on"), released(2), properties],
         vec![Entry::Liveness {
             at: Timestamp(1_700_000_000_001),
+            boot: None,
         }],
         vec![Entry::HighWater(HighWater {
             units: 300,
@@ -30,6 +33,27 @@ fn golden_entries() -> Vec<Vec<Entry>> {
         })],
         vec![message("meters/8", b"")],
     ]
+}
+
+/// The body of a stamp of the boot 0x0102..10, at its millisecond 300.
+const STAMP: &str = "81d095ffbc31100f0e0d0c0b0a090807060504030201ac02";
+
+#[test]
+fn a_stamp_names_the_boot_of_the_machine() {
+    let stamp = Entry::Liveness {
+        at: Timestamp(1_700_000_000_001),
+        boot: Some(BootTime {
+            boot: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+            millis: 300,
+        }),
+    };
+    let mut body = Vec::new();
+    codec::encode_state(&mut body, &stamp).unwrap();
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, STAMP);
+    let mut journal = Journal::new();
+    journal.commit(std::slice::from_ref(&stamp));
+    assert_eq!(journal.entries()[0].1, stamp);
 }
 
 #[test]

@@ -129,7 +129,10 @@ fn every_field_of_an_entry_comes_back() {
     let entries = [
         full.clone(),
         released(3),
-        Entry::Liveness { at: Timestamp(99) },
+        Entry::Liveness {
+            at: Timestamp(99),
+            boot: None,
+        },
         message_of("plant/7", b"", QoS::AtMostOnce),
     ];
     let first = journal.commit(&entries);

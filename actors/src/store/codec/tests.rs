@@ -1,7 +1,7 @@
 //! The golden bytes of every version, and what damage looks like.
 
 use super::*;
-use crate::model::ids::{Offset, Timestamp};
+use crate::model::ids::{BootTime, Offset, Stamp, Timestamp};
 use crate::model::quota::HighWater;
 use crate::store::fixtures::{full_group, full_snapshot};
 
@@ -18,8 +18,8 @@ const GROUP_V1: &str = "01220ab3bf070c2473686172652f672f612f2bf40302ac02900301f5
 /// The marks {covers: 1000, epoch: 3, alive_at: 123456789, high_water: {300, 123456788}} as version 1 wrote them.
 const MARKS_V1: &str = "01c6d66585e80703959aef3aac02949aef3a";
 
-/// The same with {holds: 990} as version 2 wrote them.
-const MARKS_V2: &str = "02d5c2f061e80703959aef3aac02949aef3ade07";
+/// The same with {holds: 990, stamp: {123456787, {0x123456789abcdef0, 40000}}} as version 2 wrote them.
+const MARKS_V2: &str = "0229c13e1ae80703959aef3aac02949aef3ade0701939aef3af0bdf3d589cf959a12c0b802";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -48,6 +48,13 @@ fn marks() -> Marks {
             at: Timestamp(123_456_788),
         },
         holds: Offset(990),
+        stamp: Some(Stamp {
+            at: Timestamp(123_456_787),
+            boot: BootTime {
+                boot: 0x1234_5678_9abc_def0,
+                millis: 40_000,
+            },
+        }),
     }
 }
 
@@ -87,6 +94,7 @@ fn version_1_of_the_marks_is_read_and_the_journal_reached_what_they_cover() {
         read,
         Ok(Marks {
             holds: Offset(1000),
+            stamp: None,
             ..marks()
         })
     );

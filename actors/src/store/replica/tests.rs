@@ -329,7 +329,10 @@ fn a_sleeping_reader_holds_the_floor_until_it_ends() {
 fn liveness_is_the_latest_moment_that_the_journal_speaks_of() {
     let replica = replayed(&[
         entry(1, created("a", 10, 0)),
-        Entry::Liveness { at: Timestamp(30) },
+        Entry::Liveness {
+            at: Timestamp(30),
+            boot: None,
+        },
         entry(1, detached(20, 60)),
     ]);
     assert_eq!(replica.alive_at(), Timestamp(30));
