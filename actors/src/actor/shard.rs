@@ -36,7 +36,10 @@ use crate::store::StoreError;
 mod census;
 mod comeback;
 mod groups;
+mod meet;
 mod room;
+
+pub use meet::Meet;
 
 /// How often a shard looks for what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -288,11 +291,6 @@ impl Actor for ShardActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(1024);
-        ctx.run_interval(TICK, |shard, ctx| {
-            shard.tick(ctx);
-            shard.tick_groups();
-            shard.look_after_drain();
-        });
     }
 }
 

@@ -25,7 +25,7 @@ use crate::actor::recovery::{
 };
 use crate::actor::registry::{RegistryActor, ShardSide};
 use crate::actor::session;
-use crate::actor::shard::ShardActor;
+use crate::actor::shard::{Meet, ShardActor};
 use crate::actor::shared::{Shared, SharedRoutes};
 use crate::clock::{BrokerClock, Clock};
 use crate::journal::files::Files;
@@ -34,6 +34,7 @@ use crate::journal::recovery::{Known, reopen};
 use crate::journal::segments::JournalOptions;
 use crate::journal::writer::SegmentWriter;
 use crate::journal::{JournalReader, JournalWriter};
+use crate::model::counter::Counter;
 use crate::model::entry::{Entry, GroupChange};
 use crate::model::group::directory::Directory;
 use crate::model::ids::{GroupNumber, Offset, SHARDS_MAX, ShardId};
@@ -296,8 +297,9 @@ async fn start_shards(
 ) -> Result<Vec<ShardHandle>, StartError> {
     let count = inheritances.len();
     let mut shards = Vec::with_capacity(count);
-    let mut meets = Vec::with_capacity(count);
-    for (number, inheritance) in (0u8..).zip(inheritances) {
+    let mut expired = Vec::with_capacity(count);
+    for (number, mut inheritance) in (0u8..).zip(inheritances) {
+        expired.push(std::mem::take(&mut inheritance.expired));
         let arbiter = Arbiter::with_tokio_rt(|| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -307,18 +309,12 @@ async fn start_shards(
         });
         let cells = Arc::new(ShardCells::default());
         let (started, address) = oneshot::channel();
-        let (meet, peers) = oneshot::channel();
         let (shared, shard_cells) = (Arc::clone(shared), Arc::clone(&cells));
         arbiter.spawn_fn(move || {
             let mut local = Local::new(ShardId(number), count, shared, shard_cells);
             inherit(&mut local, inheritance);
             let local = Rc::new(RefCell::new(local));
-            let address = ShardActor::new(Rc::clone(&local), session::spawn, group::spawn).start();
-            actix_rt::spawn(async move {
-                if let Ok((routes, groups)) = peers.await {
-                    local.borrow_mut().meet(routes, groups);
-                }
-            });
+            let address = ShardActor::new(local, session::spawn, group::spawn).start();
             started.send(address).ok();
         });
         let address = address.await.map_err(|_| StartError::Shard(number))?;
@@ -327,31 +323,38 @@ async fn start_shards(
             address,
             cells,
         });
-        meets.push(meet);
     }
-    for meet in meets {
+    for (number, (shard, expired)) in (0u8..).zip(shards.iter().zip(expired)) {
         let addresses = || shards.iter().map(|shard| shard.address.clone());
-        let routes = addresses().map(|address| address.recipient()).collect();
-        let groups = addresses().map(|address| address.recipient()).collect();
-        meet.send((routes, groups))
-            .map_err(|_| StartError::Shard(0))?;
+        let meet = Meet {
+            routes: addresses().map(|address| address.recipient()).collect(),
+            groups: addresses().map(|address| address.recipient()).collect(),
+            first: Box::new(|local| bequeath(local, expired)),
+        };
+        let met = shard.address.send(meet).await;
+        met.map_err(|_| StartError::Shard(number))?;
     }
     Ok(shards)
 }
 
-/// Takes over what survived: sessions get their unit of the quota, their routes and their deadline, but no actor; those
-/// whose time passed get their will and their end.
-fn inherit(local: &mut Local, inheritance: Inheritance) {
-    for expired in inheritance.expired {
+/// Gives those whose time passed their will and their end.
+fn bequeath(local: &mut Local, expired: Vec<ExpiredSession>) {
+    for expired in expired {
         let record = expired.record();
         if let Some(will) = expired.will {
             let will = will.due(local.now().time, expired.number);
             let unretained = local.unless_retainable(&will);
             let will = unretained.map_or(will, |(will, _)| will);
             local.publish(&will, None);
+            local.count(Counter::WillPublished);
         }
         local.append(record);
+        local.count(Counter::SessionExpired);
     }
+}
+
+/// Takes over what survived: sessions get their unit of the quota, their routes and their deadline, but no actor.
+fn inherit(local: &mut Local, inheritance: Inheritance) {
     for summary in inheritance.sessions {
         local.inherit(summary);
     }

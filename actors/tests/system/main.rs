@@ -22,4 +22,5 @@ mod retained;
 mod room;
 mod supervision;
 mod switch;
+mod wills;
 mod world;
