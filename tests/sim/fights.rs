@@ -17,7 +17,7 @@ impl World {
             return self.attach(client, at);
         }
         let id = self.clients[client].id.clone();
-        if let Some(before) = self.fights.displaced(&id) {
+        if let Some(before) = self.fights.displaced(&id, |_| true) {
             self.note(|| format!("link {before} waited in vain"));
             self.saw(Seen::TakeoverRefused);
             if let Some(link) = self.links.get_mut(&before) {

@@ -110,7 +110,10 @@ impl ShardActor {
     /// A CONNECT from the wire: does what it asks, unless its client id is fought over.
     fn receive(&mut self, request: ConnectRequest, ctx: &mut Context<Self>) {
         let client_id = &request.connect.client_id;
-        if let Some(before) = self.fights.displaced(client_id) {
+        // Strangers displace nobody who waits, either.
+        let principal = &request.connect.principal;
+        let same = |before: &ConnectRequest| before.connect.principal == *principal;
+        if let Some(before) = self.fights.displaced(client_id, same) {
             close(&before.connection, Refusal::TakeoverRate);
         }
         if self.would_take_over(&request) {

@@ -78,17 +78,22 @@ impl<R> Fights<R> {
         is_news
     }
 
-    /// The connection that waits for a session, if one does: somebody else came behind it.
-    pub fn displaced(&mut self, client_id: &ClientId) -> Option<R> {
+    /// The connection that waits for a session, if one does and may be displaced: somebody else came behind it.
+    pub fn displaced(&mut self, client_id: &ClientId, may: impl FnOnce(&R) -> bool) -> Option<R> {
         if self.due_of.is_empty() {
             return None;
         }
-        let due = self.due_of.remove(client_id)?;
+        let due = *self.due_of.get(client_id)?;
+        let key = (due, client_id.clone());
+        if !self.waiting.get(&key).is_some_and(may) {
+            return None;
+        }
+        self.due_of.remove(client_id);
         // It did not take anything over.
         if let Some(paid_at) = self.paid_at.get_mut(client_id) {
             paid_at.0 = paid_at.0.saturating_sub(self.pause_millis);
         }
-        self.waiting.remove(&(due, client_id.clone()))
+        self.waiting.remove(&key)
     }
 
     /// The connections whose time has come.
@@ -136,7 +141,7 @@ mod tests {
         let mut now = Timestamp(1);
         for n in 0..10_000_u64 {
             for id in &ids {
-                fights.displaced(id);
+                fights.displaced(id, |_| true);
                 if let Some(due) = fights.takeover(now, id) {
                     fights.wait(now, due, id.clone(), n);
                 }

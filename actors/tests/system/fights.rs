@@ -25,15 +25,17 @@ fn twenty_takeovers_in_a_row_are_free_and_the_next_ones_take_turns() {
                 seen.shards.counter(Counter::TakeoverDelayed) == 1
             })
             .await;
-        // Who comes behind it takes its place.
-        let mut last = world.ask("id", kept());
-        assert_eq!(waiting.answer().await, Err(Refusal::TakeoverRate));
-        // A stranger neither waits nor makes others wait.
+        // A stranger does not get into its way, who comes behind it takes its place.
         let stranger = Setup {
             principal: "stranger",
             ..kept()
         };
-        let answer = world.ask("other", stranger.clone()).answer().await;
+        let answer = world.ask("id", stranger.clone()).answer().await;
+        assert_eq!(answer, Err(Refusal::NotAuthorized));
+        let mut last = world.ask("id", kept());
+        assert_eq!(waiting.answer().await, Err(Refusal::TakeoverRate));
+        // Nor does a stranger wait or make others wait.
+        let answer = world.ask("other", stranger).answer().await;
         assert!(answer.is_ok());
         world.clock.advance_millis(1_000);
         assert!(last.attached().await);
