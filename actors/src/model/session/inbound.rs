@@ -118,6 +118,7 @@ impl Session {
             self.put_subscription(now, filter, options, known, effects);
         }
         effects.push(Effect::Send(Outbound::SubAck { packet_id, results }));
+        self.reconsider_replays();
         self.pump(now, effects);
     }
 
@@ -156,6 +157,8 @@ impl Session {
             }
         }
         effects.push(Effect::Send(Outbound::UnsubAck { packet_id, existed }));
+        self.reconsider_replays();
+        self.pump(now, effects);
     }
 
     /// A subscription is out of force.

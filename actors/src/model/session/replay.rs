@@ -216,6 +216,13 @@ impl Session {
         }
     }
 
+    /// Other subscriptions read the backlog from now on: a retained message may wait for one of it that nobody reads any more.
+    pub(super) fn reconsider_replays(&mut self) {
+        for replay in self.replays_mut().into_iter().flat_map(|it| &mut it.queue) {
+            replay.behind = None;
+        }
+    }
+
     /// A publication is about to be sent, from the journal with its place there.
     pub(super) fn overtake(&mut self, message: &Arc<Message>, at: Option<Offset>) {
         if message.retain

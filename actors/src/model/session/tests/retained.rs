@@ -377,6 +377,30 @@ fn a_retained_message_of_the_backlog_comes_in_its_place_and_then_as_retained() {
 }
 
 #[test]
+fn a_replay_does_not_wait_for_what_nobody_reads_any_more() {
+    let waiting = || {
+        let mut s = Script::attached("meter-7");
+        s.subscribe("a/#", QOS1).close();
+        s.log(kept("a/1", "r"));
+        // The read of the backlog is under way.
+        s.attach_unanswered();
+        s.subscribe("a/1", QOS0).expect_sent(&["suback 0"]);
+        assert_eq!(s.session.replays().count(), 1);
+        s
+    };
+    let retained = "publish r q0 retain";
+    let mut s = waiting();
+    s.unsubscribe(&["a/#"]).answered();
+    s.expect_sent(&["unsuback [true]", retained]);
+    assert_eq!(s.session.replays().count(), 0);
+
+    let mut s = waiting();
+    s.subscribe("a/#", QOS0);
+    s.expect_sent(&["suback 0", retained, retained]);
+    assert_eq!(s.session.replays().count(), 0);
+}
+
+#[test]
 fn subscribing_again_starts_a_replay_over_as_retain_handling_says() {
     // [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11]
     for (retain_handling, next) in [
