@@ -82,6 +82,7 @@ fn attached(expiry_seconds: u32) -> Session {
                 records: Vec::new(),
                 next: Offset(1),
                 end: Offset(1),
+                holes: 0,
             };
             session.handle(now(), Input::Page { fence, read, page }, &mut effects);
         }

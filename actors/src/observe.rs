@@ -3,6 +3,7 @@
 //! Every shard counts in its own cells, one writer each, so that counting costs no lock and observing costs the shards
 //! nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::journal::JournalReader;
@@ -131,6 +132,12 @@ impl ShardObservation {
     /// Where `gauge` stands.
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges[gauge as usize]
+    }
+
+    /// What all shards together counted.
+    pub fn of_all(shards: &[Arc<ShardCells>]) -> Self {
+        let shards = shards.iter().map(|cells| cells.observe());
+        shards.fold(Self::default(), |sum, shard| sum.plus(&shard))
     }
 
     /// Adds another shard's.

@@ -163,6 +163,8 @@ pub struct SystemObservation {
     pub expired_while_down: u64,
     /// The broker's time less what the wall clock shows, in milliseconds.
     pub clock_ahead_millis: i64,
+    /// Retained messages whose records are gone.
+    pub retained_lost: u64,
     /// Bytes of publications on their way from shard to shard.
     pub route_backlog_bytes: u64,
     /// Filters with a reader, attached or durable.
@@ -373,16 +375,13 @@ impl ActorSystem {
                 (groups.tally().all().count, groups.members() as u64)
             };
             let retained = shared.retained.read();
-            let (there, expired) = (retained.tally().all(), retained.expired());
+            let there = retained.tally().all();
+            let (expired, lost) = (retained.expired(), retained.lost());
             drop(retained);
             SystemObservation {
                 group_names,
                 group_members,
-                shards: cells
-                    .iter()
-                    .fold(ShardObservation::default(), |sum, cells| {
-                        sum.plus(&cells.observe())
-                    }),
+                shards: ShardObservation::of_all(&cells),
                 journal: shared.journal.observe(),
                 appender: shared.appender.observe(),
                 checkpoint: shared.checkpointer.observe(),
@@ -392,6 +391,7 @@ impl ActorSystem {
                 retained_expired: expired,
                 expired_while_down: shared.expired_while_down,
                 clock_ahead_millis: shared.clock.ahead_millis(),
+                retained_lost: lost,
                 route_backlog_bytes: shared.backlog_bytes(),
                 route_filters: shared.routes.filters() as u64,
             }

@@ -107,6 +107,12 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
         Counter::DroppedQueueFull => (DROPPED, DROPPED_HELP, &[("reason", "queue_full")]),
         Counter::DroppedOffline => (DROPPED, DROPPED_HELP, &[("reason", "offline_qos0")]),
         Counter::DroppedRetention => (DROPPED, DROPPED_HELP, &[("reason", "retention")]),
+        Counter::HolePassed => (
+            "outlive_journal_holes_passed_total",
+            "How often a session or a group read on behind a hole in the journal, made by log.bytes_max or by a part that is missing: it \
+             lost what matched there, if anything did. How many messages is not known, so outlive_messages_dropped_total is without them.",
+            &[],
+        ),
         Counter::DroppedSessionEnded => (DROPPED, DROPPED_HELP, &[("reason", "session_ended")]),
         Counter::SubscriptionRefused => (
             "outlive_subscriptions_refused_total",
@@ -344,7 +350,7 @@ fn appender_samples(seen: &SystemObservation) -> [Sample; 5] {
     ]
 }
 
-fn storage_samples(seen: &SystemObservation) -> [Sample; 7] {
+fn storage_samples(seen: &SystemObservation) -> [Sample; 8] {
     let (counter, gauge) = (plain_counter, plain_gauge);
     let checkpoint = &seen.checkpoint;
     [
@@ -367,6 +373,11 @@ fn storage_samples(seen: &SystemObservation) -> [Sample; 7] {
             "outlive_retained_expired_total",
             "Messages that expired while they were retained.",
             seen.retained_expired,
+        ),
+        counter(
+            "outlive_retained_lost_total",
+            "Retained messages whose records are gone: dropped at log.bytes_max, or missing at the start.",
+            seen.retained_lost,
         ),
         gauge(
             "outlive_snapshot_pending_writes",

@@ -92,6 +92,9 @@ fn a_journal_of_which_a_part_is_missing_stops_the_start_unless_the_loss_is_accep
         assert_eq!(broker.metric(LOSSES), 1.0);
         broker.assert_logged(said);
         read(&broker, left);
+        if *said == "segment 1 is missing" {
+            assert_eq!(broker.metric("outlive_journal_holes_passed_total"), 1.0);
+        }
         // It was accepted once, and for good.
         for _ in 0..2 {
             broker.crash();
@@ -114,6 +117,33 @@ fn what_a_power_cut_may_take_is_counted_and_stops_nothing() {
             assert_eq!(broker.metric(LOSSES), 0.0);
         }
     }
+}
+
+#[test]
+fn retained_messages_that_are_lost_are_counted_once_and_no_longer_there() {
+    let mut broker = Broker::start();
+    for topic in ["r/lost", "r/left"] {
+        let mut writer = Client::transient(&broker, Version::V311, "writer");
+        writer.publish_retained(topic, topic, 1);
+        writer.disconnect();
+        broker.stop();
+        if topic == "r/lost" {
+            broker.restart();
+        }
+    }
+    fs::remove_file(&journal(&broker, ".seg")[0]).unwrap();
+    broker.restart_accepting_loss();
+    for lost in [1.0, 0.0, 0.0] {
+        assert_eq!(broker.metric("outlive_retained_lost_total"), lost);
+        assert_eq!(broker.metric("outlive_retained_messages"), 1.0);
+        broker.stop();
+        broker.restart();
+    }
+    let mut reader = Client::transient(&broker, Version::V311, "reader");
+    reader.subscribe("r/#", 1);
+    let message = reader.expect("r/left");
+    reader.acknowledge(&message);
+    reader.assert_nothing_waits();
 }
 
 #[test]

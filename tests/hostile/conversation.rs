@@ -338,6 +338,7 @@ impl World {
                     records: found,
                     next,
                     end,
+                    holes: 0,
                 };
                 actor.waiting.push_back(Input::Page { fence, read, page });
             }

@@ -223,6 +223,7 @@ impl World {
             next: last.filter(|_| full).unwrap_or(end).max(from),
             records,
             end,
+            holes: 0,
         }
     }
 

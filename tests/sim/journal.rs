@@ -219,6 +219,7 @@ impl Journal {
                         records,
                         next,
                         end: self.end,
+                        holes: 0,
                     };
                 }
             }
@@ -227,6 +228,7 @@ impl Journal {
             records,
             next: self.end,
             end: self.end,
+            holes: 0,
         }
     }
 

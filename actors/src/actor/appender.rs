@@ -56,6 +56,9 @@ pub type CommitSink = Box<dyn FnMut(Vec<(Offset, Entry)>) + Send>;
 /// Says which shards want a committed message at once.
 pub type Targets = Box<dyn Fn(&Message) -> ShardSet + Send>;
 
+/// Is told that records went on which the table of retained messages relies.
+pub type Loss = Box<dyn FnMut() + Send>;
+
 /// Counters and gauges of the appender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AppenderObservation {
@@ -129,6 +132,8 @@ pub struct AppenderParts {
     pub targets: Targets,
     /// Where all of it goes first.
     pub sink: CommitSink,
+    /// Who must know that pinned records were dropped.
+    pub loss: Loss,
 }
 
 impl std::fmt::Debug for AppenderParts {

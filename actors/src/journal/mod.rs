@@ -27,6 +27,8 @@ pub mod writer;
 
 pub use crate::model::record::{Page, Record};
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use crate::model::entry::Entry;
@@ -69,11 +71,11 @@ pub trait JournalWriter: Send + std::fmt::Debug {
 
     /// Drops sealed segments until all take at most `bytes_max`, though somebody needs them: oldest first, those with
     /// pinned offsets last, never one that no checkpoint covers. Gives how many records that somebody needed are gone;
-    /// their readers go on behind them.
+    /// their readers go on behind them, and are [told](Page::holes).
     ///
     /// # Errors
     /// As [`JournalWriter::trim`].
-    fn trim_to_bytes(&mut self, bytes_max: u64, needs: Needs) -> Result<u64, AppendError>;
+    fn trim_to_bytes(&mut self, bytes_max: u64, needs: Needs) -> Result<Taken, AppendError>;
 
     /// Does one piece of the work that can wait (the index file of a sealed segment); whether more is left. To be called
     /// when nothing waits for the journal.
@@ -93,6 +95,15 @@ pub struct Needs {
     pub covered: Offset,
     /// Readers need what lies at or above.
     pub floor: Offset,
+}
+
+/// What was dropped though somebody needed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Records, pinned ones among them.
+    pub records: u64,
+    /// Pinned records.
+    pub pinned: u64,
 }
 
 /// The reading side; shared by all threads that catch up.
@@ -118,6 +129,9 @@ pub trait JournalReader: Send + Sync + std::fmt::Debug {
 
     /// The authoritative end: every committed record lies below it, every later one at or above it.
     fn end(&self) -> Offset;
+
+    /// Between which offsets records are there, ascending.
+    fn parts(&self) -> Vec<Range<Offset>>;
 
     /// The first offset that is still there.
     fn start(&self) -> Offset;

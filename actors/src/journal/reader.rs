@@ -7,6 +7,7 @@
 //! - no lock is held while the disk is read;
 //! - the work of one page is bounded, whatever the filters.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -55,13 +56,24 @@ impl JournalReader for SegmentReader {
                 records: Vec::new(),
                 next: end.max(request.from),
                 end,
+                holes: 0,
             },
             bytes: 0,
             looked_at: 0,
         };
         let nothing = request.filters.is_empty() || request.records_max == 0;
-        for segment in list.iter().skip(holding(&list, request.from)) {
-            if nothing || segment.header.first >= end || !pass.mended(&self.shared, segment)? {
+        let first = holding(&list, request.from);
+        let mut holes = Holes {
+            before: first.checked_sub(1).map_or(0, |at| list[at].header.id),
+            read_to: wanted_from(request),
+            dropped_end: self.shared.dropped_end(),
+        };
+        for segment in &list[first..] {
+            if nothing || segment.header.first >= end {
+                break;
+            }
+            pass.page.holes += u32::from(holes.is_in_front_of(segment));
+            if !pass.mended(&self.shared, segment)? {
                 break;
             }
         }
@@ -104,6 +116,13 @@ impl JournalReader for SegmentReader {
         self.shared.end()
     }
 
+    fn parts(&self) -> Vec<Range<Offset>> {
+        let list = self.shared.list();
+        list.iter()
+            .map(|segment| segment.header.first..segment.extent().end)
+            .collect()
+    }
+
     fn start(&self) -> Offset {
         self.shared.start()
     }
@@ -124,6 +143,32 @@ impl JournalReader for SegmentReader {
 /// The first segment that ends behind `offset`.
 fn holding(list: &[Arc<Segment>], offset: Offset) -> usize {
     list.partition_point(|segment| segment.extent().end <= offset)
+}
+
+/// From where on the reader wants records.
+fn wanted_from(request: &ReadRequest<'_>) -> Offset {
+    let from = request.filters.iter().map(|(_, from)| *from).min();
+    from.unwrap_or_default().max(request.from)
+}
+
+/// Where records went that the reader has not read. What lies below its place may have gone because nobody needed it.
+struct Holes {
+    /// The segment in front, 0 if there is none.
+    before: u64,
+    read_to: Offset,
+    dropped_end: Offset,
+}
+
+impl Holes {
+    /// Whether there is one between the last segment and this one, which is read next.
+    fn is_in_front_of(&mut self, segment: &Segment) -> bool {
+        let is_hole = self.before + 1 != segment.header.id
+            && self.read_to < segment.header.first
+            && self.read_to < self.dropped_end;
+        self.before = segment.header.id;
+        self.read_to = self.read_to.max(segment.extent().end);
+        is_hole
+    }
 }
 
 /// One page in the making.

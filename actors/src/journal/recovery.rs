@@ -120,6 +120,10 @@ pub fn reopen(
         .collect::<Result<_, _>>()?;
     let shared = Arc::new(Segments::new(files, list, plan.first));
     shared.losses.store(losses, Ordering::Relaxed);
+    if losses > 0 {
+        // Where a lost part ended is not known.
+        shared.saw_dropped(plan.first);
+    }
     let rebuilt = &shared.indexes_rebuilt;
     rebuilt.store(damaged_indexes, Ordering::Relaxed);
     let writer = SegmentWriter::begin(

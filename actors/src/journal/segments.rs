@@ -48,6 +48,7 @@ pub(super) struct Segments {
     pub(super) files: Arc<dyn Files>,
     list: RwLock<Arc<[Arc<Segment>]>>,
     end: AtomicU64,
+    dropped_end: AtomicU64,
     pub(super) records_read: AtomicU64,
     pub(super) records_matched: AtomicU64,
     pub(super) records_dropped: AtomicU64,
@@ -63,6 +64,7 @@ impl Segments {
             files,
             list: RwLock::new(list.into()),
             end: AtomicU64::new(end.0),
+            dropped_end: AtomicU64::new(0),
             records_read: AtomicU64::new(0),
             records_matched: AtomicU64::new(0),
             records_dropped: AtomicU64::new(0),
@@ -89,6 +91,16 @@ impl Segments {
     /// Records below `end` are committed: their segment's extent was moved before.
     pub(super) fn set_end(&self, end: Offset) {
         self.end.store(end.0, Ordering::Release);
+    }
+
+    /// The records of a dropped segment end at `end`.
+    pub(super) fn saw_dropped(&self, end: Offset) {
+        self.dropped_end.fetch_max(end.0, Ordering::AcqRel);
+    }
+
+    /// Every record that was dropped lies below.
+    pub(super) fn dropped_end(&self) -> Offset {
+        Offset(self.dropped_end.load(Ordering::Acquire))
     }
 
     pub(super) fn count(counter: &AtomicU64, by: usize) {

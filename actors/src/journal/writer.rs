@@ -23,7 +23,7 @@ use super::index::TopicIndex;
 use super::segment::{Extent, HEADER_BYTES, Header, Index, Name, Previous, RESERVE_NAME, Segment};
 use super::segments::{JournalOptions, Segments};
 use super::sorted::{self, SortedIndex};
-use super::{AppendError, JournalWriter, Needs};
+use super::{AppendError, JournalWriter, Needs, Taken};
 use crate::model::entry::Entry;
 use crate::model::ids::Offset;
 
@@ -95,6 +95,7 @@ impl SegmentWriter {
             dropped: start.dropped,
             leftover: start.leftover,
         };
+        writer.shared.saw_dropped(writer.dropped.end);
         // A disk that is full now is met again, and reported, by the first append.
         writer.reserve().ok();
         writer
@@ -374,7 +375,7 @@ impl JournalWriter for SegmentWriter {
         self.drop_below(floor)
     }
 
-    fn trim_to_bytes(&mut self, bytes_max: u64, needs: Needs) -> Result<u64, AppendError> {
+    fn trim_to_bytes(&mut self, bytes_max: u64, needs: Needs) -> Result<Taken, AppendError> {
         self.drop_to_bytes(bytes_max, needs)
     }
 

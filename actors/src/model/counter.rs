@@ -58,6 +58,8 @@ pub enum Counter {
     DroppedOffline,
     /// A record that a session had not consumed is no longer in the journal.
     DroppedRetention,
+    /// A session or a group read on behind a hole in the journal: what matched there is lost, and nobody can say how much.
+    HolePassed,
     /// A delivery begun or queued in memory was abandoned because its session ended.
     DroppedSessionEnded,
     /// A subscription was refused because of `session.subscriptions_max`.
@@ -120,6 +122,7 @@ impl Counter {
         Self::DroppedQueueFull,
         Self::DroppedOffline,
         Self::DroppedRetention,
+        Self::HolePassed,
         Self::DroppedSessionEnded,
         Self::SubscriptionRefused,
         Self::RetainRefused,

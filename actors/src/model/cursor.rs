@@ -141,10 +141,10 @@ impl Cursor {
         self.read_id.0 = self.read_id.0.wrapping_add(1);
     }
 
-    /// A read came back.
-    pub fn page(&mut self, read_id: ReadId, page: Page) {
+    /// A read came back. Gives how many holes of the journal the reader stepped over by it.
+    pub fn page(&mut self, read_id: ReadId, page: Page) -> u32 {
         if read_id != self.read_id || !std::mem::take(&mut self.reading) {
-            return;
+            return 0;
         }
         for record in page.records {
             if record.offset >= self.covered {
@@ -163,6 +163,7 @@ impl Cursor {
         } else {
             self.aside = Inbox::default();
         }
+        page.holes
     }
 
     /// A record was committed. Gives whether the reader fell out of the live end by it.
@@ -264,6 +265,7 @@ mod tests {
             records: offsets.iter().copied().map(record).collect(),
             next: Offset(next),
             end: Offset(end),
+            holes: 0,
         }
     }
 

@@ -23,6 +23,9 @@ pub struct Page {
     pub next: Offset,
     /// The authoritative end when the page was read; `next == end` says: caught up.
     pub end: Offset,
+    /// Holes between `from` and `next`: records are gone there that a reader may have needed, because the journal was too
+    /// long or a part of it was lost.
+    pub holes: u32,
 }
 
 /// Retained messages of a filter, in the order of their topics.

@@ -14,6 +14,7 @@ mod walk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use self::page::RetainedPage;
@@ -65,6 +66,7 @@ pub struct Retained {
     gone: VecDeque<Gone>,
     tally: Tally,
     expired: u64,
+    lost: u64,
     limit: Amount,
     tenants: Arc<PerTenant<TenantLimits>>,
 }
@@ -105,6 +107,11 @@ impl Retained {
     /// How many messages expired while they were retained.
     pub fn expired(&self) -> u64 {
         self.expired
+    }
+
+    /// How many were lost because their records were.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// Where the retained message of `topic` lies.
@@ -156,6 +163,27 @@ impl Retained {
             self.gone.push_back((topic, offset));
         }
         max
+    }
+
+    /// Which messages lie in none of these `parts` of the journal, which ascend. Looks at all topics.
+    pub fn outside(&self, parts: &[Range<Offset>]) -> Vec<Gone> {
+        let is_there = |offset: Offset| {
+            let behind = parts.partition_point(|part| part.start <= offset);
+            behind > 0 && offset < parts[behind - 1].end
+        };
+        let lost = self.iter().filter(|(_, offset)| !is_there(*offset));
+        lost.map(|(topic, offset)| (topic.into(), offset)).collect()
+    }
+
+    /// Drops messages whose records are gone, if they are still the retained ones.
+    pub fn lose(&mut self, lost: Vec<Gone>) {
+        for (topic, offset) in lost {
+            if self.get(&topic) == Some(offset) {
+                self.clear(&topic);
+                self.lost += 1;
+                self.gone.push_back((topic, offset));
+            }
+        }
     }
 
     /// What left the table otherwise than by the journal since this was last asked, `max` at most, the oldest first.

@@ -1,6 +1,7 @@
 //! What the tests of the fold, the stores and recovery share: values, a journal in a vector, random valid journals.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::journal::{JournalObservation, JournalReader, Page, ReadError, ReadRequest, Record};
@@ -188,6 +189,10 @@ impl JournalReader for VecJournal {
 
     fn end(&self) -> Offset {
         Offset(self.0.len() as u64)
+    }
+
+    fn parts(&self) -> Vec<Range<Offset>> {
+        vec![self.start()..self.end()]
     }
 
     fn start(&self) -> Offset {

@@ -211,6 +211,15 @@ fn bring_back(
     };
     let recovered = recover(Arc::clone(store), journal, machine, &mut deal)?;
     begin_epoch(&**store, journal.holds())?;
+    // A part of the journal may be missing, or have been dropped after the last checkpoint.
+    let lost = retained.outside(&journal.parts());
+    if !lost.is_empty() {
+        tracing::warn!(
+            retained = lost.len(),
+            "retained messages are lost with their records"
+        );
+    }
+    retained.lose(lost);
     let (groups, survivors, over) = found.settle(Arc::clone(shared_limits), epoch);
     for group in survivors {
         let home = home_of(&group.filter, usize::from(shards));
@@ -382,6 +391,7 @@ fn start_appender(
         .collect();
     let routes = Arc::clone(&shared.routes);
     let retained = Arc::clone(&shared.retained);
+    let (losing, journal) = (Arc::clone(&shared.retained), Arc::clone(&shared.journal));
     let checkpoints = shared.checkpointer.sink();
     let parts = AppenderParts {
         writer: journaling.writer,
@@ -398,6 +408,10 @@ fn start_appender(
             if checkpoints.send_below(entries, end).is_err() {
                 tracing::error!("checkpointer is gone, the journal grows until the next start");
             }
+        }),
+        loss: Box::new(move || {
+            let lost = losing.read().outside(&journal.parts());
+            losing.write().lose(lost);
         }),
     };
     appender.start(parts).map_err(|source| StartError::Io {

@@ -13,7 +13,7 @@ use outlive_actors::observe::Gauge;
 use outlive_actors::system::SystemObservation;
 use tokio::sync::oneshot;
 
-use crate::client::{Client, transient};
+use crate::client::{Client, kept, transient};
 use crate::world::{World, run};
 
 /// A QoS 0 publication to be retained.
@@ -118,6 +118,54 @@ fn what_expired_makes_room_at_once_and_stays_away() {
         let mut reader = world.connect("reader", transient()).await;
         reader.subscribe("#", 0).await;
         assert_eq!(reader.take().await.expect("attached"), "new");
+        world.stop().await;
+    });
+}
+
+#[test]
+fn what_goes_because_the_journal_is_too_long_is_counted_and_gives_its_room_back() {
+    run(async {
+        let mut world = World::start_with(|config| {
+            config.segment_bytes = 4_096;
+            config.journal_bytes_max = 1;
+            config.retained = Amount::of(20);
+        })
+        .await;
+        let mut sleeper = world.connect("sleeper", kept()).await;
+        sleeper.subscribe("news", 1).await;
+        sleeper.hang_up();
+        let mut writer = world.connect("writer", transient()).await;
+        for number in 0..20 {
+            writer.send(retained(&writer, &format!("old/{number}")));
+        }
+        while world.observe().retained_lost < 20 {
+            let news = "x".repeat(1_000);
+            writer.publish("news", &news, 1).await.expect("published");
+        }
+        let seen = world.observe();
+        assert_eq!((seen.retained, seen.retained_bytes), (0, 0));
+        // Both are told to the store, whether the broker ends well or not.
+        writer.send(retained(&writer, "new"));
+        world
+            .until("there is room", |seen| seen.retained == 1)
+            .await;
+        assert_eq!(world.counter(Counter::RetainRefused), 0);
+        world.config.journal_bytes_max = 0;
+        world.crash(7).await;
+        world.restart().await;
+        let seen = world.observe();
+        assert_eq!((seen.retained, seen.retained_lost), (1, 0));
+        let mut reader = world.connect("reader", transient()).await;
+        reader.subscribe("old/#", 0).await;
+        reader.subscribe("new", 0).await;
+        assert_eq!(reader.take().await.expect("attached"), "new");
+
+        // The one that slept lost what nobody can count any more.
+        let mut sleeper = world.connect("sleeper", kept()).await;
+        let mut writer = world.connect("writer", transient()).await;
+        writer.publish("news", "last", 1).await.expect("published");
+        sleeper.take_until("last").await;
+        assert_eq!(world.counter(Counter::HolePassed), 1);
         world.stop().await;
     });
 }

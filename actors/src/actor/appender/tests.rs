@@ -52,6 +52,7 @@ impl Bench {
                 shards
             }),
             sink: Box::new(move |entries| sink.send(entries).unwrap()),
+            loss: Box::new(|| {}),
         };
         Self {
             files,

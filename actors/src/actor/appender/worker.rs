@@ -12,7 +12,7 @@ use super::load::{Load, message_bytes};
 use super::outage::Outage;
 use super::{AppenderParts, Cells, Command, Durability, Needed};
 use crate::actor::protocol::{Committed, Submission};
-use crate::journal::{AppendError, Needs};
+use crate::journal::{AppendError, Needs, Taken};
 use crate::model::entry::Entry;
 use crate::model::ids::{Offset, ShardSet};
 use crate::model::message::QoS;
@@ -292,11 +292,15 @@ impl Worker {
         }
         let needs = Needs { covered, floor };
         match self.parts.writer.trim_to_bytes(bytes_max, needs) {
-            Ok(0) => {}
-            Ok(records) => {
+            Ok(Taken { records: 0, .. }) => {}
+            Ok(Taken { records, pinned }) => {
+                if pinned > 0 {
+                    (self.parts.loss)();
+                }
                 let lag = self.parts.writer.entries_since(floor);
                 tracing::warn!(
                     records,
+                    retained = pinned,
                     lag,
                     bytes_max,
                     "journal too long, sessions that lag lose their oldest records"

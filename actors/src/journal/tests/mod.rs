@@ -67,7 +67,7 @@ impl Journal {
         &mut self,
         bytes_max: u64,
         (needs, pinned): (Needs, &[Offset]),
-    ) -> Result<u64, AppendError> {
+    ) -> Result<Taken, AppendError> {
         self.pin_only(pinned);
         self.writer.trim_to_bytes(bytes_max, needs)
     }

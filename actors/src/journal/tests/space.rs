@@ -92,8 +92,12 @@ fn a_journal_that_is_too_long_drops_its_oldest_records_and_readers_go_on_behind(
     let left = journal.offsets(&["a"]);
     assert!(left.len() < 60 && offsets.ends_with(&left), "{left:?}");
     assert_eq!(journal.reader.start(), left[0]);
-    assert_eq!(dropped, left[0].0 - offsets[5].0, "below nobody needed any");
-    assert_eq!(journal.reader.observe().records_dropped, dropped);
+    let expected = Taken {
+        records: left[0].0 - offsets[5].0, // below nobody needed any
+        pinned: 0,
+    };
+    assert_eq!(dropped, expected);
+    assert_eq!(journal.reader.observe().records_dropped, dropped.records);
     let page = journal.page(&["a"], offsets[7], 1);
     assert_eq!(page.records[0].offset, left[0]);
     let reopened = Journal::open(journal.files.crash(1), OPTIONS, 2);
@@ -134,7 +138,63 @@ fn a_limit_on_bytes_takes_pinned_records_last() {
     assert_eq!(reopened.entries(), left);
     let dropped = journal.trim_to_bytes(1, needs(end, end, &pinned)).unwrap();
     assert!(!is_there(&journal));
-    assert_eq!(dropped, 1);
+    let expected = Taken {
+        records: 1,
+        pinned: 1,
+    };
+    assert_eq!(dropped, expected);
+}
+
+#[test]
+fn a_reader_is_told_of_each_hole_that_it_steps_over_and_of_nothing_else() {
+    let mut journal = Journal::new();
+    let offsets = journal.publish(&["a"; 200]);
+    let holes = |journal: &Journal, from| {
+        let (mut holes, mut from) = (0, from);
+        loop {
+            let page = journal.page(&["a"], from, 7);
+            holes += page.holes;
+            from = page.next;
+            if from >= page.end {
+                return holes;
+            }
+        }
+    };
+    assert_eq!(holes(&journal, Offset(0)), 0);
+    // What nobody needs any more is no hole for whoever comes now.
+    journal.trim(offsets[20], &[offsets[1]]).unwrap();
+    assert_eq!(holes(&journal, offsets[20]), 0);
+    let end = journal.reader.end();
+    let pinned = [offsets[1], offsets[120]];
+    journal
+        .trim_to_bytes(1200, needs(end, offsets[20], &pinned))
+        .unwrap();
+    for (journal, kind) in [
+        (Journal::open(journal.files.kill(), OPTIONS, 2), "reopened"),
+        (journal, "as it was"),
+    ] {
+        let left = journal.offsets(&["a"]);
+        assert!(left.contains(&offsets[120]), "{kind}");
+        assert_eq!(
+            holes(&journal, offsets[20]),
+            2,
+            "{kind}: around what is pinned"
+        );
+        assert_eq!(holes(&journal, offsets[120]), 1, "{kind}: behind it");
+        assert_eq!(holes(&journal, offsets[199]), 0, "{kind}");
+        let filters = [(Filter::new("a").unwrap(), offsets[199])];
+        let later = ReadRequest {
+            filters: &filters,
+            from: offsets[20],
+            records_max: 9,
+            bytes_max: 9_999,
+        };
+        assert_eq!(
+            journal.reader.read(&later).unwrap().holes,
+            0,
+            "subscribed behind"
+        );
+    }
 }
 
 #[test]

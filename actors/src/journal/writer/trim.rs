@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{AppendError, Name, Needs, Offset, Segment, SegmentWriter};
+use super::{AppendError, Name, Needs, Offset, Segment, SegmentWriter, Taken};
 use crate::journal::dropped::Ids;
 use crate::journal::segments::Segments;
 
@@ -27,17 +27,17 @@ impl SegmentWriter {
         Ok(freed)
     }
 
-    /// Drops sealed segments until all take `bytes_max`; gives how many records went that somebody needed.
+    /// Drops sealed segments until all take `bytes_max`; gives what went of that which somebody needed.
     pub(super) fn drop_to_bytes(
         &mut self,
         bytes_max: u64,
         needs: Needs,
-    ) -> Result<u64, AppendError> {
-        let mut dropped = 0;
+    ) -> Result<Taken, AppendError> {
+        let mut taken = Taken::default();
         let mut result = Ok(());
         for spares_pins in [true, false] {
             let mut bytes = self.bytes();
-            let mut going = 0;
+            let mut going = taken;
             let noted = self.drop_where(|segment, pins| {
                 let extent = segment.extent();
                 let goes =
@@ -45,19 +45,20 @@ impl SegmentWriter {
                 if goes {
                     bytes -= u64::from(extent.bytes);
                     let first = segment.header.first.max(needs.floor);
-                    going += pins.max(extent.end.0.saturating_sub(first.0));
+                    going.records += pins.max(extent.end.0.saturating_sub(first.0));
+                    going.pinned += pins;
                 }
                 goes
             });
             match noted {
-                Ok(()) => dropped += going,
+                Ok(()) => taken = going,
                 Err(error) => result = Err(error),
             }
         }
         self.shared
             .records_dropped
-            .fetch_add(dropped, Ordering::Relaxed);
-        result.map(|()| dropped)
+            .fetch_add(taken.records, Ordering::Relaxed);
+        result.map(|()| taken)
     }
 
     fn bytes(&self) -> u64 {
@@ -116,7 +117,9 @@ impl SegmentWriter {
         if noted.as_ref().is_err_and(is_full) && self.give_up_reserve() {
             noted = self.dropped.note(&*files, dropped, end);
         }
-        noted.map_err(|error| self.write_error(&files.path("*.dropped"), error))
+        noted.map_err(|error| self.write_error(&files.path("*.dropped"), error))?;
+        self.shared.saw_dropped(end);
+        Ok(())
     }
 
     /// Removes the files of what was dropped; what cannot be removed now is tried again the next time.

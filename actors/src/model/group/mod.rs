@@ -158,7 +158,11 @@ impl Group {
                     effects.count(Counter::InboxOverflowed);
                 }
             }
-            GroupInput::Page { read, page } => self.cursor.page(read, page),
+            GroupInput::Page { read, page } => {
+                for _ in 0..self.cursor.page(read, page) {
+                    effects.count(Counter::HolePassed);
+                }
+            }
             GroupInput::Reread { asked, records } => self.reread(asked, records, effects),
             GroupInput::Strategy(strategy) => self.members.set_strategy(strategy),
             GroupInput::Tick => {

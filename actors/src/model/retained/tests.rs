@@ -336,3 +336,23 @@ fn a_wildcard_lookup_looks_at_few_of_many_topics() {
         );
     }
 }
+
+#[test]
+fn messages_whose_records_are_gone_go_and_their_room_with_them() {
+    let mut retained = retained(&["a", "b", "c", "d", "e"]);
+    retained.limit(Amount::of(5));
+    let parts = [Offset(1)..Offset(2), Offset(3)..Offset(4)];
+    let lost = retained.outside(&parts);
+    let expected = [("a", 0), ("c", 2), ("e", 4)].map(|(topic, at)| (topic.into(), Offset(at)));
+    assert_eq!(lost, expected);
+    // One was replaced meanwhile.
+    retained.set("c", at(7));
+    retained.lose(lost);
+    let left = [("b", 1), ("c", 7), ("d", 3)].map(|(topic, at)| (topic, Offset(at)));
+    assert_eq!(retained.iter().collect::<Vec<_>>(), left);
+    assert_eq!((retained.lost(), retained.tally().all().bytes), (2, 30));
+    assert_eq!(retained.room_for(&message("f", 1)), Ok(()));
+    let gone = [("a", 0), ("e", 4)].map(|(topic, at)| (topic.into(), Offset(at)));
+    assert_eq!(retained.take_gone(9), gone);
+    assert_eq!(retained.outside(&[]).len(), 3);
+}

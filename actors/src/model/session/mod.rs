@@ -184,7 +184,9 @@ impl Session {
             Input::Logged(record) => self.logged(now, record, effects),
             Input::Leased(leased) => self.leased(now, leased, effects),
             Input::Page { fence, read, page } if fence == self.fence && self.kept => {
-                self.reading.cursor.page(read, page);
+                for _ in 0..self.reading.cursor.page(read, page) {
+                    effects.count(Counter::HolePassed);
+                }
                 self.pump(now, effects);
             }
             Input::Reread { fence, records } if fence == self.fence => {

@@ -93,6 +93,7 @@ impl Script {
                         .collect(),
                     next: Offset(self.end),
                     end: Offset(self.end),
+                    holes: 0,
                 };
                 self.input(GroupInput::Page { read, page });
             }

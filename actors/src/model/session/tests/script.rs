@@ -209,6 +209,7 @@ impl Script {
             next: records.next().map_or(end, |(offset, _)| *offset),
             records: page,
             end,
+            holes: 0,
         }
     }
 
