@@ -232,7 +232,11 @@ fn put_answer(
         put_ack(out, first, packet_id, reason::SUCCESS, None);
         return Ok(());
     }
-    let why = result.err().filter(|_| words);
+    let why = match result {
+        Err(why) | Ok(Routed::NotRetained(why)) => Some(why),
+        Ok(Routed::Matched | Routed::NoSubscribers) => None,
+    };
+    let why = why.filter(|_| words);
     put_ack(out, first, packet_id, reason::puback_v5(result), why);
     Ok(())
 }
@@ -246,14 +250,14 @@ fn put_release(out: &mut Vec<u8>, v5: bool, first: u8, packet_id: PacketId, know
     put_ack(out, first, packet_id, code, None);
 }
 
-/// Success needs no code in any version; `why` is told in words.
+/// Success needs no code in any version, unless words follow: `why`.
 fn put_ack(out: &mut Vec<u8>, first: u8, packet_id: PacketId, code: u8, why: Option<Refusal>) {
     let [high, low] = packet_id.get().to_be_bytes();
-    if code == reason::SUCCESS {
+    let block = why.map_or_else(Vec::new, reason_string);
+    if code == reason::SUCCESS && block.is_empty() {
         out.extend_from_slice(&[first, 2, high, low]);
         return;
     }
-    let block = why.map_or_else(Vec::new, reason_string);
     if block.is_empty() {
         out.extend_from_slice(&[first, 3, high, low, code]);
         return;

@@ -182,7 +182,7 @@ pub(super) fn suback_v5(refusal: Refusal) -> u8 {
 /// The reason code in a PUBACK or PUBREC of 5.0 (sections 3.4.2.1 and 3.5.2.1).
 pub(super) fn puback_v5(result: Result<Routed, Refusal>) -> u8 {
     match result {
-        Ok(Routed::Matched) => SUCCESS,
+        Ok(Routed::Matched | Routed::NotRetained(_)) => SUCCESS,
         Ok(Routed::NoSubscribers) => NO_MATCHING_SUBSCRIBERS,
         Err(
             Refusal::Credentials
@@ -289,7 +289,8 @@ mod tests {
         assert_eq!(disconnect_v5(Refusal::JournalUnavailable), 0x97);
         assert_eq!(suback_v5(Refusal::SharedQuota), 0x97);
         assert_eq!(suback_v5(Refusal::TenantGroupQuota), 0x97);
-        assert_eq!(puback_v5(Err(Refusal::TenantRetainedQuota)), 0x97);
+        let not_retained = Routed::NotRetained(Refusal::TenantRetainedQuota);
+        assert_eq!(puback_v5(Ok(not_retained)), 0x00, "it is delivered");
         assert_eq!(suback_v5(Refusal::SubscriptionQuota), 0x97);
         assert_eq!(puback_v5(Ok(Routed::NoSubscribers)), 0x10);
         assert_eq!(puback_v5(Err(Refusal::JournalUnavailable)), 0x97);

@@ -285,11 +285,13 @@ pub enum Outbound {
     Close(Refusal),
 }
 
-/// Whether a publication found a subscription.
+/// What became of a publication that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routed {
     /// At least one subscription matched.
     Matched,
     /// None did (5.0: reason code 0x10).
     NoSubscribers,
+    /// Whoever subscribes gets it, but for this reason it is not retained (5.0: success, with the reason in words).
+    NotRetained(Refusal),
 }

@@ -51,10 +51,10 @@ pub enum Refusal {
     #[error("subscriptions of the session reached their limit")]
     SubscriptionQuota,
     /// `retained.messages_max` or `retained.bytes_max` is reached; the message is delivered and not retained.
-    #[error("retained messages reached their limit")]
+    #[error("not retained: retained messages reached their limit")]
     RetainedQuota,
     /// The tenant's retained messages reached their limit; the message is delivered and not retained.
-    #[error("retained messages of the tenant reached their limit")]
+    #[error("not retained: retained messages of the tenant reached their limit")]
     TenantRetainedQuota,
     /// The journal cannot take the message: disk full or failing.
     #[error("the journal cannot take the message")]

@@ -352,8 +352,6 @@ fn bequeath(local: &mut Local, expired: Vec<ExpiredSession>) {
         let record = expired.record();
         if let Some(will) = expired.will {
             let will = will.due(local.now().time, expired.number);
-            let unretained = local.unless_retainable(&will);
-            let will = unretained.map_or(will, |(will, _)| will);
             local.publish(&will, None);
             local.count(Counter::WillPublished);
         }

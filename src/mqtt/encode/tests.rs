@@ -198,6 +198,11 @@ fn a_refusal_says_why_where_the_client_wants_to_know_and_takes_the_bytes() {
             b"\x50\x03\x00\x07\x87",
         ),
         (
+            pubrec(Ok(Routed::NotRetained(Refusal::RetainedQuota))),
+            b"\x50\x3a\x00\x07\x00\x36\x1f\x00\x33not retained: retained messages reached their limit",
+            b"\x50\x02\x00\x07",
+        ),
+        (
             suback(&results),
             b"\x90\x16\x00\x07\x11\x1f\x00\x0enot authorized\x00\x87",
             b"\x90\x05\x00\x07\x00\x00\x87",

@@ -24,6 +24,8 @@ pub struct Placement {
     pub away: bool,
     /// The ticket to wait for, if it went to the journal.
     pub ticket: Option<u64>,
+    /// Why it is not retained though it was to be; delivered it is all the same.
+    pub unretained: Option<Refusal>,
 }
 
 /// A publication of the turn under way that is to be retained.
@@ -38,8 +40,11 @@ pub(super) struct Retaining {
 
 impl Local {
     /// Routes a publication to everybody who reads it live, and to the journal if a durable reader matches, it is
-    /// retained or it carries an inbound QoS 2 identifier to remember.
+    /// retained or it carries an inbound QoS 2 identifier to remember. One that is to be retained and has no room there is
+    /// delivered and not retained, whatever its QoS and whoever publishes it.
     pub fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>) -> Placement {
+        let (instead, unretained) = self.unless_retainable(message).unzip();
+        let message = instead.as_ref().unwrap_or(message);
         let matched = self.look_ups.find(&self.shared.routes, message);
         if message.retain {
             let generation = self.look_ups.generation();
@@ -71,12 +76,13 @@ impl Local {
             matched: !(matched.online.is_empty() && matched.durable.is_empty()),
             away,
             ticket: entry.map(|entry| self.append(entry)),
+            unretained,
         }
     }
 
     /// What is published in the place of a message that is to be retained and has no room there, and why: the same
     /// message, not to be retained. `None` if it has. Counted.
-    pub fn unless_retainable(&self, message: &Arc<Message>) -> Option<(Arc<Message>, Refusal)> {
+    fn unless_retainable(&self, message: &Arc<Message>) -> Option<(Arc<Message>, Refusal)> {
         if !message.retain || message.payload().is_empty() {
             return None;
         }

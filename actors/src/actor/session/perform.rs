@@ -11,7 +11,7 @@ use crate::model::effects::Effects;
 use crate::model::entry::{Change, Entry};
 use crate::model::ids::{Fence, PacketId, SessionNumber};
 use crate::model::message::{Message, QoS};
-use crate::model::packet::{Outbound, ProtocolVersion, Routed, SubscriptionOptions};
+use crate::model::packet::{Outbound, Routed, SubscriptionOptions};
 use crate::model::refusal::Refusal;
 use crate::model::topic::Filter;
 
@@ -101,22 +101,16 @@ impl SessionActor {
 
     fn publish(&mut self, message: &Arc<Message>, received: Option<PacketId>, turn: &mut Turn<'_>) {
         let mut local = self.local.borrow_mut();
-        let (unretained, refused) = local.unless_retainable(message).unzip();
-        // Only 5.0 has a word for it; other clients are answered as if there were nothing to say.
-        let told = refused.filter(|_| self.session.version() == ProtocolVersion::V5);
-        // A client that is told sends no PUBREL: there is nothing to remember.
-        let received = received.filter(|_| told.is_none());
-        let placement = local.publish(unretained.as_ref().unwrap_or(message), received);
+        let placement = local.publish(message, received);
         drop(local);
         self.away |= placement.away;
         turn.published = Published {
-            routed: if placement.matched {
-                Routed::Matched
-            } else {
-                Routed::NoSubscribers
+            routed: match placement.unretained {
+                Some(why) => Routed::NotRetained(why),
+                None if placement.matched => Routed::Matched,
+                None => Routed::NoSubscribers,
             },
             ticket: placement.ticket,
-            refused: told,
         };
         if let Some(ticket) = placement.ticket {
             self.barrier(ticket);
@@ -185,14 +179,13 @@ impl SessionActor {
         let failed = published
             .ticket
             .is_some_and(|ticket| self.waiting.failed.contains(&ticket));
-        if failed {
+        let result = if failed {
             self.local.borrow().count(Counter::JournalRefused);
-        }
-        let refused = failed.then_some(Refusal::JournalUnavailable);
-        let result = refused
-            .or(published.refused)
-            .map_or(Ok(published.routed), Err);
-        if result.is_err() {
+            Err(Refusal::JournalUnavailable)
+        } else {
+            Ok(published.routed)
+        };
+        if failed {
             turn.answers.push(Input::PublishFailed {
                 received: (qos == QoS::ExactlyOnce).then_some(packet_id),
             });

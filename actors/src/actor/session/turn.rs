@@ -17,7 +17,6 @@ use crate::model::ids::{Fence, Now, Offset, PacketId, Timestamp};
 use crate::model::lazy::Unused;
 use crate::model::message::QoS;
 use crate::model::packet::{Outbound, Routed};
-use crate::model::refusal::Refusal;
 
 /// What a turn gathers.
 #[derive(Debug)]
@@ -58,12 +57,10 @@ impl Outgoing {
 /// What became of a publication.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Published {
-    /// Whether it found a subscription.
+    /// What became of it.
     pub(super) routed: Routed,
     /// Under which ticket it went to the journal, if it did.
     pub(super) ticket: Option<u64>,
-    /// What was refused of it all the same; it is delivered.
-    pub(super) refused: Option<Refusal>,
 }
 
 /// What outlives a turn because the journal has not answered yet.
@@ -156,7 +153,6 @@ impl SessionActor {
             published: Published {
                 routed: Routed::NoSubscribers,
                 ticket: None,
-                refused: None,
             },
             outgoing: Outgoing::default(),
             processed: Load::default(),
