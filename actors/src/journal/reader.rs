@@ -68,15 +68,19 @@ impl JournalReader for SegmentReader {
             read_to: wanted_from(request),
             dropped_end: self.shared.dropped_end(),
         };
+        let mut has_room = !nothing;
         for segment in &list[first..] {
             if nothing || segment.header.first >= end {
                 break;
             }
             pass.page.holes += u32::from(holes.is_in_front_of(segment));
-            if !pass.mended(&self.shared, segment)? {
+            has_room = pass.mended(&self.shared, segment)?;
+            if !has_room {
                 break;
             }
         }
+        // Behind the last record others may have gone.
+        pass.page.holes += u32::from(has_room && holes.read_to < holes.dropped_end);
         let page = pass.page;
         Segments::count(&self.shared.records_read, pass.looked_at);
         Segments::count(&self.shared.records_matched, page.records.len());

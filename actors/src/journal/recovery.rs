@@ -121,8 +121,8 @@ pub fn reopen(
     let shared = Arc::new(Segments::new(files, list, plan.first));
     shared.losses.store(losses, Ordering::Relaxed);
     if losses > 0 {
-        // Where a lost part ended is not known.
-        shared.saw_dropped(plan.first);
+        // What is lost lies below what the journal reached.
+        shared.saw_dropped(known.holds);
     }
     let rebuilt = &shared.indexes_rebuilt;
     rebuilt.store(damaged_indexes, Ordering::Relaxed);

@@ -106,6 +106,19 @@ impl Journal {
             .unwrap()
     }
 
+    /// How many holes whoever reads all from `from` on is told of.
+    pub(super) fn holes(&self, filters: &[&str], from: Offset) -> u32 {
+        let (mut holes, mut from) = (0, from);
+        loop {
+            let page = self.page(filters, from, 7);
+            holes += page.holes;
+            from = page.next;
+            if from >= page.end {
+                return holes;
+            }
+        }
+    }
+
     pub(super) fn offsets(&self, filters: &[&str]) -> Vec<Offset> {
         let page = self.page(filters, Offset(0), usize::MAX);
         page.records.iter().map(|record| record.offset).collect()

@@ -149,17 +149,7 @@ fn a_limit_on_bytes_takes_pinned_records_last() {
 fn a_reader_is_told_of_each_hole_that_it_steps_over_and_of_nothing_else() {
     let mut journal = Journal::new();
     let offsets = journal.publish(&["a"; 200]);
-    let holes = |journal: &Journal, from| {
-        let (mut holes, mut from) = (0, from);
-        loop {
-            let page = journal.page(&["a"], from, 7);
-            holes += page.holes;
-            from = page.next;
-            if from >= page.end {
-                return holes;
-            }
-        }
-    };
+    let holes = |journal: &Journal, from| journal.holes(&["a"], from);
     assert_eq!(holes(&journal, Offset(0)), 0);
     // What nobody needs any more is no hole for whoever comes now.
     journal.trim(offsets[20], &[offsets[1]]).unwrap();

@@ -319,6 +319,8 @@ proptest! {
     ) {
         let mut journal = Journal::new();
         let mut needed: BTreeSet<Offset> = BTreeSet::new();
+        // What a reader that lags most needs of it, and whether it is all there.
+        let (mut needed_from, mut is_whole) = (Offset(0), true);
         let mut epoch = 1;
         for (step, is_crash, seed) in steps {
             let all: Vec<_> = needed.iter().copied().collect();
@@ -327,6 +329,7 @@ proptest! {
                 pins.into_iter().collect()
             };
             let end = journal.reader.end();
+            let mut is_missed_from = None;
             match step {
                 Step::Publish(count) => {
                     needed.extend(journal.publish(&vec!["a"; usize::from(count)]));
@@ -334,13 +337,17 @@ proptest! {
                 Step::Trim { part, pins } => {
                     let (floor, pinned) = (place(&all, part).unwrap_or(end), pinned(&pins));
                     journal.trim(floor, &pinned).unwrap();
+                    needed_from = needed_from.max(floor);
                     needed.retain(|offset| *offset >= floor || pinned.contains(offset));
                 }
                 Step::TrimToBytes { part, pins, bytes_max } => {
                     let pinned = pinned(&pins);
                     let floor = place(&all, part).unwrap_or(end);
                     let needs = Needs { covered: end, floor };
-                    journal.trim_to_bytes(u64::from(bytes_max), (needs, &pinned)).unwrap();
+                    let taken = journal.trim_to_bytes(u64::from(bytes_max), (needs, &pinned)).unwrap();
+                    is_whole &= taken == Taken::default();
+                    is_missed_from = (taken.records > taken.pinned).then_some(floor);
+                    needed_from = needed_from.max(floor);
                     let left: BTreeSet<_> = journal.offsets(&["a"]).into_iter().collect();
                     needed.retain(|offset| left.contains(offset));
                 }
@@ -367,6 +374,8 @@ proptest! {
             prop_assert_eq!(&found, &before);
             let offsets: BTreeSet<_> = found.into_iter().map(|(offset, _)| offset).collect();
             prop_assert!(needed.is_subset(&offsets));
+            prop_assert!(!is_whole || journal.holes(&["a"], needed_from) == 0);
+            prop_assert!(is_missed_from.is_none_or(|from| journal.holes(&["a"], from) > 0));
             prop_assert!(names(&journal.files, "dropped").len() <= 1 + epoch as usize);
         }
         journal.files.fail_removals(0);

@@ -92,7 +92,10 @@ impl SegmentWriter {
                 continue;
             }
             dropped.insert(segment.header.id..=segment.header.id);
-            end = end.max(segment.extent().end);
+            let extent = segment.extent();
+            if extent.end > segment.header.first {
+                end = end.max(extent.end);
+            }
         }
         if !dropped.is_empty() {
             self.note(&dropped, end)?;
