@@ -3,6 +3,8 @@
 //! Start: lock the data directory, recover, build the routes of what survived, and only then open the ports. Stop: close
 //! the ports, tell every client, let every session record where it is, make a last checkpoint.
 
+mod run;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +15,22 @@ use outlive_actors::clock::SystemClock;
 use outlive_actors::model::limits::{Overflow, SessionLimits, SharedLimits};
 use outlive_actors::model::tally::Amount;
 use outlive_actors::store::StoreError;
+use outlive_actors::supervise::vitals::Vital;
 use outlive_actors::system::{ActorSystem, StartError, SystemConfig};
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
 
+pub use self::run::{Again, Signals, run};
 use crate::admin::{
     self, ActorMetrics, Admin, Api, Guard, MetricsSource, QuotaApi, Readiness, WireMetrics,
 };
 use crate::auth::{Anonymous, Authenticator, Scram, Tenancy, Users, UsersError};
 use crate::config::{
-    Config, ConfigError, Durability as DurabilityKey, MqttConfig, Overflow as OverflowKey,
-    Reloaded, SharedConfig,
+    Config, Durability as DurabilityKey, MqttConfig, Overflow as OverflowKey, Reloaded,
+    SharedConfig,
 };
 use crate::groups::{self, Declarations, DeclareError, Declared, DeclaredBy, DeclaredFile};
 use crate::mqtt::{self, Server, Setup, ShardHandle, WireConfig, WireCounters};
 use crate::quota::{Recorder, UsageFiles};
-use crate::telemetry::Level;
 
 /// How many connections may wait in the system until they are accepted: a fleet that comes back at once.
 const BACKLOG: u16 = 8192;
@@ -58,6 +60,9 @@ pub enum BrokerError {
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+    /// A part panicked without which clients would wait for ever; nothing acknowledged is lost, the next start recovers.
+    #[error("the {0} died, and nothing goes on without it; start the broker again")]
+    Died(Vital),
     /// The last checkpoint failed; nothing acknowledged is lost, the next start replays more of the journal.
     #[error("the last checkpoint failed: {0}")]
     Checkpoint(#[from] StoreError),
@@ -198,66 +203,6 @@ impl Broker {
         tracing::info!("stopped");
         Ok(result?)
     }
-}
-
-/// What SIGHUP needs.
-pub struct Again {
-    /// Reads the configuration from where it came from.
-    pub load: Box<dyn Fn() -> Result<Config, ConfigError>>,
-    /// The log lines.
-    pub level: Level,
-}
-
-impl std::fmt::Debug for Again {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Again").finish_non_exhaustive()
-    }
-}
-
-/// Runs the broker until SIGTERM or SIGINT, then drains it. SIGHUP reads the configuration again. With `accepts_loss` it
-/// starts although a part of the journal is missing.
-///
-/// # Errors
-/// [`BrokerError`].
-pub async fn run(config: Config, accepts_loss: bool, again: Again) -> Result<(), BrokerError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(BrokerError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(BrokerError::Signals)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(BrokerError::Signals)?;
-    let mut broker = Broker::start(config, accepts_loss).await?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {
-                tracing::info!(signal = "SIGTERM", "draining");
-                break;
-            }
-            _ = interrupt.recv() => {
-                tracing::info!(signal = "SIGINT", "draining");
-                break;
-            }
-            _ = hang_up.recv() => reload(&mut broker, &again).await,
-        }
-    }
-    broker.stop().await
-}
-
-async fn reload(broker: &mut Broker, again: &Again) {
-    let new = match (again.load)() {
-        Ok(new) => new,
-        Err(error) => {
-            return tracing::error!(%error, "configuration not reloaded, the one before stays in force");
-        }
-    };
-    let reloaded = broker.reload(&new).await;
-    if let Err(error) = again.level.set(&reloaded.config.telemetry.level) {
-        tracing::error!(%error, "level of log lines not changed");
-    }
-    for key in &reloaded.needs_start {
-        tracing::warn!(
-            key,
-            "key cannot change while the broker runs: it waits for the next start"
-        );
-    }
-    tracing::info!(changed = ?reloaded.changed, "configuration reloaded");
 }
 
 /// Every connection is an open file: the soft limit is raised to the hard one.

@@ -5,6 +5,8 @@
 //! closes the connection, rebuilds the session or group from snapshot and journal, counts, and quarantines what keeps
 //! panicking.
 
+pub mod vitals;
+
 use std::rc::Rc;
 
 use actix::{Message as ActixMessage, Recipient};
@@ -129,12 +131,29 @@ pub mod faults {
     use std::fmt;
     use std::sync::Arc;
 
+    use actix::Message as ActixMessage;
     use parking_lot::RwLock;
 
     use crate::model::effect::Effect;
     use crate::model::group::GroupEffect;
     use crate::model::ids::ClientId;
     use crate::model::topic::Filter;
+
+    /// To an actor: panic.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Die;
+
+    impl Die {
+        /// Does so.
+        #[expect(clippy::panic, reason = "this is what was asked for")]
+        pub(crate) fn now(self) {
+            panic!("injected");
+        }
+    }
+
+    impl ActixMessage for Die {
+        type Result = ();
+    }
 
     /// Called before an effect is performed; may panic.
     pub type Fault = Arc<dyn Fn(&ClientId, &Effect) + Send + Sync>;

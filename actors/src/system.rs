@@ -4,6 +4,8 @@
 //! Owns: the order of start and stop. Start: lock the data directory, open journal and store, recover, build the routes
 //! of every session that survived, and only then be ready for connections. Stop: in reverse.
 
+#[cfg(feature = "testing")]
+mod faults;
 mod groups;
 mod quota;
 mod start;
@@ -36,6 +38,7 @@ use crate::model::tally::Amount;
 use crate::observe::{SessionObservation, ShardCells, ShardObservation};
 use crate::store::data_dir::{DataDir, DataDirError, TENANCY_OFF};
 use crate::store::{SnapshotStore, StoreError};
+use crate::supervise::vitals::Vitals;
 
 pub use groups::GroupsHandle;
 use groups::GroupsShard;
@@ -200,6 +203,7 @@ pub struct ActorSystem {
     shards: Vec<ShardHandle>,
     shared: Arc<Shared>,
     registry: Addr<RegistryActor>,
+    vitals: Vitals,
     /// Whether clients have tenants.
     tenancy: bool,
     /// Held until the end: one process owns the directory. None if the engine was given.
@@ -244,31 +248,6 @@ impl ActorSystem {
             files: Arc::new(files),
         };
         start::start(config, clock, engine, Some(data_dir)).await
-    }
-
-    /// As [`Self::start`], on files and a store that the caller made: `config.data_dir` is not looked at.
-    ///
-    /// # Errors
-    /// [`StartError`].
-    #[cfg(feature = "testing")]
-    pub async fn start_with(
-        config: SystemConfig,
-        clock: Arc<dyn Clock>,
-        engine: Engine,
-    ) -> Result<Self, StartError> {
-        start::start(config, clock, engine, None).await
-    }
-
-    /// From now on `fault` is called before every effect that a session performs.
-    #[cfg(feature = "testing")]
-    pub fn inject(&self, fault: crate::supervise::faults::Fault) {
-        self.shared.faults.inject(fault);
-    }
-
-    /// From now on `fault` is called before every effect that a group performs.
-    #[cfg(feature = "testing")]
-    pub fn inject_group(&self, fault: crate::supervise::faults::GroupFault) {
-        self.shared.faults.inject_group(fault);
     }
 
     /// How many shards there are.
@@ -332,6 +311,12 @@ impl ActorSystem {
                 })
                 .collect(),
         }
+    }
+
+    /// Tells when a part has died without which clients would wait for ever. Nothing ends by itself then: end the process, or
+    /// [drain](Self::drain), which does what can still be done, and start anew.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 
     /// The broker's time, by which all that it records is reckoned.

@@ -31,6 +31,7 @@ use crate::journal::JournalWriter;
 use crate::model::entry::Entry;
 use crate::model::ids::{Offset, ShardSet};
 use crate::model::message::Message;
+use crate::supervise::vitals::VitalSign;
 
 /// When an acknowledgement may be sent (`log.durability`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,8 @@ enum Command {
     Append(Submission),
     Trim(Needed),
     Stop(Sender<()>),
+    #[cfg(feature = "testing")]
+    Die,
 }
 
 /// The way to the appender; cheap to clone.
@@ -132,6 +135,8 @@ pub struct AppenderParts {
     pub targets: Targets,
     /// Where all of it goes first.
     pub sink: CommitSink,
+    /// Tells if the thread dies.
+    pub sign: VitalSign,
     /// Who must know that pinned records were dropped.
     pub loss: Loss,
 }
@@ -178,6 +183,12 @@ impl AppenderHandle {
         {
             tracing::error!("appender panicked");
         }
+    }
+
+    /// Lets the thread panic.
+    #[cfg(feature = "testing")]
+    pub(crate) fn die(&self) {
+        self.commands.send(Command::Die).ok();
     }
 
     /// What the appender counted.

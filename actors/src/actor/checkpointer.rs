@@ -31,6 +31,7 @@ use crate::model::snapshot::SessionSnapshot;
 use crate::store::StoreError;
 use crate::store::floors::Trim;
 use crate::store::replica::Replica;
+use crate::supervise::vitals::VitalSign;
 
 /// What the answer to a question for an image is given to; runs on the checkpointer's thread, so it must not block.
 pub type ImageReply = Box<dyn FnOnce(Result<Option<SessionSnapshot>, StoreError>) + Send>;
@@ -130,7 +131,7 @@ impl CheckpointSink {
 pub struct Checkpointer;
 
 impl Checkpointer {
-    /// Starts the thread on what recovery found.
+    /// Starts the thread on what recovery found; `sign` tells if it dies.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -138,6 +139,7 @@ impl Checkpointer {
         replica: Replica,
         config: CheckpointConfig,
         clock: Arc<dyn Clock>,
+        sign: VitalSign,
         on_trim: TrimReply,
         gone: GoneSource,
     ) -> io::Result<CheckpointerHandle> {
@@ -159,7 +161,10 @@ impl Checkpointer {
         );
         let thread = thread::Builder::new()
             .name("checkpointer".to_owned())
-            .spawn(move || worker.run())?;
+            .spawn(move || {
+                let _sign = sign;
+                worker.run();
+            })?;
         Ok(CheckpointerHandle {
             sink: CheckpointSink(sink),
             requests,
@@ -219,6 +224,12 @@ impl CheckpointerHandle {
             error!("the checkpointer panicked");
         }
         result
+    }
+
+    /// Lets the thread panic.
+    #[cfg(feature = "testing")]
+    pub(crate) fn die(&self) {
+        self.checkpoint(Box::new(|_| crate::supervise::faults::Die.now()));
     }
 
     /// Counters and gauges.

@@ -22,6 +22,7 @@ use crate::model::ids::ShardId;
 use crate::model::quota::{
     AlarmEdge, ChangeError, HighWater, Quota, QuotaLimits, ReservesDiffer, Shortage,
 };
+use crate::supervise::vitals::VitalSign;
 
 /// How often the quota is looked at.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ pub struct RegistryActor {
     /// The sender of submissions that nobody waits for.
     shard: ShardId,
     ticket: u64,
+    /// Tells if the registry dies.
+    _sign: VitalSign,
 }
 
 impl RegistryActor {
@@ -69,6 +72,7 @@ impl RegistryActor {
         shards: Vec<ShardSide>,
         shard: ShardId,
         recorded: HighWater,
+        sign: VitalSign,
     ) -> Self {
         Self {
             quota,
@@ -79,6 +83,7 @@ impl RegistryActor {
             crowd: Crowd::new(),
             shard,
             ticket: 0,
+            _sign: sign,
         }
     }
 
@@ -214,5 +219,14 @@ impl Handler<Drain> for RegistryActor {
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
         self.watch();
         ctx.stop();
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Handler<crate::supervise::faults::Die> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, die: crate::supervise::faults::Die, _: &mut Self::Context) {
+        die.now();
     }
 }

@@ -32,6 +32,7 @@ use crate::model::session::Session;
 use crate::model::snapshot::SessionSnapshot;
 use crate::observe::SessionObservation;
 use crate::store::StoreError;
+use crate::supervise::vitals::VitalSign;
 
 mod census;
 mod comeback;
@@ -76,11 +77,18 @@ pub struct ShardActor {
     draining: bool,
     /// Who waits for the drain to be over.
     drains: Vec<oneshot::Sender<()>>,
+    /// Tells if the shard dies.
+    _sign: VitalSign,
 }
 
 impl ShardActor {
     /// A shard over `local`, which has submitted what there is to record about the sessions that survived.
-    pub fn new(local: Rc<RefCell<Local>>, spawn: Spawn, spawn_group: SpawnGroup) -> Self {
+    pub fn new(
+        local: Rc<RefCell<Local>>,
+        spawn: Spawn,
+        spawn_group: SpawnGroup,
+        sign: VitalSign,
+    ) -> Self {
         let inherited = local.borrow().submitted();
         let fights = Fights::new(local.borrow().shared.takeover_pause_millis);
         Self {
@@ -96,6 +104,7 @@ impl ShardActor {
             victims: Victims::default(),
             draining: false,
             drains: Vec::new(),
+            _sign: sign,
         }
     }
 
@@ -400,5 +409,14 @@ impl Handler<Drain> for ShardActor {
             // A shard that is gone has nothing left to drain.
             drained.await.ok();
         })
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Handler<crate::supervise::faults::Die> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, die: crate::supervise::faults::Die, _: &mut Self::Context) {
+        die.now();
     }
 }

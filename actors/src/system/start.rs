@@ -2,16 +2,19 @@
 //!
 //! Invariant: when it resolves, the routes of every session that survived are built, so that no publication misses one.
 
+mod inheritance;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use actix::Actor;
+use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+use self::inheritance::{Inheritance, bequeath, inherit};
 use super::{ActorSystem, Engine, READERS_PER_SHARD, ShardHandle, StartError, SystemConfig, home};
 use crate::actor::appender::{Answer, Appender, AppenderHandle, AppenderParts, Durability, Needed};
 use crate::actor::checkpointer::{
@@ -20,9 +23,7 @@ use crate::actor::checkpointer::{
 use crate::actor::group;
 use crate::actor::local::{Local, home_of};
 use crate::actor::protocol::Committed;
-use crate::actor::recovery::{
-    self, ExpiredSession, GroupSummary, GroupsFound, SessionSummary, Survivor, begin_epoch, recover,
-};
+use crate::actor::recovery::{self, GroupsFound, Survivor, begin_epoch, recover};
 use crate::actor::registry::{RegistryActor, ShardSide};
 use crate::actor::session;
 use crate::actor::shard::{Meet, ShardActor};
@@ -34,31 +35,21 @@ use crate::journal::recovery::{Known, reopen};
 use crate::journal::segments::JournalOptions;
 use crate::journal::writer::SegmentWriter;
 use crate::journal::{JournalReader, JournalWriter};
-use crate::model::counter::Counter;
-use crate::model::entry::{Entry, GroupChange};
+use crate::model::entry::Entry;
 use crate::model::group::directory::Directory;
-use crate::model::ids::{GroupNumber, Offset, SHARDS_MAX, ShardId};
+use crate::model::ids::{Offset, SHARDS_MAX, ShardId};
 use crate::model::limits::{PerTenant, SharedLimits, TenantLimits};
-use crate::model::quota::Quota;
+use crate::model::quota::{HighWater, Quota};
 use crate::model::retained::{Retained, RetainedAt};
 use crate::model::tally::Amount;
 use crate::observe::ShardCells;
 use crate::store::SnapshotStore;
 use crate::store::data_dir::{DataDir, TENANCY_OFF};
 use crate::store::replica::Replica;
+use crate::supervise::vitals::{Vital, VitalSign, Vitals};
 
 /// So many sessions that expired while the broker was down, and a tenth of all, are worth a warning.
 const MANY_EXPIRED: u64 = 10;
-
-/// What survived, for one shard.
-#[derive(Debug, Default)]
-struct Inheritance {
-    sessions: Vec<SessionSummary>,
-    groups: Vec<GroupSummary>,
-    /// Groups whose last member did not survive.
-    over: Vec<GroupNumber>,
-    expired: Vec<ExpiredSession>,
-}
 
 /// What survived altogether.
 struct Recovered {
@@ -86,6 +77,7 @@ struct Journaling {
     writer: Box<dyn JournalWriter>,
     durability: Durability,
     bytes_max: u64,
+    sign: VitalSign,
 }
 
 /// Starts everything on these files.
@@ -105,9 +97,15 @@ pub(super) async fn start(
     let clock: Arc<dyn Clock> = Arc::new(recovered.clock);
     let high_water = recovered.replica.high_water();
     let (appender, appending) = Appender::new();
+    let vitals = Vitals::default();
     let retained = Arc::new(RwLock::new(recovered.retained));
-    let checkpointer =
-        start_checkpointer(&config, recovered.replica, &clock, &appending, &retained)?;
+    let checkpointer = start_checkpointer(
+        &config,
+        recovered.replica,
+        (&clock, &vitals),
+        &appending,
+        &retained,
+    )?;
     let shared = Arc::new(Shared {
         clock: Arc::clone(&clock),
         expired_while_down: recovered.expired,
@@ -129,32 +127,49 @@ pub(super) async fn start(
         faults: Default::default(),
     });
     shared.quota.restore_high_water(high_water);
-    let shards = start_shards(&shared, recovered.inheritances).await?;
+    let shards = start_shards(&shared, &vitals, recovered.inheritances).await?;
     let journaling = Journaling {
         writer: Box::new(writer),
         durability: config.durability,
         bytes_max: config.journal_bytes_max,
+        sign: vitals.sign(Vital::Appender),
     };
     start_appender(appender, journaling, &shared, &shards)?;
-    let nobody = ShardId(SHARDS_MAX);
-    let quota = Arc::clone(&shared.quota);
-    let sides = shards.iter().map(|shard| ShardSide {
-        offers: shard.address.clone().recipient(),
-        evicts: shard.address.clone().recipient(),
-        admits: shard.address.clone().recipient(),
-    });
-    let appending = shared.appender.clone();
-    let registry =
-        RegistryActor::new(quota, appending, clock, sides.collect(), nobody, high_water).start();
+    let registry = start_registry(&shared, &vitals, &shards, high_water);
     // Set once: the system has just been made.
     shared.registry.set(registry.clone().recipient()).ok();
     Ok(ActorSystem {
         shards,
         shared,
         registry,
+        vitals,
         tenancy: *config.tenancy != *TENANCY_OFF,
         _data_dir: data_dir,
     })
+}
+
+fn start_registry(
+    shared: &Shared,
+    vitals: &Vitals,
+    shards: &[ShardHandle],
+    high_water: HighWater,
+) -> Addr<RegistryActor> {
+    let nobody = ShardId(SHARDS_MAX);
+    let sides = shards.iter().map(|shard| ShardSide {
+        offers: shard.address.clone().recipient(),
+        evicts: shard.address.clone().recipient(),
+        admits: shard.address.clone().recipient(),
+    });
+    RegistryActor::new(
+        Arc::clone(&shared.quota),
+        shared.appender.clone(),
+        Arc::clone(&shared.clock),
+        sides.collect(),
+        nobody,
+        high_water,
+        vitals.sign(Vital::Registry),
+    )
+    .start()
 }
 
 /// Opens the journal for the next boot epoch, held to what the store says of it.
@@ -266,7 +281,7 @@ fn warn_of_many(recovered: &recovery::Recovered) {
 fn start_checkpointer(
     config: &SystemConfig,
     replica: Replica,
-    clock: &Arc<dyn Clock>,
+    (clock, vitals): (&Arc<dyn Clock>, &Vitals),
     appender: &AppenderHandle,
     retained: &Arc<RwLock<Retained>>,
 ) -> Result<CheckpointerHandle, StartError> {
@@ -280,6 +295,7 @@ fn start_checkpointer(
         replica,
         checkpoints,
         Arc::clone(clock),
+        vitals.sign(Vital::Checkpointer),
         Box::new(move |trim| {
             trimming.trim(Needed {
                 covered: trim.covers,
@@ -302,6 +318,7 @@ fn start_checkpointer(
 
 async fn start_shards(
     shared: &Arc<Shared>,
+    vitals: &Vitals,
     inheritances: Vec<Inheritance>,
 ) -> Result<Vec<ShardHandle>, StartError> {
     let count = inheritances.len();
@@ -318,12 +335,13 @@ async fn start_shards(
         });
         let cells = Arc::new(ShardCells::default());
         let (started, address) = oneshot::channel();
+        let sign = vitals.sign(Vital::Shard(ShardId(number)));
         let (shared, shard_cells) = (Arc::clone(shared), Arc::clone(&cells));
         arbiter.spawn_fn(move || {
             let mut local = Local::new(ShardId(number), count, shared, shard_cells);
             inherit(&mut local, inheritance);
             let local = Rc::new(RefCell::new(local));
-            let address = ShardActor::new(local, session::spawn, group::spawn).start();
+            let address = ShardActor::new(local, session::spawn, group::spawn, sign).start();
             started.send(address).ok();
         });
         let address = address.await.map_err(|_| StartError::Shard(number))?;
@@ -344,34 +362,6 @@ async fn start_shards(
         met.map_err(|_| StartError::Shard(number))?;
     }
     Ok(shards)
-}
-
-/// Gives those whose time passed their will and their end.
-fn bequeath(local: &mut Local, expired: Vec<ExpiredSession>) {
-    for expired in expired {
-        let record = expired.record();
-        if let Some(will) = expired.will {
-            let will = will.due(local.now().time, expired.number);
-            local.publish(&will, None);
-            local.count(Counter::WillPublished);
-        }
-        local.append(record);
-        local.count(Counter::SessionExpired);
-    }
-}
-
-/// Takes over what survived: sessions get their unit of the quota, their routes and their deadline, but no actor.
-fn inherit(local: &mut Local, inheritance: Inheritance) {
-    for summary in inheritance.sessions {
-        local.inherit(summary);
-    }
-    for number in inheritance.over {
-        local.append(Entry::group(number, GroupChange::Ended));
-    }
-    for group in inheritance.groups {
-        local.inherit_group(group);
-    }
-    local.flush_unanswered();
 }
 
 fn start_appender(
@@ -395,6 +385,7 @@ fn start_appender(
         writer: journaling.writer,
         durability: journaling.durability,
         bytes_max: journaling.bytes_max,
+        sign: journaling.sign,
         answers,
         targets: Box::new(move |message| routes.targets(message)),
         sink: Box::new(move |mut entries: Vec<(Offset, Entry)>| {

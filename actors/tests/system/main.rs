@@ -22,5 +22,6 @@ mod retained;
 mod room;
 mod supervision;
 mod switch;
+mod vitals;
 mod wills;
 mod world;

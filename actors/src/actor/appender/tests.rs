@@ -5,6 +5,7 @@ use crate::journal::segments::JournalOptions;
 use crate::journal::{JournalReader, recovery};
 use crate::model::ids::{SessionNumber, ShardId, Timestamp};
 use crate::model::message::{MessageParts, QoS};
+use crate::supervise::vitals::{Vital, Vitals};
 
 const OPTIONS: JournalOptions = JournalOptions {
     segment_bytes_max: 1 << 16,
@@ -52,6 +53,7 @@ impl Bench {
                 shards
             }),
             sink: Box::new(move |entries| sink.send(entries).unwrap()),
+            sign: Vitals::default().sign(Vital::Appender),
             loss: Box::new(|| {}),
         };
         Self {

@@ -63,6 +63,8 @@ impl Worker {
                 Some(Command::Append(submission)) => batch.push(submission),
                 Some(Command::Trim(needed)) => self.trim(&needed),
                 Some(Command::Stop(done)) => stop = Some(done),
+                #[cfg(feature = "testing")]
+                Some(Command::Die) => crate::supervise::faults::Die.now(),
                 None => {}
             }
             let mut load = Load::default();
@@ -75,6 +77,8 @@ impl Worker {
                     }
                     Ok(Command::Trim(needed)) => self.trim(&needed),
                     Ok(Command::Stop(done)) => stop = Some(done),
+                    #[cfg(feature = "testing")]
+                    Ok(Command::Die) => crate::supervise::faults::Die.now(),
                     Err(_) => break,
                 }
             }

@@ -12,6 +12,7 @@ use crate::store::fixtures::{
     created, detached, entry, full_snapshot, publication, subscribed, valid_journal,
 };
 use crate::store::memory::MemoryStore;
+use crate::supervise::vitals::{Vital, Vitals};
 
 /// A checkpointer on a store in memory that acts only when asked.
 struct Bench {
@@ -35,7 +36,9 @@ impl Bench {
         let clock = Arc::new(ManualClock::default());
         let (gone, forgets) = mpsc::channel();
         let gone_source = Box::new(move |_, max| forgets.try_iter().take(max).collect());
-        let handle = Checkpointer::start(replica, config, clock, on_trim, gone_source).unwrap();
+        let sign = Vitals::default().sign(Vital::Checkpointer);
+        let handle =
+            Checkpointer::start(replica, config, clock, sign, on_trim, gone_source).unwrap();
         Self {
             store,
             handle,
