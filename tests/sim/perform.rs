@@ -130,6 +130,13 @@ impl World {
     fn watch(&mut self, client: usize, actor: &Actor, effect: &Effect) {
         let number = actor.session.number();
         self.watch_member(actor, effect);
+        if let Effect::Subscribe {
+            replaces: Some(_), ..
+        }
+        | Effect::Unsubscribe { .. } = effect
+        {
+            self.oracle.subscription_changed(number, self.journal.end);
+        }
         if let Effect::Send(Outbound::ConnAck {
             session_present: true,
             ..

@@ -345,7 +345,7 @@ impl World {
             .durable_subscriptions()
             .map(|known| known.filter.clone())
             .collect();
-        self.oracle.rebuilt(snapshot.number);
+        self.oracle.rebuilt(snapshot.number, snapshot.next);
         self.residences[client] = Residence::Passive;
     }
 

@@ -1,6 +1,6 @@
 //! What sessions hand out: under which identifiers, with or without DUP, and how often.
 
-use outlive_actors::model::ids::{PacketId, SessionNumber};
+use outlive_actors::model::ids::{Offset, PacketId, SessionNumber};
 use outlive_actors::model::message::QoS;
 use outlive_actors::model::packet::Delivery;
 
@@ -20,8 +20,16 @@ pub(super) struct Handed {
 }
 
 impl Oracle {
-    pub(crate) fn rebuilt(&mut self, number: SessionNumber) {
+    /// A session is built from its snapshot, and reads on from `next`.
+    pub(crate) fn rebuilt(&mut self, number: SessionNumber, next: Offset) {
+        self.read_from.insert(number, next);
         *self.rebuilt.entry(number).or_default() += 1;
+    }
+
+    /// A subscription was replaced or dropped when the log ended at `end`. What was sent by the one before and is read
+    /// again after a crash may match no longer, and then what follows it has other identifiers.
+    pub(crate) fn subscription_changed(&mut self, number: SessionNumber, end: Offset) {
+        self.changed.insert(number, end);
     }
 
     /// A session decided on a delivery over its connection `link`.
@@ -68,8 +76,10 @@ impl Oracle {
             delivery.dup || !known,
             "{number:?}: attempt {attempt} was sent again without DUP"
         );
-        let may_change =
-            before.rebuilt != rebuilt && (delivery.qos == QoS::AtLeastOnce || !before.sent);
+        // What went to the wire the client may have, whatever died since: it knows it by its identifier.
+        let read_from = self.read_from.get(&number);
+        let unlike = self.changed.get(&number) > read_from;
+        let may_change = before.rebuilt != rebuilt && (!before.sent || unlike);
         assert!(
             packet_id == before.packet_id || may_change,
             "{number:?}: attempt {attempt} was sent again as {packet_id:?} instead of {:?}",

@@ -12,7 +12,7 @@ mod receipts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outlive_actors::model::ids::{PacketId, SessionNumber, Timestamp};
+use outlive_actors::model::ids::{Offset, PacketId, SessionNumber, Timestamp};
 use outlive_actors::model::message::{Message, QoS};
 
 use self::handed::Handed;
@@ -65,6 +65,10 @@ pub(crate) struct Oracle {
     /// The connection over which an attempt went to a session with QoS 0.
     at_most_once: BTreeMap<(SessionNumber, Attempt), u64>,
     rebuilt: BTreeMap<SessionNumber, u32>,
+    /// From where a session that was rebuilt reads on.
+    read_from: BTreeMap<SessionNumber, Offset>,
+    /// Where the log ended when a session last replaced or dropped a subscription.
+    changed: BTreeMap<SessionNumber, Offset>,
     /// Sent with one QoS, and after a crash, since the subscription had changed meanwhile, with another: then it comes
     /// behind what was already in the window.
     requalified: BTreeSet<Attempt>,

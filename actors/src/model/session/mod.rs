@@ -151,6 +151,7 @@ impl Session {
             subscriptions: Subscriptions::restore(snapshot.subscriptions),
             reading: Reading {
                 maybe_sent_below: snapshot.maybe_sent_below,
+                maybe_sent_max: u32::from(limits.inflight_max) + limits.progress_acks_max,
                 ..Reading::from(next)
             }
             .into(),

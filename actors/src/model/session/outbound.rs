@@ -67,8 +67,15 @@ impl Session {
         // It is sent with the QoS of its publication at most: nothing overtakes one that may have to wait.
         while let Some(first) = self.reading.cursor.first()
             && self.room_for(first.message.qos) > 0
-            && let Some(record) = self.reading.cursor.pop()
         {
+            // Whoever reads again after a crash must not take for sent what was passed over: the identifiers of what
+            // follows would shift.
+            if self.reading.passed_expired && !first.message.is_expired(now.time) {
+                self.persist_progress(now, effects);
+            }
+            let Some(record) = self.reading.cursor.pop() else {
+                break;
+            };
             self.send_from_journal(now, &record, effects);
         }
         let inbox_max = self.limits.inbox_records_max;
@@ -110,6 +117,7 @@ impl Session {
         {
             let (_, packet_id) = self.pending.already_sent.swap_remove(at);
             self.inflight.count_past(packet_id);
+            self.takes_for_sent(record.offset);
             return;
         }
         let Some(matched) =
@@ -118,8 +126,11 @@ impl Session {
         else {
             return;
         };
-        if record.message.is_expired(now.time) {
+        // Message expiry is about the start of a delivery ([MQTT-3.3.2-5]), which may lie before a crash.
+        let maybe_sent = self.takes_for_sent(record.offset);
+        if record.message.is_expired(now.time) && !maybe_sent {
             effects.count(Counter::DroppedExpired);
+            self.reading.passed_expired = true;
             return;
         }
         self.overtake(&record.message, Some(record.offset));
@@ -129,6 +140,16 @@ impl Session {
         // A QoS 2 record that was sent is in the window: that is durable before PUBLISH.
         let dup = matched.qos == QoS::AtLeastOnce && record.offset < self.reading.maybe_sent_below;
         self.begin_delivery(record, sent, dup, matched.ids, effects);
+    }
+
+    /// Whether the next matching record, at `offset`, may have been sent before a crash.
+    fn takes_for_sent(&mut self, offset: Offset) -> bool {
+        let left = self.reading.maybe_sent_max.checked_sub(1);
+        let maybe_sent = offset < self.reading.maybe_sent_below && left.is_some();
+        if maybe_sent {
+            self.reading.maybe_sent_max = left.unwrap_or(0);
+        }
+        maybe_sent
     }
 
     pub(super) fn begin_delivery(

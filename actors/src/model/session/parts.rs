@@ -16,6 +16,10 @@ pub(in crate::model) struct Reading {
     pub(super) cursor: Cursor,
     /// Deliveries below this offset may have been sent before a crash and carry DUP.
     pub(super) maybe_sent_below: Offset,
+    /// How many of them at most: what the window held, and what was settled and not recorded.
+    pub(super) maybe_sent_max: u32,
+    /// Expired records were passed over since progress was last recorded.
+    pub(super) passed_expired: bool,
     /// Records settled, and retained ones sent, since progress was last recorded.
     pub(super) unrecorded: u32,
     /// The cursor as last recorded.
@@ -40,6 +44,8 @@ impl Unused for Reading {
         static UNUSED: Reading = Reading {
             cursor: Cursor::UNUSED,
             maybe_sent_below: Offset(0),
+            maybe_sent_max: 0,
+            passed_expired: false,
             unrecorded: 0,
             recorded_next: Offset(0),
             progress_at: None,

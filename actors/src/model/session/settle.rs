@@ -86,27 +86,39 @@ impl Session {
 
     /// Records how far the client came, if that is news.
     pub(super) fn record_progress(&mut self, now: Now, effects: &mut Effects<Effect>) {
+        if let Some(progress) = self.progress(now) {
+            self.record(progress, effects);
+        }
+        self.schedule_progress(now);
+    }
+
+    /// As [`Self::record_progress`], and what follows waits until it is durable.
+    pub(super) fn persist_progress(&mut self, now: Now, effects: &mut Effects<Effect>) {
+        if let Some(progress) = self.progress(now) {
+            self.persist(progress, effects);
+        }
+        self.schedule_progress(now);
+    }
+
+    /// How far the client came, to be recorded.
+    fn progress(&mut self, now: Now) -> Option<Change> {
         if !self.kept {
-            return;
+            return None;
         }
         self.reading.progress_at = None;
         self.reading.cursor.advance(now.live_end);
         let next = self.reading.cursor.next();
-        if self.reading.unrecorded > 0 || next != self.reading.recorded_next {
-            self.reading.unrecorded = 0;
-            self.reading.recorded_next = next;
-            let next_packet_id = self.inflight.next_packet_id();
-            let unsettled = self.inflight.at_least_once();
-            self.record(
-                Change::Progress {
-                    next,
-                    next_packet_id,
-                    unsettled,
-                },
-                effects,
-            );
+        if self.reading.unrecorded == 0 && next == self.reading.recorded_next {
+            return None;
         }
-        self.schedule_progress(now);
+        self.reading.unrecorded = 0;
+        self.reading.recorded_next = next;
+        self.reading.passed_expired = false;
+        Some(Change::Progress {
+            next,
+            next_packet_id: self.inflight.next_packet_id(),
+            unsettled: self.inflight.at_least_once(),
+        })
     }
 
     /// An attached session records progress soon after an acknowledgement, and now and then without one, so that a

@@ -192,6 +192,63 @@ fn expiry_never_applies_to_a_message_that_was_sent() {
 }
 
 #[test]
+fn after_a_crash_what_may_have_been_sent_does_not_expire_and_all_keep_their_identifiers() {
+    // 5.0: [MQTT-3.3.2-5]
+    let mut s = Script::attached("meter-7");
+    s.subscribe("t", QOS1);
+    s.log(expiring("a", 5)).log(parts("b"));
+    s.after_seconds(60).crash().attach();
+    s.expect_sent(&[
+        "connack resumed 3600",
+        "publish a q1 #1 dup",
+        "publish b q1 #2 dup",
+    ]);
+    s.log(expiring("c", 5)).log(parts("d"));
+    s.expect_sent(&["publish d q1 #3"]);
+}
+
+#[test]
+fn no_more_than_what_may_have_been_sent_is_spared_from_expiry() {
+    let mut s = Script::with_limits(
+        "meter-7",
+        SessionLimits {
+            inflight_max: 1,
+            progress_acks_max: 1,
+            ..SessionLimits::default()
+        },
+    );
+    s.attach().subscribe("t", QOS1);
+    for payload in ["a", "b", "c"] {
+        s.log(expiring(payload, 5));
+    }
+    s.after_seconds(60).crash().attach();
+    s.expect_sent(&["connack resumed 3600", "publish a q1 #1 dup"]);
+    s.send(puback(1))
+        .answered()
+        .expect_sent(&["publish b q1 #2 dup"]);
+    s.send(puback(2)).answered().expect_sent(&[]);
+    assert_eq!(s.counted(Counter::DroppedExpired), 1);
+}
+
+#[test]
+fn what_expired_unsent_does_not_shift_identifiers_after_a_crash() {
+    let mut s = Script::attached("meter-7");
+    s.subscribe("t", QOS1).close();
+    s.log(expiring("a", 5)).log(parts("b"));
+    s.after_seconds(60).attach();
+    s.expect_sent(&["connack resumed 3600", "publish b q1 #1"]);
+    s.crash().attach();
+    s.expect_sent(&["connack resumed 3600", "publish b q1 #1 dup"]);
+}
+
+fn expiring(payload: &str, seconds: u32) -> MessageParts<'_> {
+    MessageParts {
+        expires_at: Some(START.plus_seconds(seconds)),
+        ..parts(payload)
+    }
+}
+
+#[test]
 fn a_redelivery_has_the_qos_and_the_retain_flag_with_which_it_was_sent() {
     let mut s = Script::attached("meter-7");
     let options = SubscriptionOptions {
