@@ -159,8 +159,8 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
             "Leases that came back and are leased again: their member left, or had no room.",
             &[],
         ),
-        Counter::PublisherPaused => (
-            "outlive_publishers_paused_total",
+        Counter::FanOutPaused => (
+            "outlive_fan_out_pauses_total",
             "How often publications waited until readers of the same shard had taken what was put before them, 16 MiB in all.",
             &[],
         ),

@@ -4,11 +4,12 @@
 //!
 //! Invariants:
 //! - what a [`Load`] counts for is given back when it is dropped, wherever that is;
-//! - who waits is woken when all loads together fall below half of what they may take.
+//! - once all loads together reach what they may take, nobody has room until they fall below half of it; then all who wait are
+//!   woken.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ pub struct Credit {
 pub struct Intake {
     bytes_max: u64,
     bytes: AtomicU64,
+    /// There was no more room, and half is not free yet. Changed with `waiting` locked.
+    is_full: AtomicBool,
     /// Grows by 2 whenever those who waited are woken, and is odd.
     round: AtomicU16,
     waiting: Mutex<Vec<Waker>>,
@@ -45,6 +48,7 @@ impl Intake {
         Self {
             bytes_max,
             bytes: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
             round: AtomicU16::new(1),
             waiting: Mutex::new(Vec::new()),
         }
@@ -57,13 +61,19 @@ impl Intake {
 
     /// Whether more packets may come.
     pub fn has_room(&self) -> bool {
-        self.bytes() < self.bytes_max
+        !self.is_full.load(Ordering::SeqCst)
     }
 
     /// Packets are under way from here on.
     pub fn load(self: &Arc<Self>, credit: Credit) -> Load {
-        self.bytes
-            .fetch_add(u64::from(credit.bytes), Ordering::SeqCst);
+        let bytes = u64::from(credit.bytes);
+        let before = self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        if before + bytes >= self.bytes_max && self.has_room() {
+            let _locked = self.waiting.lock();
+            // If it fell below half already, nobody would open it again.
+            let is_full = self.bytes.load(Ordering::SeqCst) >= self.half();
+            self.is_full.store(is_full, Ordering::SeqCst);
+        }
         Load {
             credit,
             intake: Some(Arc::clone(self)),
@@ -78,12 +88,10 @@ impl Intake {
         if asked.is_some() && asked == round {
             return asked;
         }
-        waiting.push(waker.clone());
-        // Whoever gave room back before this look did not see the waker; who does so after it, does.
-        if self.bytes.load(Ordering::SeqCst) < self.bytes_max.div_ceil(2) {
-            waiting.pop();
+        if self.has_room() {
             return None;
         }
+        waiting.push(waker.clone());
         round
     }
 
@@ -92,15 +100,19 @@ impl Intake {
         self.round.load(Ordering::SeqCst) == asked.get()
     }
 
+    fn half(&self) -> u64 {
+        self.bytes_max.div_ceil(2)
+    }
+
     fn give_back(&self, bytes: u32) {
         let bytes = u64::from(bytes);
-        let half = self.bytes_max.div_ceil(2);
         let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
-        if before < half || before - bytes >= half {
+        if before < self.half() || before - bytes >= self.half() {
             return;
         }
         let woken = {
             let mut waiting = self.waiting.lock();
+            self.is_full.store(false, Ordering::SeqCst);
             if waiting.is_empty() {
                 return;
             }
@@ -207,10 +219,14 @@ mod tests {
         assert!(asked.is_some());
         assert_eq!(intake.wait(asked, &waker), asked, "it waits already");
         drop(first);
-        assert!(intake.has_room());
+        assert!(
+            !intake.has_room(),
+            "for nobody, or those who wait would never have a turn"
+        );
         assert_eq!(woken.0.load(Ordering::SeqCst), 0, "not yet worth it");
         assert_eq!(second.dealt_with(), of(30));
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(intake.has_room());
         // The same task waits again: that it was woken meanwhile shows.
         let fourth = intake.load(of(200));
         assert_ne!(intake.wait(asked, &waker), asked);

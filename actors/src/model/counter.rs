@@ -88,8 +88,8 @@ pub enum Counter {
     TenantRetainRefused,
     /// A CONNECT that waited for a session to come back, or would have, was refused: too many did.
     ResumeRefused,
-    /// A session that publishes waited until readers of its shard had taken what was put before them.
-    PublisherPaused,
+    /// Publications waited until readers of their shard had taken what was put before them.
+    FanOutPaused,
 }
 
 impl Counter {
@@ -137,9 +137,9 @@ impl Counter {
         Self::TenantGroupRefused,
         Self::TenantRetainRefused,
         Self::ResumeRefused,
-        Self::PublisherPaused,
+        Self::FanOutPaused,
     ];
 
     /// How many counters there are.
-    pub const COUNT: usize = Self::PublisherPaused as usize + 1;
+    pub const COUNT: usize = Self::FanOutPaused as usize + 1;
 }

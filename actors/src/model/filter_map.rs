@@ -159,6 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::subscriptions::bytes_of;
 
     fn filter(text: &str) -> Filter {
         Filter::new(text).unwrap()
@@ -286,6 +287,31 @@ mod tests {
         assert_eq!(matches(&map, "device/143/x/state"), Vec::<u32>::new());
         map.insert(&filter("device/143/+/state"), 7);
         assert_eq!(matches(&map, "device/143/x/state"), [7]);
+    }
+
+    /// The worst that a client can choose: levels that no filter shares with another.
+    #[test]
+    fn filters_take_no_more_than_they_count_for() {
+        let slashes = "/".repeat(120);
+        let shapes: [fn(usize, &str) -> String; 5] = [
+            |n, slashes| format!("{n}{slashes}#"),
+            |n, slashes| format!("+/{n}{slashes}"),
+            |n, _| format!("device/{n}/+/state"),
+            |n, _| format!("{n}/+"),
+            |n, slashes| format!("{n}{slashes}"),
+        ];
+        for shape in shapes {
+            let mut map = FilterMap::new();
+            let mut counted = 0;
+            for n in 0..2_000 {
+                let filter = filter(&shape(n, &slashes));
+                counted += bytes_of(&filter);
+                map.insert(&filter, n);
+            }
+            // In the session and in the routes.
+            let taken = 2 * map.heap_bytes();
+            assert!(taken <= counted, "{}: {taken} of {counted}", shape(0, ""));
+        }
     }
 
     #[test]

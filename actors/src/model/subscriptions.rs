@@ -200,10 +200,17 @@ impl Subscriptions {
     }
 }
 
-/// What a subscription with this filter counts for.
+/// What a subscription with this filter counts for: its text, and what it may take in memory besides. Each level of a filter with
+/// wildcards can be a node of its own, in the session and in the routes.
 pub fn bytes_of(filter: &Filter) -> usize {
     const BESIDES: usize = 64;
-    filter.as_str().len() + BESIDES
+    const LEVEL: usize = 320;
+    let text = filter.as_str();
+    let levels = match text.contains(['+', '#']) {
+        true => text.split('/').count(),
+        false => 0,
+    };
+    text.len() + BESIDES + LEVEL * levels
 }
 
 /// One more subscription of these options matches.

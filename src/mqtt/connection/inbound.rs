@@ -42,7 +42,7 @@ impl Connection {
         matches!(self.phase, Phase::Open { .. })
             && u32::from(self.in_flight) < INBOUND_PACKETS_MAX
             && self.in_flight_bytes < INBOUND_BYTES_MAX
-            && self.seat.shared().setup.intake.has_room()
+            && self.awaits_intake.is_none()
             && self.outbox.held() < self.seat.shared().setup.config.write_buffer_high_bytes
     }
 
@@ -61,6 +61,7 @@ impl Connection {
             self.keep_rest(partial)?;
         }
         for _ in 0..READS_PER_TURN {
+            // Looked at once: whoever is not read for want of room is woken when there is some.
             if !self.seat.shared().setup.intake.has_room() {
                 self.await_intake(cx);
                 return Ok(());

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use super::super::protocol::{Committed, RouteBatch};
 use super::Local;
+use crate::model::counter::Counter;
 use crate::model::ids::GroupNumber;
 use crate::model::routes::Slot;
 
@@ -47,11 +48,6 @@ impl Local {
         self.fan_out.bytes >= FAN_OUT_BYTES_MAX
     }
 
-    /// Bytes in slots.
-    pub fn fan_out_bytes(&self) -> usize {
-        self.fan_out.bytes
-    }
-
     /// The session of this slot is woken when readers had their turn.
     pub fn await_readers(&mut self, slot: Slot) {
         self.fan_out.publishers.push_back(slot);
@@ -76,6 +72,7 @@ impl Local {
                 }
             };
             if let Some(rest) = rest {
+                self.count(Counter::FanOutPaused);
                 return self.fan_out.late.push_front(rest);
             }
         }

@@ -18,6 +18,7 @@ use super::local::{Local, Occupant, Presence, ResidentState};
 use super::protocol::{
     Candidate, FromConnection, SessionAddress, SessionDied, ToConnection, ToSession, close,
 };
+use crate::model::counter::Counter;
 use crate::model::effect::Input;
 use crate::model::ids::Timestamp;
 use crate::model::lazy::Lazy;
@@ -114,7 +115,7 @@ impl Handler<ToSession> for SessionActor {
         if matches!(told, ToSession::Wake) {
             self.turn([], ctx);
             self.go_on(ctx);
-        } else if self.waiting.postponed.is_empty() {
+        } else if self.waiting.postponed.is_empty() && !self.must_wait(&told) {
             self.hear(told, ctx);
         } else {
             // Behind what came before it.
@@ -124,6 +125,21 @@ impl Handler<ToSession> for SessionActor {
 }
 
 impl SessionActor {
+    /// Whether these are packets, which may publish, while readers of the shard have not had their turn.
+    fn must_wait(&self, told: &ToSession) -> bool {
+        let from_client = matches!(
+            told,
+            ToSession::FromConnection(FromConnection::Packets { .. })
+        );
+        let mut local = self.local.borrow_mut();
+        if !from_client || !local.is_crowded() {
+            return false;
+        }
+        local.count(Counter::FanOutPaused);
+        local.await_readers(self.sentinel.slot());
+        true
+    }
+
     /// Hears what was postponed, as far as the readers of what its client publishes follow.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         while let Some(waiting) = self.waiting.used()

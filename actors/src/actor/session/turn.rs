@@ -230,7 +230,7 @@ impl SessionActor {
         let postponed = &mut self.waiting.postponed;
         postponed.push_front(ToSession::FromConnection(rest));
         let mut local = self.local.borrow_mut();
-        local.count(Counter::PublisherPaused);
+        local.count(Counter::FanOutPaused);
         local.await_readers(self.sentinel.slot());
         None
     }
