@@ -69,6 +69,12 @@ async fn burst(shards: u8, qos: u8, keeps: bool) -> (usize, u64) {
     for id in ids(&world, "publisher", usize::from(shards) - 1, PUBLISHERS) {
         publishers.push(world.connect(&id, transient()).await);
     }
+    // What a reader asked for when it subscribed is answered: until then deliveries wait behind it.
+    let greeted = publishers[0].publish("burst", "hello", 1).await;
+    assert!(greeted.is_ok());
+    for reader in &mut readers {
+        assert_eq!(reader.take().await, Ok("hello".to_owned()));
+    }
     let seen = Arc::new(Seen::default());
     let sees = Arc::clone(&seen);
     world
