@@ -15,6 +15,7 @@ use outlive_actors::model::message::{Message, MessageParts, QoS};
 use outlive_actors::model::packet::{
     Connect, Inbound, ProtocolVersion, SubscriptionIds, SubscriptionOptions,
 };
+use outlive_actors::model::past::Past;
 use outlive_actors::model::record::{Page, Record};
 use outlive_actors::model::session::Session;
 use outlive_actors::model::snapshot::SubscriptionSnapshot;
@@ -173,7 +174,7 @@ fn match_filters(bencher: Bencher<'_, '_>, filters: usize) {
     let subscriptions = Subscriptions::restore(numbers.take(filters).map(subscription).collect());
     let message = message(QoS::AtLeastOnce);
     bencher.bench(|| {
-        let matched = subscriptions.matching(&message, Offset(1), SessionNumber(7));
+        let matched = subscriptions.matching(&Past::EMPTY, &message, Offset(1), SessionNumber(7));
         assert!(black_box(matched).is_some());
     });
 }

@@ -113,6 +113,7 @@ fn counter_series(counter: Counter) -> (&'static str, &'static str, super::Label
              lost what matched there, if anything did. How many messages is not known, so outlive_messages_dropped_total is without them.",
             &[],
         ),
+        Counter::DroppedUnsubscribed => (DROPPED, DROPPED_HELP, &[("reason", "unsubscribed")]),
         Counter::DroppedSessionEnded => (DROPPED, DROPPED_HELP, &[("reason", "session_ended")]),
         Counter::SubscriptionRefused => (
             "outlive_subscriptions_refused_total",

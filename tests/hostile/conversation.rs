@@ -323,9 +323,10 @@ impl World {
                 let behind = records.iter().filter(|record| record.offset >= from);
                 let number = actor.session.number();
                 let wanted = behind.filter(|record| {
-                    let subscriptions = actor.session.subscriptions();
+                    let (subscriptions, past) =
+                        (actor.session.subscriptions(), actor.session.past());
                     subscriptions
-                        .matching(&record.message, record.offset, number)
+                        .matching(past, &record.message, record.offset, number)
                         .is_some()
                 });
                 let found: Vec<Record> = wanted.take(records_max as usize).cloned().collect();

@@ -183,7 +183,7 @@ impl Client {
             will: false,
             sent_at,
             expires_at: None,
-            acked: false,
+            acked_at: None,
             refused: false,
             logged: 0,
             routed: 0,

@@ -18,6 +18,7 @@ pub(crate) fn agrees(journal: &Journal, session: &Session) {
         session.subscriptions().iter().cloned().collect::<Vec<_>>(),
         "{number:?}: subscriptions"
     );
+    assert_eq!(&fold.past, session.past(), "{number:?}: past subscriptions");
     assert_eq!(
         fold.replays,
         session.replays().cloned().collect::<Vec<_>>(),

@@ -137,7 +137,8 @@ impl Client {
         };
         let post = self.outgoing[at].post;
         if taken {
-            oracle.posts[post].acked = true;
+            let now = oracle.tick();
+            oracle.posts[post].acked_at.get_or_insert(now);
         }
         if last || !taken {
             self.outgoing.remove(at);

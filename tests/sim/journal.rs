@@ -323,6 +323,7 @@ fn fold(snapshots: &mut Snapshots, at: Offset, entry: &Entry) {
             | Change::Detached { .. }
             | Change::Subscribed { .. }
             | Change::Unsubscribed { .. }
+            | Change::Dropped { .. }
             | Change::Received { .. }
             | Change::Released { .. }
             | Change::Sent(_)

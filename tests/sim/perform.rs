@@ -166,7 +166,10 @@ impl World {
             return;
         };
         for (at, message) in self.journal.messages(snapshot.next, *next) {
-            let matched = actor.session.subscriptions().matching(message, at, number);
+            let session = &actor.session;
+            let matched = session
+                .subscriptions()
+                .matching(session.past(), message, at, number);
             let attempt = crate::oracle::attempt_of(message);
             assert!(
                 matched.is_none()
@@ -245,10 +248,7 @@ impl World {
                 from,
                 records_max,
             } => {
-                let known = actor.session.subscriptions().durable();
-                let filters = known
-                    .map(|known| (known.filter.clone(), known.from))
-                    .collect();
+                let filters = actor.session.reads();
                 actor.reads.push(Read::Page {
                     fence: actor.session.fence(),
                     read,

@@ -28,7 +28,10 @@ pub(super) const BATCH_END: u8 = 0x80;
 pub(super) const SYNCED_BEFORE: u8 = 0x40;
 const KIND_MASK: u8 = 0x3f;
 
+/// The version of most changes.
 const CHANGE_VERSION: u8 = 1;
+/// The version of changes that version 1 did not know.
+const CHANGE_VERSION_DROPPED: u8 = 2;
 
 const QOS_MASK: u8 = 0x03;
 const RETAIN: u8 = 0x04;
@@ -216,11 +219,11 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
     match entry {
         Entry::Message { .. } => Ok(None),
         Entry::Session { session, change } => {
-            encode_change(out, session.0, change.as_ref())?;
+            encode_change(out, version_of(change), session.0, change.as_ref())?;
             Ok(Some(Kind::Session))
         }
         Entry::Group { group, change } => {
-            encode_change(out, group.0, change.as_ref())?;
+            encode_change(out, CHANGE_VERSION, group.0, change.as_ref())?;
             Ok(Some(Kind::Group))
         }
         Entry::Liveness { at, boot } => {
@@ -239,12 +242,22 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
     }
 }
 
+/// A build that does not know a change must not take it for damage.
+fn version_of(change: &Change) -> u8 {
+    if matches!(change, Change::Dropped { .. }) {
+        CHANGE_VERSION_DROPPED
+    } else {
+        CHANGE_VERSION
+    }
+}
+
 fn encode_change<T: Serialize>(
     out: &mut Vec<u8>,
+    version: u8,
     whose: u64,
     change: &T,
 ) -> Result<(), EncodeError> {
-    out.push(CHANGE_VERSION);
+    out.push(version);
     put_varint(out, whose);
     // `to_extend` keeps what the buffer holds and gives it back.
     *out = postcard::to_extend(change, std::mem::take(out)).map_err(|_| EncodeError)?;
@@ -358,7 +371,7 @@ pub(super) fn decode_state(record: &RawRecord<'_>) -> Option<Entry> {
 
 fn decode_change<T: DeserializeOwned>(mut input: &[u8]) -> Option<(u64, T)> {
     let (&version, rest) = input.split_first()?;
-    if version != CHANGE_VERSION {
+    if !(CHANGE_VERSION..=CHANGE_VERSION_DROPPED).contains(&version) {
         return None;
     }
     input = rest;

@@ -62,6 +62,8 @@ pub enum Counter {
     HolePassed,
     /// A delivery begun or queued in memory was abandoned because its session ended.
     DroppedSessionEnded,
+    /// A message waited for a subscription that was dropped.
+    DroppedUnsubscribed,
     /// A subscription was refused because of `session.subscriptions_max`.
     SubscriptionRefused,
     /// A message was delivered and not retained because of `retained.messages_max` or `retained.bytes_max`.
@@ -124,6 +126,7 @@ impl Counter {
         Self::DroppedRetention,
         Self::HolePassed,
         Self::DroppedSessionEnded,
+        Self::DroppedUnsubscribed,
         Self::SubscriptionRefused,
         Self::RetainRefused,
         Self::WillPublished,

@@ -75,13 +75,13 @@ pub enum Change {
         filter: Filter,
         /// The options granted.
         options: SubscriptionOptions,
-        /// The position from which it counts.
+        /// The position from which it counts with these options; what lies before is owed by those before.
         from: Offset,
         /// The retained messages are sent, those that are replaced from here on only by what replaced them; `None`
         /// leaves a replay that is under way as it is.
         replay: Option<Offset>,
     },
-    /// A subscription was dropped.
+    /// A subscription was dropped, as builds wrote it that kept nothing of it.
     Unsubscribed {
         /// The filter.
         filter: Filter,
@@ -140,6 +140,13 @@ pub enum Change {
         /// The end of the journal at that start: QoS 1 records from the cursor up to here may have been sent, so they
         /// are sent with DUP = 1.
         maybe_sent_below: Offset,
+    },
+    /// A subscription was dropped by UNSUBSCRIBE.
+    Dropped {
+        /// The filter.
+        filter: Filter,
+        /// It counts for records below this offset, of which those not sent are not owed any more.
+        until: Offset,
     },
 }
 

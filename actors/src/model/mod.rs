@@ -20,6 +20,7 @@ pub mod limits;
 pub mod message;
 mod numbers;
 pub mod packet;
+pub mod past;
 pub mod quota;
 pub mod record;
 pub mod refusal;

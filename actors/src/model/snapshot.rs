@@ -11,6 +11,7 @@ use super::ids::{
 };
 use super::message::{QoS, Will};
 use super::packet::{ProtocolVersion, SubscriptionOptions};
+use super::past::Past;
 use super::topic::Filter;
 
 /// One subscription of a session.
@@ -84,6 +85,9 @@ pub struct SessionSnapshot {
     pub maybe_sent_below: Offset,
     /// The journal offset up to which changes are applied (exclusive).
     pub covers: Offset,
+    /// Subscriptions as they were, while they count for records that may still be sent. The last field: version 1 ended
+    /// before it.
+    pub past: Past,
 }
 
 impl SessionSnapshot {
@@ -110,6 +114,7 @@ impl SessionSnapshot {
             received: Vec::new(),
             maybe_sent_below: Offset::default(),
             covers: at.next(),
+            past: Past::EMPTY,
         }
     }
 
@@ -154,9 +159,11 @@ impl SessionSnapshot {
                 };
                 self.subscribe(subscription, *replay);
             }
-            Change::Unsubscribed { filter } => {
-                self.end_replay(filter);
-                self.subscriptions.retain(|known| known.filter != *filter);
+            Change::Unsubscribed { filter } => drop(self.unsubscribe(filter)),
+            Change::Dropped { filter, until } => {
+                if let Some(was) = self.unsubscribe(filter) {
+                    self.past.push(was, *until, true);
+                }
             }
             Change::Received { packet_id } => self.receive(*packet_id),
             Change::Released { packet_id } => self.received.retain(|known| known != packet_id),
@@ -221,6 +228,9 @@ impl SessionSnapshot {
             .map(|subscription| subscription.from)
             .min()
             .map(|from| from.max(self.next));
+        let reads_from = reads_from
+            .into_iter()
+            .chain(self.past.needed_from(self.next));
         self.unsettled
             .iter()
             .filter(|sent| sent.step == Step::Published)
@@ -255,9 +265,22 @@ impl SessionSnapshot {
         }
         let mut known = self.subscriptions.iter_mut();
         match known.find(|known| known.filter == *filter) {
-            Some(known) => *known = subscription,
+            Some(known) => {
+                let until = subscription.from;
+                let was = std::mem::replace(known, subscription);
+                if was.options != known.options {
+                    self.past.push(was, until, false);
+                }
+            }
             None => self.subscriptions.push(subscription),
         }
+    }
+
+    fn unsubscribe(&mut self, filter: &Filter) -> Option<SubscriptionSnapshot> {
+        self.end_replay(filter);
+        let mut known = self.subscriptions.iter();
+        let at = known.position(|known| known.filter == *filter)?;
+        Some(self.subscriptions.remove(at))
     }
 
     /// A QoS 1 record that still holds the identifier was settled, or the identifier would not be free: its settling
@@ -316,6 +339,8 @@ impl SessionSnapshot {
         if next >= self.maybe_sent_below {
             self.maybe_sent_below = Offset::default();
         }
+        let reads = self.durable_subscriptions().next().is_some();
+        self.past.let_go(next, self.unsettled.iter(), reads);
     }
 }
 

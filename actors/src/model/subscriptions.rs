@@ -11,6 +11,7 @@ use super::filter_map::FilterMap;
 use super::ids::{Offset, SessionNumber};
 use super::message::{Message, QoS};
 use super::packet::{SubscriptionIds, SubscriptionOptions};
+use super::past::Past;
 use super::snapshot::SubscriptionSnapshot;
 use super::topic::Filter;
 
@@ -162,6 +163,14 @@ impl Subscriptions {
         self.iter().filter(|known| known.filter.is_shared())
     }
 
+    /// The filters that the journal is read for from `next` on, and from where each counts.
+    pub fn read_from(&self, past: &Past, next: Offset) -> Vec<(Filter, Offset)> {
+        self.durable()
+            .chain(past.read_from(next))
+            .map(|known| (known.filter.clone(), known.from))
+            .collect()
+    }
+
     /// The identifiers of the shared subscriptions that match `topic`: whichever of them leased it.
     pub fn shared_ids(&self, topic: &str) -> SubscriptionIds {
         self.shared()
@@ -173,19 +182,45 @@ impl Subscriptions {
             .collect()
     }
 
-    /// What the record at `offset` means to the session `reader`: `None` if no durable subscription counts it.
+    /// What the record at `offset` means to the session `reader`: `None` if no durable subscription counts it. What decides
+    /// is how the subscriptions were there, as `past` knows of those that are not in force any more.
     pub fn matching(
         &self,
+        past: &Past,
         message: &Message,
         offset: Offset,
         reader: SessionNumber,
     ) -> Option<Matched> {
+        let owed = self.owed(past, message, offset, reader);
+        // QoS 0 alone is served by the routing pass, not from the journal.
+        owed.qos
+            .filter(|qos| *qos > QoS::AtMostOnce)
+            .map(|qos| Matched {
+                qos,
+                retain: owed.retain,
+                ids: owed.ids,
+            })
+    }
+
+    /// The identifiers with which the record at `offset` goes to the session `reader`, whatever became of its
+    /// subscriptions since.
+    pub fn ids_at(
+        &self,
+        past: &Past,
+        message: &Message,
+        offset: Offset,
+        reader: SessionNumber,
+    ) -> SubscriptionIds {
+        self.owed(past, message, offset, reader).ids
+    }
+
+    fn owed(&self, past: &Past, message: &Message, offset: Offset, reader: SessionNumber) -> Owed {
         let topic = message.topic();
-        let mut matched: Option<Matched> = None;
+        let mut owed = Owed::default();
         let mut count = |known: &SubscriptionSnapshot| {
             let own = known.options.no_local && message.publisher == reader;
             if offset >= known.from && !own {
-                add(&mut matched, message, known.options);
+                owed.add(message, known.options, false);
             }
         };
         match &self.0 {
@@ -195,8 +230,29 @@ impl Subscriptions {
                 .for_each(&mut count),
             Kept::Many(many) => many.for_each_match(topic, &mut count),
         }
-        // QoS 0 alone is served by the routing pass, not from the journal.
-        matched.filter(|matched| matched.qos > QoS::AtMostOnce)
+        past.add(&mut owed, message, offset, reader);
+        owed
+    }
+}
+
+/// What the subscriptions in force at a record's place say about it, put together.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// The highest QoS; `None` if it is not owed.
+    qos: Option<QoS>,
+    retain: bool,
+    ids: SubscriptionIds,
+}
+
+impl Owed {
+    /// One more subscription of these options matches. One that was `dropped` owes nothing any more, but what others owe
+    /// still goes with its identifier: what is sent before UNSUBSCRIBE and again behind it is the same delivery.
+    pub(super) fn add(&mut self, message: &Message, options: SubscriptionOptions, dropped: bool) {
+        self.ids.extend(options.id);
+        if !dropped {
+            self.qos = self.qos.max(Some(message.qos.min(options.qos)));
+            self.retain |= message.retain && options.retain_as_published;
+        }
     }
 }
 
@@ -211,26 +267,6 @@ pub fn bytes_of(filter: &Filter) -> usize {
         false => 0,
     };
     text.len() + BESIDES + LEVEL * levels
-}
-
-/// One more subscription of these options matches.
-fn add(matched: &mut Option<Matched>, message: &Message, options: SubscriptionOptions) {
-    let qos = message.qos.min(options.qos);
-    let retain = message.retain && options.retain_as_published;
-    match matched {
-        None => {
-            *matched = Some(Matched {
-                qos,
-                retain,
-                ids: options.id.into_iter().collect(),
-            });
-        }
-        Some(matched) => {
-            matched.qos = matched.qos.max(qos);
-            matched.retain |= retain;
-            matched.ids.extend(options.id);
-        }
-    }
 }
 
 impl Default for Subscriptions {
@@ -307,7 +343,7 @@ mod tests {
             publisher: SessionNumber(1),
         });
         subscriptions
-            .matching(&message, Offset(9), SessionNumber(2))
+            .matching(&Past::EMPTY, &message, Offset(9), SessionNumber(2))
             .map(|matched| matched.ids.to_vec())
             .unwrap_or_default()
     }

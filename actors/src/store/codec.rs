@@ -17,11 +17,17 @@ use crate::model::ids::{GroupNumber, Offset, SessionNumber, Timestamp};
 use crate::model::quota::HighWater;
 use crate::model::snapshot::SessionSnapshot;
 
-/// The version of sessions and groups that is written.
-pub const VERSION: u8 = 1;
+/// The version of sessions that is written. Version 1 ended before the past subscriptions.
+pub const SESSION_VERSION: u8 = 2;
+
+/// The version of groups that is written.
+pub const GROUP_VERSION: u8 = 1;
 
 /// The version of marks that is written. Version 1 did not say how far the journal reached.
 const MARKS_VERSION: u8 = 2;
+
+/// An empty list of past subscriptions: what version 1 of a session lacks at its end.
+const NO_PAST: &[u8] = &[0];
 
 const HEADER_BYTES: usize = 5;
 
@@ -53,7 +59,12 @@ pub enum CodecError {
 /// # Errors
 /// [`CodecError::Body`] if the snapshot cannot be expressed, which no snapshot is known to cause.
 pub fn encode_session(snapshot: &SessionSnapshot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    encode(&snapshot.number.0.to_le_bytes(), VERSION, snapshot, out)
+    encode(
+        &snapshot.number.0.to_le_bytes(),
+        SESSION_VERSION,
+        snapshot,
+        out,
+    )
 }
 
 /// Reads a session's value.
@@ -61,7 +72,11 @@ pub fn encode_session(snapshot: &SessionSnapshot, out: &mut Vec<u8>) -> Result<(
 /// # Errors
 /// [`CodecError`]; a snapshot of another session under this number is a checksum or body error.
 pub fn decode_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnapshot, CodecError> {
-    let snapshot: SessionSnapshot = decode(&number.0.to_le_bytes(), VERSION, bytes)?;
+    let key = number.0.to_le_bytes();
+    let snapshot: SessionSnapshot = match bytes.first() {
+        Some(1) => decode_with(&key, 1, bytes, NO_PAST),
+        Some(_) | None => decode(&key, SESSION_VERSION, bytes),
+    }?;
     if snapshot.number == number {
         Ok(snapshot)
     } else {
@@ -74,7 +89,7 @@ pub fn decode_session(number: SessionNumber, bytes: &[u8]) -> Result<SessionSnap
 /// # Errors
 /// [`CodecError::Body`] if the snapshot cannot be expressed, which no snapshot is known to cause.
 pub fn encode_group(snapshot: &GroupSnapshot, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    encode(&group_key(snapshot.number), VERSION, snapshot, out)
+    encode(&group_key(snapshot.number), GROUP_VERSION, snapshot, out)
 }
 
 /// Reads a group's value.
@@ -82,7 +97,7 @@ pub fn encode_group(snapshot: &GroupSnapshot, out: &mut Vec<u8>) -> Result<(), C
 /// # Errors
 /// [`CodecError`]; a snapshot of another group under this number is a checksum or body error.
 pub fn decode_group(number: GroupNumber, bytes: &[u8]) -> Result<GroupSnapshot, CodecError> {
-    let snapshot: GroupSnapshot = decode(&group_key(number), VERSION, bytes)?;
+    let snapshot: GroupSnapshot = decode(&group_key(number), GROUP_VERSION, bytes)?;
     if snapshot.number == number {
         Ok(snapshot)
     } else {
@@ -160,6 +175,16 @@ fn encode<T: Serialize>(
 }
 
 fn decode<T: DeserializeOwned>(key: &[u8], version: u8, bytes: &[u8]) -> Result<T, CodecError> {
+    decode_with(key, version, bytes, &[])
+}
+
+/// As [`decode`], for a value that goes on with `rest`, which its version did not write.
+fn decode_with<T: DeserializeOwned>(
+    key: &[u8],
+    version: u8,
+    bytes: &[u8],
+    rest: &[u8],
+) -> Result<T, CodecError> {
     let Some((&[found, a, b, c, d], body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(CodecError::Short { bytes: bytes.len() });
     };
@@ -169,7 +194,8 @@ fn decode<T: DeserializeOwned>(key: &[u8], version: u8, bytes: &[u8]) -> Result<
     if checksum(key, version, body) != u32::from_le_bytes([a, b, c, d]) {
         return Err(CodecError::Checksum);
     }
-    match postcard::take_from_bytes(body) {
+    let whole = [body, rest].concat();
+    match postcard::take_from_bytes(&whole) {
         Ok((value, [])) => Ok(value),
         Ok(_) | Err(_) => Err(CodecError::Body),
     }

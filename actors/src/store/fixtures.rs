@@ -162,6 +162,16 @@ pub(crate) fn full_snapshot(number: u64) -> SessionSnapshot {
             from: Offset(45),
         });
     }
+    let was = SubscriptionSnapshot {
+        from: Offset(40),
+        ..snapshot.subscriptions[0].clone()
+    };
+    snapshot.past.push(was.clone(), Offset(45), false);
+    let dropped = SubscriptionSnapshot {
+        filter: filter("d"),
+        ..was
+    };
+    snapshot.past.push(dropped, Offset(590), true);
     snapshot
 }
 
@@ -429,8 +439,9 @@ impl Client {
                 after: what.is_multiple_of(4).then(|| "b".into()),
                 sent: Vec::new(),
             },
-            10 => Change::Unsubscribed {
+            10 => Change::Dropped {
                 filter: filter(topic),
+                until: Offset(end),
             },
             11 => {
                 let id = 1 + (what % 9) as u16;

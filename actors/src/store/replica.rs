@@ -344,6 +344,7 @@ impl Replica {
             | Change::Detached { .. }
             | Change::Subscribed { .. }
             | Change::Unsubscribed { .. }
+            | Change::Dropped { .. }
             | Change::Received { .. }
             | Change::Released { .. }
             | Change::Sent(_)

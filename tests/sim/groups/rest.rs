@@ -111,7 +111,7 @@ impl World {
         for (filter, granted_at) in holding.shares_held().filter(|_| kept) {
             let reads = plain(filter);
             for (post, posted) in self.oracle.posts.iter().enumerate() {
-                let owed = posted.acked
+                let owed = posted.acked_at.is_some()
                     && !posted.will
                     && posted.qos > QoS::AtMostOnce
                     && posted.expires_at.is_none_or(|at| at > self.time)

@@ -22,8 +22,10 @@ pub(super) struct Period {
     /// SUBSCRIBE that asked for retained messages was sent; those that were granted, and the last of them.
     pub(super) replays_asked: Vec<u64>,
     pub(super) replay_granted: Option<u64>,
-    /// From here on nothing is owed: UNSUBSCRIBE or a downgrade to QoS 0 was sent.
+    /// Nothing from here on is owed: UNSUBSCRIBE or a downgrade to QoS 0 was sent.
     pub(super) dropped_at: Option<u64>,
+    /// A SUBSCRIBE with other options replaced it here: what was acknowledged before is owed as it was.
+    pub(super) owed_before: Option<u64>,
     /// From here on nothing new may come: UNSUBACK came.
     pub(super) gone_at: Option<u64>,
 }
@@ -79,12 +81,13 @@ impl Holding {
     pub(crate) fn abandon(&mut self) {
         for known in &mut self.periods {
             known.dropped_at = known.dropped_at.or(Some(0));
+            known.owed_before = None;
         }
     }
 }
 
 impl Oracle {
-    /// A subscription is asked for; QoS 0 ends what is owed.
+    /// A subscription is asked for; QoS 0 ends what is owed from here on.
     pub(crate) fn asked(
         &mut self,
         holding: &mut Holding,
@@ -106,13 +109,15 @@ impl Oracle {
             Some(known) if known.dropped_at.is_none() && known.no_local == no_local => {
                 if qos == QoS::AtMostOnce {
                     known.dropped_at = Some(now);
+                    known.owed_before = Some(now);
                 }
                 known.asked += 1;
                 known.replays_asked.extend(replays.then_some(now));
             }
             _ => {
-                if let Some(known) = open {
-                    known.dropped_at = known.dropped_at.or(Some(now));
+                if let Some(known) = open.filter(|known| known.dropped_at.is_none()) {
+                    known.dropped_at = Some(now);
+                    known.owed_before = Some(now);
                 }
                 holding.periods.push(Period {
                     filter: filter.clone(),
@@ -123,6 +128,7 @@ impl Oracle {
                     replays_asked: Vec::from_iter(replays.then_some(now)),
                     replay_granted: None,
                     dropped_at: (qos == QoS::AtMostOnce).then_some(now),
+                    owed_before: None,
                     gone_at: None,
                 });
             }
@@ -148,8 +154,9 @@ impl Oracle {
     pub(crate) fn dropped(&mut self, holding: &mut Holding, filter: &Filter) {
         let now = self.tick();
         for known in &mut holding.periods {
-            if known.filter == *filter && known.dropped_at.is_none() {
-                known.dropped_at = Some(now);
+            if known.filter == *filter {
+                known.dropped_at = known.dropped_at.or(Some(now));
+                known.owed_before = None;
             }
         }
     }

@@ -39,7 +39,8 @@ pub(crate) struct Posted {
     pub(crate) sent_at: u64,
     /// The earliest moment at which an attempt of it expires.
     pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) acked: bool,
+    /// When its publisher first heard that the broker has it.
+    pub(crate) acked_at: Option<u64>,
     /// The journal refused an attempt: its publisher repeats it out of order.
     pub(crate) refused: bool,
     /// Attempts of it that are in the journal.

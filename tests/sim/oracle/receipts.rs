@@ -156,7 +156,7 @@ impl Oracle {
     /// Everybody reconnected and drained: nothing that is owed may be missing.
     pub(crate) fn nothing_is_missing(&self, client: usize, holding: &Holding, now: Timestamp) {
         for (post, posted) in self.posts.iter().enumerate() {
-            let counts = posted.acked
+            let counts = posted.acked_at.is_some()
                 && !posted.will
                 && posted.qos > QoS::AtMostOnce
                 && posted.expires_at.is_none_or(|at| at > now);
@@ -164,7 +164,7 @@ impl Oracle {
                 && holding.periods.iter().any(|known| {
                     known.filter.matches(&posted.topic)
                         && known.granted_at.is_some_and(|at| at < posted.sent_at)
-                        && known.dropped_at.is_none()
+                        && (known.dropped_at.is_none() || posted.acked_at < known.owed_before)
                         && !(known.no_local && posted.publisher == client)
                 });
             let refused = || {

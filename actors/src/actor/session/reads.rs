@@ -32,12 +32,7 @@ impl SessionActor {
         records_max: u32,
         turn: &mut Turn<'_>,
     ) {
-        let filters: Vec<_> = self
-            .session
-            .subscriptions()
-            .durable()
-            .map(|known| (known.filter.clone(), known.from))
-            .collect();
+        let filters = self.session.reads();
         let fence = self.session.fence();
         self.read_with(turn, move |journal| {
             let request = ReadRequest {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::journal::codec;
+use crate::model::entry::Change;
 use crate::model::ids::BootTime;
 use crate::model::quota::HighWater;
 
@@ -54,6 +55,27 @@ fn a_stamp_names_the_boot_of_the_machine() {
     let mut journal = Journal::new();
     journal.commit(std::slice::from_ref(&stamp));
     assert_eq!(journal.entries()[0].1, stamp);
+}
+
+/// The body of session 5's `Dropped` of `a/+` at 300.
+const DROPPED: &str = "02050f03612f2bac02";
+
+#[test]
+fn a_change_that_version_1_did_not_know_says_version_2() {
+    let dropped = Entry::change(
+        SessionNumber(5),
+        Change::Dropped {
+            filter: Filter::new("a/+").unwrap(),
+            until: Offset(300),
+        },
+    );
+    let mut body = Vec::new();
+    codec::encode_state(&mut body, &dropped).unwrap();
+    let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, DROPPED);
+    let mut journal = Journal::new();
+    journal.commit(std::slice::from_ref(&dropped));
+    assert_eq!(journal.entries()[0].1, dropped);
 }
 
 #[test]

@@ -107,9 +107,7 @@ impl Session {
                 .subscriptions
                 .get(&filter)
                 .map(|known| (known.options, known.from));
-            let max = self.limits.subscriptions_max as usize;
-            let is_full = (max > 0 && self.subscriptions.len() >= max) || self.has_no_room(&filter);
-            if known.is_none() && is_full {
+            if self.is_full(now, &filter, options, known, effects) {
                 effects.count(Counter::SubscriptionRefused);
                 results.push(Err(Refusal::SubscriptionQuota));
                 continue;
@@ -122,10 +120,48 @@ impl Session {
         self.pump(now, effects);
     }
 
+    /// Whether this subscription would take more than a session may have: a new one, or one whose options before must be
+    /// kept for what lies behind the cursor.
+    fn is_full(
+        &mut self,
+        now: Now,
+        filter: &Filter,
+        options: SubscriptionOptions,
+        known: Option<(SubscriptionOptions, Offset)>,
+        effects: &mut Effects<Effect>,
+    ) -> bool {
+        let max = self.limits.subscriptions_max as usize;
+        match known {
+            None if max > 0 && self.subscriptions.len() >= max => true,
+            None => self.makes_no_room(now, filter, effects),
+            Some((before, from)) => {
+                self.kept
+                    && before != options
+                    && self.makes_no_room(now, filter, effects)
+                    && self.may_send(from, now.log_end)
+            }
+        }
+    }
+
+    /// As [`Self::has_no_room`], when what no record needs any more is let go.
+    fn makes_no_room(&mut self, now: Now, filter: &Filter, effects: &mut Effects<Effect>) -> bool {
+        if self.has_no_room(filter) {
+            self.record_progress(now, effects);
+        }
+        self.has_no_room(filter)
+    }
+
+    /// Whether a record of this range may still be sent, for the first time or again.
+    fn may_send(&self, from: Offset, until: Offset) -> bool {
+        let mut sent = self.inflight.iter();
+        self.reading.cursor.next() < until
+            || sent.any(|sent| !sent.replay && (from..until).contains(&sent.offset))
+    }
+
     /// Whether one more filter would take more bytes than a session may have.
     fn has_no_room(&self, filter: &Filter) -> bool {
         let max = self.limits.subscriptions_bytes_max as usize;
-        max > 0 && self.subscriptions.bytes() + bytes_of(filter) > max
+        max > 0 && self.subscriptions.bytes() + self.past().bytes() + bytes_of(filter) > max
     }
 
     /// UNSUBSCRIBE: the unsent backlog goes, deliveries begun are finished.
@@ -145,11 +181,15 @@ impl Session {
             existed.push(removed.is_some());
             if let Some(known) = removed {
                 self.forget_group(&known.filter);
+                if self.kept {
+                    self.reading.past.push(known.clone(), now.log_end, true);
+                }
                 self.drop_subscription(known, effects);
                 if self.kept {
                     self.persist(
-                        Change::Unsubscribed {
+                        Change::Dropped {
                             filter: filter.clone(),
+                            until: now.log_end,
                         },
                         effects,
                     );
@@ -187,12 +227,13 @@ impl Session {
     ) {
         let durable = self.reads_journal(options);
         let was_durable = known.is_some_and(|(options, _)| self.reads_journal(options));
-        // Clients that subscribe on every connect keep their position.
+        let shared = filter.is_shared();
+        // Clients that subscribe on every connect keep their position. With other options it counts from here on, and what
+        // lies before is owed by those before.
         let from = match known {
-            Some((_, from)) if was_durable => from,
+            Some((before, from)) if was_durable && (shared || before == options) => from,
             _ => now.log_end,
         };
-        let shared = filter.is_shared();
         if durable && !was_durable && !shared {
             self.reading.cursor.abandon_read();
         }
@@ -236,6 +277,13 @@ impl Session {
         }
         if shared {
             self.tell_online(filter.clone(), options, effects);
+        }
+        if self.kept
+            && let Some((before, _)) = known
+            && before != options
+            && let Some(was) = self.subscriptions.get(&filter)
+        {
+            self.reading.past.push(was.clone(), from, false);
         }
         self.subscriptions.put(SubscriptionSnapshot {
             filter,

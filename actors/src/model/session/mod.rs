@@ -29,15 +29,17 @@ use super::cursor::Cursor;
 use super::effect::{Effect, Input};
 use super::effects::Effects;
 use super::entry::{Change, Step};
-use super::ids::{ClientId, Fence, Now, PacketId, Principal, SessionNumber, Timestamp};
+use super::ids::{ClientId, Fence, Now, Offset, PacketId, Principal, SessionNumber, Timestamp};
 use super::inflight::Inflight;
 use super::invariants;
 use super::lazy::Lazy;
 use super::limits::SessionLimits;
 use super::message::{QoS, Will};
 use super::packet::{Inbound, ProtocolVersion, SubscriptionOptions};
+use super::past::Past;
 use super::snapshot::SessionSnapshot;
 use super::subscriptions::Subscriptions;
+use super::topic::Filter;
 use pace::Pace;
 use parts::{Pending, Reading};
 use replay::Replays;
@@ -152,6 +154,7 @@ impl Session {
             reading: Reading {
                 maybe_sent_below: snapshot.maybe_sent_below,
                 maybe_sent_max: u32::from(limits.inflight_max) + limits.progress_acks_max,
+                past: snapshot.past,
                 ..Reading::from(next)
             }
             .into(),
@@ -253,6 +256,17 @@ impl Session {
     /// The subscriptions.
     pub fn subscriptions(&self) -> &Subscriptions {
         &self.subscriptions
+    }
+
+    /// Subscriptions that are not in force any more, and count for records that may still be sent.
+    pub fn past(&self) -> &Past {
+        &self.reading.past
+    }
+
+    /// The filters that the journal is read for, and from where each counts.
+    pub fn reads(&self) -> Vec<(Filter, Offset)> {
+        self.subscriptions
+            .read_from(self.past(), self.reading.cursor.next())
     }
 
     /// The outbound window.

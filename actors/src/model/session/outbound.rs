@@ -7,10 +7,11 @@ use crate::model::effects::Effects;
 use crate::model::entry::{Change, Unsettled};
 use crate::model::ids::{Now, Offset, PacketId};
 use crate::model::limits::{Overflow, SessionLimits};
-use crate::model::message::QoS;
+use crate::model::message::{Message, QoS};
 use crate::model::packet::{Delivery, Outbound, SubscriptionIds};
 use crate::model::record::Record;
 use crate::model::refusal::Refusal;
+use crate::model::subscriptions::Matched;
 
 impl Session {
     /// A publication from the routing pass.
@@ -79,7 +80,7 @@ impl Session {
             self.send_from_journal(now, &record, effects);
         }
         let inbox_max = self.limits.inbox_records_max;
-        if self.subscriptions.durable().next().is_some()
+        if self.reads_on()
             && let Some(from) = self.reading.cursor.wants_read(inbox_max as usize)
         {
             let read = self.reading.cursor.begin_read();
@@ -89,6 +90,19 @@ impl Session {
                 records_max: inbox_max,
             });
         }
+    }
+
+    /// Whether there is anything that the journal is read for.
+    fn reads_on(&self) -> bool {
+        let next = self.reading.cursor.next();
+        self.subscriptions.durable().next().is_some()
+            || self.past().read_from(next).next().is_some()
+    }
+
+    /// What the record at `offset` means to the session.
+    pub(super) fn matching(&self, message: &Message, offset: Offset) -> Option<Matched> {
+        self.subscriptions
+            .matching(self.past(), message, offset, self.number)
     }
 
     fn pump_queue(&mut self, now: Now, effects: &mut Effects<Effect>) {
@@ -120,10 +134,13 @@ impl Session {
             self.takes_for_sent(record.offset);
             return;
         }
-        let Some(matched) =
-            self.subscriptions
-                .matching(&record.message, record.offset, self.number)
-        else {
+        let Some(matched) = self.matching(&record.message, record.offset) else {
+            if self
+                .past()
+                .dropped(&record.message, record.offset, self.number)
+            {
+                effects.count(Counter::DroppedUnsubscribed);
+            }
             return;
         };
         // Message expiry is about the start of a delivery ([MQTT-3.3.2-5]), which may lie before a crash.

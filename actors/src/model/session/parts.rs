@@ -8,6 +8,7 @@ use crate::model::effect::Live;
 use crate::model::group::talk::GroupRef;
 use crate::model::ids::{Offset, PacketId, Timestamp};
 use crate::model::lazy::Unused;
+use crate::model::past::Past;
 use crate::model::topic::Filter;
 
 /// How a kept session reads the journal.
@@ -24,6 +25,8 @@ pub(in crate::model) struct Reading {
     pub(super) unrecorded: u32,
     /// The cursor as last recorded.
     pub(super) recorded_next: Offset,
+    /// Subscriptions as they were where records lie that may still be sent.
+    pub(super) past: Past,
     /// When progress is recorded at the latest.
     pub(super) progress_at: Option<Timestamp>,
 }
@@ -48,6 +51,7 @@ impl Unused for Reading {
             passed_expired: false,
             unrecorded: 0,
             recorded_next: Offset(0),
+            past: Past::EMPTY,
             progress_at: None,
         };
         &UNUSED

@@ -379,8 +379,7 @@ impl Session {
         if own || overtaken || message.is_expired(now.time) {
             return Verdict::PassOver;
         }
-        let matching = |message| self.subscriptions.matching(message, *offset, self.number);
-        if self.kept && matching(message).is_some() {
+        if self.kept && self.matching(message, *offset).is_some() {
             if is_new {
                 return Verdict::PassOver;
             }

@@ -108,7 +108,10 @@ impl Session {
         self.reading.progress_at = None;
         self.reading.cursor.advance(now.live_end);
         let next = self.reading.cursor.next();
-        if self.reading.unrecorded == 0 && next == self.reading.recorded_next {
+        let reads = self.subscriptions.durable().next().is_some();
+        // Before the record, which lets go the same where changes are folded.
+        let lets_go = (self.reading.past).let_go(next, self.inflight.iter(), reads);
+        if !lets_go && self.reading.unrecorded == 0 && next == self.reading.recorded_next {
             return None;
         }
         self.reading.unrecorded = 0;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::ids::{BootTime, Offset, Stamp, Timestamp};
+use crate::model::past::Past;
 use crate::model::quota::HighWater;
 use crate::store::fixtures::{full_group, full_snapshot};
 
@@ -11,6 +12,14 @@ const SESSION_V1: &str = "\
     0477696c6c0004676f6e6502000500011e013c0305612f2b2f230101010001ffffff7f2d01620000010101ffffff7f2d0a24\
     73686172652f672f630200010201ffffff7f2d0105612f2b2f232d0103612f62fa010a030764010000000008c80102010100\
     0109ac0202000000020201ffff03f403d804";
+
+/// [`full_snapshot`] number 7 as version 2 wrote it.
+const SESSION_V2: &str = "\
+    0291e7e6e907076d657465722d37056f776e65720e3132372e302e302e313a31383833e80701648380808070e80701d00f01\
+    0477696c6c0004676f6e6502000500011e013c0305612f2b2f230101010001ffffff7f2d01620000010101ffffff7f2d0a24\
+    73686172652f672f630200010201ffffff7f2d0105612f2b2f232d0103612f62fa010a030764010000000008c80102010100\
+    0109ac0202000000020201ffff03f403d8040205612f2b2f230101010001ffffff7f282d0001640101010001ffffff7f28ce\
+    0401";
 
 /// [`full_group`] number 7 as version 1 wrote it.
 const GROUP_V1: &str = "01220ab3bf070c2473686172652f672f612f2bf40302ac02900301f5038004";
@@ -59,10 +68,20 @@ fn marks() -> Marks {
 }
 
 #[test]
-fn version_1_of_a_session_is_written_and_read_as_ever() {
-    assert_eq!(hex(&encoded()), SESSION_V1);
-    let read = decode_session(SessionNumber(7), &bytes(SESSION_V1));
+fn version_2_of_a_session_is_written_and_read_as_ever() {
+    assert_eq!(hex(&encoded()), SESSION_V2);
+    let read = decode_session(SessionNumber(7), &bytes(SESSION_V2));
     assert_eq!(read, Ok(full_snapshot(7)));
+}
+
+#[test]
+fn version_1_of_a_session_is_read_and_knew_nothing_of_past_subscriptions() {
+    let read = decode_session(SessionNumber(7), &bytes(SESSION_V1));
+    let without = SessionSnapshot {
+        past: Past::EMPTY,
+        ..full_snapshot(7)
+    };
+    assert_eq!(read, Ok(without));
 }
 
 #[test]
@@ -143,8 +162,8 @@ fn a_value_under_another_key_is_noticed() {
 #[test]
 fn a_body_with_a_right_checksum_that_is_no_value_is_noticed() {
     let body = [0xff_u8; 12];
-    let crc = checksum(&7_u64.to_le_bytes(), VERSION, &body);
-    let mut value = vec![VERSION];
+    let crc = checksum(&7_u64.to_le_bytes(), SESSION_VERSION, &body);
+    let mut value = vec![SESSION_VERSION];
     value.extend_from_slice(&crc.to_le_bytes());
     value.extend_from_slice(&body);
     assert_eq!(

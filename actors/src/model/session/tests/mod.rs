@@ -11,6 +11,7 @@ mod leases;
 mod lifetime;
 mod outbound;
 mod pace;
+mod past;
 mod progress;
 mod queue;
 mod redelivery;

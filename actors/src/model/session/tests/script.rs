@@ -215,8 +215,10 @@ impl Script {
 
     /// Whether a subscription reads this message from the journal.
     pub(super) fn reads(&self, message: &Message) -> bool {
-        let mut durable = self.session.subscriptions().durable();
-        durable.any(|known| known.filter.matches(message.topic()))
+        let reads = self.session.reads();
+        reads
+            .iter()
+            .any(|(filter, _)| filter.matches(message.topic()))
     }
 
     pub(super) fn read_at(&self, offsets: &[Offset]) -> Vec<Option<Record>> {

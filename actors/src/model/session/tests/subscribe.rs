@@ -207,7 +207,7 @@ fn from_qos_1_to_0_a_subscription_stops_reading_the_journal() {
 }
 
 #[test]
-fn a_lower_qos_applies_to_what_is_sent_from_then_on() {
+fn a_lower_qos_applies_to_records_from_then_on() {
     // 5.0: [MQTT-3.8.4-3].
     // 3.1.1: [MQTT-3.8.4-3].
     let mut s = Script::attached("meter-7");
@@ -216,7 +216,10 @@ fn a_lower_qos_applies_to_what_is_sent_from_then_on() {
     s.log(parts_of("a", QOS2)).log(parts_of("b", QOS2));
     s.subscribe("t", QOS1);
     s.send(pubrec(1)).expect_sent(&["pubrel 1 true"]);
-    s.send(pubcomp(1)).expect_sent(&["publish b q1 #2"]);
+    s.log(parts_of("c", QOS2));
+    s.send(pubcomp(1)).expect_sent(&["publish b q2 #2"]);
+    s.send(pubrec(2)).send(pubcomp(2));
+    s.expect_sent(&["publish c q1 #3"]);
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn unsubscribe_says_which_filters_existed() {
     // 3.1.1: [MQTT-3.10.4-4], [MQTT-3.10.4-5].
     // [MQTT-3.11.3-1], [MQTT-3.11.3-2]
     let mut s = Script::attached("meter-7").deliver(&[]);
-    let number = s.session.number();
+    let (number, until) = (s.session.number(), Offset(s.end));
     s.unsubscribe(&["nothing", "t"]);
     let answer = s.effects.len() - 3;
     let expected = [
@@ -273,8 +276,9 @@ fn unsubscribe_says_which_filters_existed() {
         },
         Effect::Persist(
             number,
-            Change::Unsubscribed {
+            Change::Dropped {
                 filter: filter("t"),
+                until,
             },
         ),
         Effect::Send(Outbound::UnsubAck {
