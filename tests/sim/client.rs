@@ -306,8 +306,9 @@ impl Client {
             ]);
             let mut options = SubscriptionOptions::of_qos(qos);
             if filter.is_shared() {
-                options.id = v5.then_some(1);
+                options.id = v5.then(|| identifier(rng));
             } else if v5 {
+                options.id = rng.permille(500).then(|| identifier(rng));
                 options.no_local = rng.permille(100);
                 options.retain_as_published = rng.permille(500);
                 options.retain_handling = *rng.pick(&[
@@ -388,4 +389,9 @@ impl Client {
     pub(crate) fn is_settled(&self) -> bool {
         self.connected && self.acks.is_empty() && self.outgoing.is_empty()
     }
+}
+
+/// A subscription identifier.
+fn identifier(rng: &mut Rng) -> u32 {
+    rng.small(1, 9).into()
 }

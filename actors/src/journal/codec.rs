@@ -30,8 +30,8 @@ const KIND_MASK: u8 = 0x3f;
 
 /// The version of most changes.
 const CHANGE_VERSION: u8 = 1;
-/// The version of changes that version 1 did not know.
-const CHANGE_VERSION_DROPPED: u8 = 2;
+/// The version of changes that version 1 could not express.
+const CHANGE_VERSION_LATER: u8 = 2;
 
 const QOS_MASK: u8 = 0x03;
 const RETAIN: u8 = 0x04;
@@ -242,10 +242,11 @@ pub(super) fn encode_state(out: &mut Vec<u8>, entry: &Entry) -> Result<Option<Ki
     }
 }
 
-/// A build that does not know a change must not take it for damage.
+/// A build that cannot read a change must refuse it by its version.
 fn version_of(change: &Change) -> u8 {
-    if matches!(change, Change::Dropped { .. }) {
-        CHANGE_VERSION_DROPPED
+    let noted = change.sent().iter().any(|sent| sent.id.is_some());
+    if noted || matches!(change, Change::Dropped { .. }) {
+        CHANGE_VERSION_LATER
     } else {
         CHANGE_VERSION
     }
@@ -371,7 +372,7 @@ pub(super) fn decode_state(record: &RawRecord<'_>) -> Option<Entry> {
 
 fn decode_change<T: DeserializeOwned>(mut input: &[u8]) -> Option<(u64, T)> {
     let (&version, rest) = input.split_first()?;
-    if !(CHANGE_VERSION..=CHANGE_VERSION_DROPPED).contains(&version) {
+    if !(CHANGE_VERSION..=CHANGE_VERSION_LATER).contains(&version) {
         return None;
     }
     input = rest;

@@ -208,6 +208,7 @@ pub struct Attach {
 
 /// A record sent to the client and not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Unsettled {
     /// The packet identifier under which it was sent.
     pub packet_id: PacketId,
@@ -221,8 +222,89 @@ pub struct Unsettled {
     pub replay: bool,
     /// The group that leased it.
     pub lease: Option<GroupNumber>,
+    /// The identifier of the one subscription that it was sent by, if it was not in the order of the log: then its place in the
+    /// journal does not tell. `None` in what builds wrote that did not note it.
+    pub id: Option<u32>,
     /// How far its handshake came.
     pub step: Step,
+}
+
+impl Change {
+    /// The deliveries that it puts into the window.
+    pub fn sent(&self) -> &[Unsettled] {
+        if let Self::Sent(sent) = self {
+            std::slice::from_ref(sent)
+        } else if let Self::Replayed { sent, .. }
+        | Self::Progress {
+            unsettled: sent, ..
+        } = self
+        {
+            sent
+        } else {
+            &[]
+        }
+    }
+}
+
+/// How [`Unsettled`] is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    packet_id: PacketId,
+    offset: Offset,
+    qos: QoS,
+    retain: bool,
+    replay: bool,
+    by: By,
+    step: Step,
+}
+
+/// By what a record was sent. The first two are written as an optional group is, which is what version 1 had here.
+#[derive(Serialize, Deserialize)]
+enum By {
+    Unnamed,
+    Group(GroupNumber),
+    Named(u32),
+    GroupNamed(GroupNumber, u32),
+}
+
+impl From<Unsettled> for Written {
+    fn from(sent: Unsettled) -> Self {
+        Self {
+            packet_id: sent.packet_id,
+            offset: sent.offset,
+            qos: sent.qos,
+            retain: sent.retain,
+            replay: sent.replay,
+            by: match (sent.lease, sent.id) {
+                (None, None) => By::Unnamed,
+                (Some(group), None) => By::Group(group),
+                (None, Some(id)) => By::Named(id),
+                (Some(group), Some(id)) => By::GroupNamed(group, id),
+            },
+            step: sent.step,
+        }
+    }
+}
+
+impl From<Written> for Unsettled {
+    fn from(written: Written) -> Self {
+        let (lease, id) = match written.by {
+            By::Unnamed => (None, None),
+            By::Group(group) => (Some(group), None),
+            By::Named(id) => (None, Some(id)),
+            By::GroupNamed(group, id) => (Some(group), Some(id)),
+        };
+        Self {
+            packet_id: written.packet_id,
+            offset: written.offset,
+            qos: written.qos,
+            retain: written.retain,
+            replay: written.replay,
+            lease,
+            id,
+            step: written.step,
+        }
+    }
 }
 
 /// How far the handshake of an outbound record came.

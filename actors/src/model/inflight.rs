@@ -208,6 +208,7 @@ impl Inflight {
             retain,
             replay,
             lease: None,
+            id: None,
             step: Step::Published,
         };
         self.sent.push_back(sent);
@@ -215,17 +216,26 @@ impl Inflight {
         sent
     }
 
-    /// As [`Self::send`], for a record that `group` leased.
+    /// As [`Self::send`], for a retained message of the subscription with the identifier `id`.
+    pub fn replay(&mut self, offset: Offset, qos: QoS, id: Option<u32>) -> Unsettled {
+        self.send(offset, qos, true, true);
+        let sent = self.sent.back_mut().expect("it was just sent");
+        sent.id = id;
+        *sent
+    }
+
+    /// As [`Self::send`], for a record that `group` leased by the subscription with the identifier `id`.
     pub fn lease(
         &mut self,
         offset: Offset,
         qos: QoS,
         retain: bool,
-        group: GroupNumber,
+        (group, id): (GroupNumber, Option<u32>),
     ) -> Unsettled {
         self.send(offset, qos, retain, true);
         let sent = self.sent.back_mut().expect("it was just sent");
         sent.lease = Some(group);
+        sent.id = id;
         *sent
     }
 

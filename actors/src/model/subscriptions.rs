@@ -171,17 +171,6 @@ impl Subscriptions {
             .collect()
     }
 
-    /// The identifiers of the shared subscriptions that match `topic`: whichever of them leased it.
-    pub fn shared_ids(&self, topic: &str) -> SubscriptionIds {
-        self.shared()
-            .filter(|known| {
-                let share = known.filter.share();
-                share.is_some_and(|(_, plain)| plain.matches(topic))
-            })
-            .filter_map(|known| known.options.id)
-            .collect()
-    }
-
     /// What the record at `offset` means to the session `reader`: `None` if no durable subscription counts it. What decides
     /// is how the subscriptions were there, as `past` knows of those that are not in force any more.
     pub fn matching(

@@ -94,6 +94,7 @@ pub(crate) fn sent(id: u16, offset: u64, qos: QoS) -> Unsettled {
         retain: false,
         replay: false,
         lease: None,
+        id: None,
         step: Step::Published,
     }
 }

@@ -9,12 +9,14 @@ use crate::groups::lease_of;
 use crate::seen::Seen;
 
 /// What one session handed out under a packet identifier.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Handed {
     packet_id: PacketId,
     link: u64,
     /// How often the session had been rebuilt.
     rebuilt: u32,
+    /// The identifiers of the subscriptions by which it came, ascending.
+    ids: Vec<u32>,
     /// It went to the wire.
     sent: bool,
 }
@@ -40,12 +42,15 @@ impl Oracle {
         };
         let rebuilt = self.rebuilt.get(&number).copied().unwrap_or(0);
         let key = (number, attempt, delivery.qos);
-        let before = self.handed.get(&key).copied();
+        let before = self.handed.get(&key).cloned();
+        let mut ids = delivery.subscription_ids.to_vec();
+        ids.sort_unstable();
         let now = Handed {
+            ids: ids.clone(),
             packet_id,
             link,
             rebuilt,
-            sent: before.is_some_and(|before| before.sent),
+            sent: before.as_ref().is_some_and(|before| before.sent),
         };
         let other = match delivery.qos {
             QoS::ExactlyOnce => QoS::AtLeastOnce,
@@ -75,6 +80,11 @@ impl Oracle {
         assert!(
             delivery.dup || !known,
             "{number:?}: attempt {attempt} was sent again without DUP"
+        );
+        assert!(
+            ids == before.ids || !known,
+            "{number:?}: attempt {attempt} was sent again with {ids:?} instead of {:?}",
+            before.ids
         );
         // What went to the wire the client may have, whatever died since: it knows it by its identifier.
         let read_from = self.read_from.get(&number);

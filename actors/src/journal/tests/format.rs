@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::journal::codec;
-use crate::model::entry::Change;
-use crate::model::ids::BootTime;
+use crate::model::entry::{Step, Unsettled};
+use crate::model::ids::{BootTime, GroupNumber};
 use crate::model::quota::HighWater;
 
 const GOLDEN: &[u8] = include_bytes!("golden-v1.seg");
@@ -59,6 +59,33 @@ fn a_stamp_names_the_boot_of_the_machine() {
 
 /// The body of session 5's `Dropped` of `a/+` at 300.
 const DROPPED: &str = "02050f03612f2bac02";
+
+#[test]
+fn a_delivery_is_written_as_version_1_did_unless_an_identifier_is_noted() {
+    let sent = |id| Unsettled {
+        packet_id: PacketId::new(7).unwrap(),
+        offset: Offset(300),
+        qos: QoS::ExactlyOnce,
+        retain: false,
+        replay: true,
+        lease: Some(GroupNumber(9)),
+        id,
+        step: Step::Published,
+    };
+    for (id, golden) in [
+        (None, "01050707ac02020001010900"),
+        (Some(3), "02050707ac0202000103090300"),
+    ] {
+        let entry = Entry::change(SessionNumber(5), Change::Sent(sent(id)));
+        let mut body = Vec::new();
+        codec::encode_state(&mut body, &entry).unwrap();
+        let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden);
+        let mut journal = Journal::new();
+        journal.commit(std::slice::from_ref(&entry));
+        assert_eq!(journal.entries()[0].1, entry);
+    }
+}
 
 #[test]
 fn a_change_that_version_1_did_not_know_says_version_2() {

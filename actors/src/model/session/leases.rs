@@ -98,7 +98,9 @@ impl Session {
             return self.tell(group, returned(fence, at, message, true), effects);
         }
         let live = delivery(message, qos, options);
-        let sent = self.inflight.lease(at, qos, live.retain, group.number);
+        let sent = self
+            .inflight
+            .lease(at, qos, live.retain, (group.number, options.id));
         if qos == QoS::ExactlyOnce && !is_in_memory(at) {
             // From here on it is this session's alone: durable before PUBLISH.
             if self.kept {

@@ -7,8 +7,8 @@ use crate::model::effect::{Effect, Live};
 use crate::model::effects::Effects;
 use crate::model::entry::{Step, Unsettled};
 use crate::model::ids::{Now, Offset, PacketId};
-use crate::model::message::{Message, QoS};
-use crate::model::packet::{Outbound, SubscriptionIds};
+use crate::model::message::QoS;
+use crate::model::packet::Outbound;
 use crate::model::record::Record;
 
 /// Records that one read for redelivery brings at most: a window may hold many large ones.
@@ -89,18 +89,13 @@ impl Session {
         }
     }
 
-    fn ids_at(&self, message: &Message, offset: Offset) -> SubscriptionIds {
-        self.subscriptions
-            .ids_at(self.past(), message, offset, self.number)
-    }
-
-    /// Sends a record whose subscriptions must be looked up again.
+    /// Sends a record with the identifiers that it had the first time.
     fn send_again(&mut self, record: &Record, sent: Unsettled, effects: &mut Effects<Effect>) {
-        let subscription_ids = match sent.lease {
-            Some(_) => self.subscriptions.shared_ids(record.message.topic()),
-            // A retained message may lie before the subscription that it was replayed for.
-            None if sent.replay => self.ids_at(&record.message, Offset(u64::MAX)),
-            None => self.ids_at(&record.message, record.offset),
+        let subscription_ids = if sent.replay {
+            sent.id.into_iter().collect()
+        } else {
+            let Record { message, offset } = record;
+            (self.subscriptions).ids_at(self.past(), message, *offset, self.number)
         };
         let live = Live {
             message: record.message.clone(),

@@ -332,7 +332,7 @@ impl Session {
                 }
                 Verdict::Send(qos) => {
                     self.hand_out(&record.message);
-                    let taken = self.inflight.send(record.offset, qos, true, true);
+                    let taken = self.inflight.replay(record.offset, qos, options.id);
                     sent.push(taken);
                     sends.push(delivery(&record, Some(taken), options));
                 }

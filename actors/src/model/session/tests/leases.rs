@@ -255,3 +255,49 @@ fn a_lease_is_acknowledged_as_it_was_sent() {
         }
     }
 }
+
+#[test]
+fn a_lease_that_is_sent_again_has_the_identifier_of_its_own_share() {
+    let mut s = member();
+    for (text, id) in [("$share/g/t", 1), ("$share/h/t", 2)] {
+        let options = SubscriptionOptions {
+            id: Some(id),
+            ..SubscriptionOptions::of_qos(QOS2)
+        };
+        s.subscribe_with(text, options);
+    }
+    for (number, text) in [(1, "$share/g/t"), (2, "$share/h/t")] {
+        let leased = Leased {
+            group: GroupRef {
+                number: GroupNumber(number),
+                ..GROUP
+            },
+            filter: filter(text),
+            fence: s.session.fence(),
+            what: [Lease::Record {
+                at: Offset(s.end),
+                message: Arc::new(Message::new(parts_of("x", QOS2))),
+            }]
+            .into(),
+        };
+        s.log(parts_of("x", QOS2)).input(Input::Leased(leased));
+    }
+    // Another identifier says nothing about what was sent.
+    let options = SubscriptionOptions {
+        id: Some(3),
+        ..SubscriptionOptions::of_qos(QOS2)
+    };
+    s.subscribe_with("$share/h/t", options);
+    let ids = |s: &Script| -> Vec<Vec<u32>> {
+        let sent = s.sent();
+        let ids = sent.iter().filter_map(|packet| match packet {
+            Outbound::Publish(delivery) => Some(delivery.subscription_ids.to_vec()),
+            _ => None,
+        });
+        ids.collect()
+    };
+    s.close().attach();
+    assert_eq!(ids(&s), [[1], [2]]);
+    s.crash().attach();
+    assert_eq!(ids(&s), [[1], [2]]);
+}
