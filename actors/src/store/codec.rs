@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! - the checksum covers the key, the version and the body: a value under another key is as damaged as a flipped bit;
-//! - a change of the shape of [`SessionSnapshot`], [`GroupSnapshot`] or of what they hold is a new [`VERSION`]; every version ever written
+//! - a change of the shape of [`SessionSnapshot`], [`GroupSnapshot`] or of what they hold is a new [`SESSION_VERSION`]; every version ever written
 //!   has a golden test.
 
 use serde::de::DeserializeOwned;
